@@ -9,7 +9,6 @@ from typing import Any
 
 from liteflow.digest import sha256_hex
 from liteflow.outputs import output_path
-from liteflow.state.history import History
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
 from liteflow.work import HookEvent, RunInfo, Work
@@ -170,6 +169,8 @@ class TaskContext:
             PayloadError: the stored value cannot be read back.
             StoreError: the state file cannot be read.
         """
+        from liteflow.state.history import History  # with SQLite, which `validate` and most tasks need not load
+
         with History(self.db_path) as history:
             payload = history.value(self.run_id, task_id, key, map_index)
         return default if payload is None else decode(payload)

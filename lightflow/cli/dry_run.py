@@ -29,7 +29,7 @@ def show_plan(
     day = arguments.day()
     view = None
     file = target
-    if resume and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
+    if resume and not runs.is_file(target):
         view = queries.run_view(arguments.db, target)
         file = view.run.source or target
     outline = workflows.outline(file, arguments.dag)

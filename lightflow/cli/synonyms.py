@@ -18,6 +18,7 @@ _NO_SERVER: Final = (
 ANSWERS: Final[dict[str, str]] = {
     "start exec execute launch go begin submit trigger do make build up": "`lightflow run FILE`",
     "ls workflows dags flows projects": "`lightflow list`",
+    "compare": "`lightflow diff RUN1 RUN2`",
     "rerun re-run replay redo repeat": "`lightflow retry RUN --from TASK`",
     "restart continue proceed recover": "`lightflow resume FILE` resumes the last run, `lightflow run FILE` starts a new one",
     "stop kill abort terminate interrupt down halt": "`lightflow cancel`",

@@ -55,7 +55,7 @@ def build_dag(
         spec.name, db_path, spec.description, spec.params, [declared.secret for declared in spec.secrets.values()]
     )
     dag.limits = spec.limits  # checked by the parser
-    dag.source = spec.path
+    dag.source = spec.reference
     builder = _TaskBuilder(
         spec=spec,
         registry=registry,

@@ -16,6 +16,7 @@ from jinja2 import Environment, Undefined
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.tests import TESTS as JINJA_TESTS
 
+from lightflow.spec.model import Identifier
 from liteflow.api import value_text
 
 _OFFSETS: Final = ("years", "months", "weeks", "days", "hours", "minutes")
@@ -73,6 +74,11 @@ def _from_json(value: str) -> Any:
 def _quote(value: Any) -> str:
     """Return the value as one word of shell text."""
     return shlex.quote(text_of(value))
+
+
+def _ident(value: Any) -> Identifier:
+    """Return the name of a table or a column, which becomes part of SQL, in quotes."""
+    return Identifier(text_of(value))
 
 
 def _join(values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
@@ -173,6 +179,7 @@ _ADDED: Final[Mapping[str, Callable[..., Any]]] = {
     "json": _json,
     "from_json": _from_json,
     "quote": _quote,
+    "ident": _ident,
     "basename": lambda value: os.path.basename(text_of(value)),
     "dirname": lambda value: os.path.dirname(text_of(value)),
     "stem": lambda value: os.path.splitext(os.path.basename(text_of(value)))[0],

@@ -30,8 +30,10 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "result": None,
     "hook": ("event", "task", "map_index", "status", "attempt", "error"),
 }
+#: The values of an iteration, which only the condition of a repetition knows.
+_OF_ITERATIONS: Final = ("outputs", "result")
 #: Names that exist everywhere; `hook` exists in hooks.
-EVERYWHERE: Final = tuple(name for name in SCOPES if name not in ("hook", "iteration", "previous", "outputs", "result"))
+EVERYWHERE: Final = tuple(name for name in SCOPES if name not in ("hook", "iteration", "previous", *_OF_ITERATIONS))
 #: Names whose values are known before a run starts.
 EARLY: Final = frozenset(["params", "env", "workflow"])
 #: Names that exist only in mapped tasks, with the key that maps them.
@@ -60,6 +62,7 @@ class References(Record):
     reads: tuple[Ref, ...]  #: the values of other tasks
     raw: bool  #: whether its value is pasted into a script
     quoted: bool  #: whether its value is one word of shell text
+    identifier: bool = False  #: whether its value is a name in SQL
     states: tuple[str, ...] = ()  #: the tasks whose status it reads
     status: bool = False  #: whether it calls a status function
     instance_only: bool = False  #: whether it needs an instance of a mapped task, and otherwise only early names
@@ -150,6 +153,9 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
             raise ExpressionError("raw(…) takes one value")
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
+    identifier = isinstance(tree, nodes.Filter) and tree.name == "ident"
+    if any(each.name == "ident" for each in tree.find_all(nodes.Filter)):  # inside the expression
+        raise ExpressionError("ident must be the last filter of the expression")
     number = isinstance(tree, nodes.Filter) and tree.name == "int" and not (tree.args or tree.kwargs)
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
     env, task_names = dict[str, None](), dict[str, str]()
@@ -185,6 +191,7 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
         reads=tuple(reads),
         raw=raw,
         quoted=quoted,
+        identifier=identifier,
         states=tuple(states),
         status=status,
         instance_only=_needs_instance(names, scope),
@@ -281,7 +288,7 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
         name = "tasks"
     if name in STATUS_FUNCTIONS and scope.condition:
         raise ExpressionError(f"{name} is a function: write {name}()")
-    if name not in SCOPES and name not in _OF_INSTANCES:
+    if (name not in SCOPES and name not in _OF_INSTANCES) or (name in _OF_ITERATIONS and name not in scope.scopes):
         raise _unknown_name(name, keys, scope)
     if name == "secrets":
         _check_secret(keys, scope)

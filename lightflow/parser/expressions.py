@@ -68,7 +68,7 @@ class _Templates:
         self._lines = Lines(tree.source.text)
         self.problems: list[Problem] = []
 
-    def read(self, path: Path, text: Any, scope: NameScope, *, in_script: bool = False) -> Any:
+    def read(self, path: Path, text: Any, scope: NameScope, *, in_script: bool = False, in_sql: bool = False) -> Any:
         """Return the template of a text, or the value itself where it has no expression."""
         if not isinstance(text, str) or OPEN not in text:
             return text
@@ -86,6 +86,8 @@ class _Templates:
                 references = find_references(part.source, scope)
                 if references.raw and not in_script:
                     raise ExpressionError("raw(…) is for the `run` of a shell task; here values are never parsed")
+                if references.identifier and not in_sql:
+                    raise ExpressionError("ident is for the text of SQL, where it makes a name")
             except ExpressionError as error:
                 self.report(path, text, part.start, str(error))
                 continue
@@ -348,7 +350,7 @@ class _Reader:
                 script = self._scripts.read(path, text, node.keys, scope)
             else:
                 names = replace(scope, secrets=None) if rule.is_shown else scope
-                template = self.templates.read(path, text, names)
+                template = self.templates.read(path, text, names, in_sql=rule.kind == "bind")
                 if isinstance(template, tuple):
                     templates.append(KeyTemplate(tuple(inner_path), rule.kind, template))
                     self._check_host(path, text, templates[-1])
@@ -432,8 +434,9 @@ class _Reader:
                     raise ExpressionError("write the whole condition between ${{ and }}, or without them")
                 source, start = parts[0].source, parts[0].start
             references = find_references(source, scope)
-            if references.raw:
-                raise ExpressionError("raw(…) is for the `run` of a shell task")
+            if references.raw or references.identifier:
+                name, place = ("raw(…)", "the `run` of a shell task") if references.raw else ("ident", "SQL")
+                raise ExpressionError(f"{name} is for {place}")
         except (ExpressionError, UnclosedExpression) as error:
             message = str(error) if isinstance(error, ExpressionError) else _NOT_CLOSED
             if looks_like_a_command(source):

@@ -9,6 +9,7 @@ import stat
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.positions import (
+    NAME_KEYS,
     WORKFLOW_FILE,
     FileKind,
     Position,
@@ -17,6 +18,7 @@ from lightflow.parser.positions import (
     position_after,
     problem_at,
 )
+from lightflow.text import did_you_mean, quoted
 from liteflow.api import gc_paused
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -25,22 +27,60 @@ MAX_BYTES = 16 * 1024 * 1024
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
+def split_reference(path: str) -> tuple[str, str]:
+    """Return the file and the workflow that `FILE#NAME` means; the workflow is empty where none is named."""
+    file, mark, name = path.rpartition("#")
+    return (path, "") if not mark or os.path.exists(path) else (file, name)
+
+
 def read_source(path: str | os.PathLike[str], kind: FileKind = WORKFLOW_FILE) -> Source:
-    """Return the tree of a file. A name that ends with `.json` means JSON, every other name YAML.
+    """Return the tree of a file, or of the workflow in it that `FILE#NAME` means: by default the first.
 
     Raises:
-        WorkflowError: the file cannot be read, or has no tree.
+        WorkflowError: the file cannot be read, has no tree, or has no workflow of this name.
+    """
+    file, name = split_reference(os.fspath(path))
+    sources = read_sources(file, kind)
+    if not name:
+        return sources[0]
+    names = [source.name or os.path.basename(file).split(".")[0] for source in sources]
+    if name in names:
+        return sources[names.index(name)]
+    hint = did_you_mean(name, names) or f"; there is {', '.join(names)}"
+    raise WorkflowError([problem_at(file, None, "", f"no workflow {quoted(name)}{hint}")])
+
+
+def read_sources(path: str | os.PathLike[str], kind: FileKind = WORKFLOW_FILE) -> list[Source]:
+    """Return the tree of each workflow in a file. A name that ends with `.json` means JSON, every other name YAML.
+
+    Raises:
+        WorkflowError: the file cannot be read, has no tree, or has two workflows of one name.
     """
     file = os.fspath(path)
     try:
-        text = read_text(file, kind)
-        return parse_text(file, text, kind)
+        sources = parse_text(file, read_text(file, kind), kind)
+        _check_names(sources)
+        return sources
     except UnreadableFile as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 
-def parse_text(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
-    """Return the tree of a text; `file` is its name in messages.
+def _check_names(sources: list[Source]) -> None:
+    """Raise UnreadableFile where several workflows of a file cannot be told apart."""
+    names: dict[str, int] = {}
+    for source in sources if len(sources) > 1 else ():
+        key = next((key for key in NAME_KEYS if key in source.tree), "")
+        place = source.positions.value(source.tree, key) if key else source.start
+        if not source.name:
+            raise UnreadableFile('each workflow of a file with several needs its "workflow_name"', place)
+        if source.name in names:
+            line = names[source.name]
+            raise UnreadableFile(f"a second workflow {quoted(source.name)}; the first is on line {line}", place)
+        names[source.name] = (place or source.start).line + 1
+
+
+def parse_text(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> list[Source]:
+    """Return the tree of each workflow in a text; `file` is its name in messages.
 
     Raises:
         UnreadableFile: the text has no tree.
@@ -50,7 +90,7 @@ def parse_text(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
         if file.lower().endswith(".json"):
             from lightflow.parser.json_source import read_json
 
-            return read_json(file, text, kind)
+            return [read_json(file, text, kind)]
         from lightflow.parser.yaml_source import read_yaml  # imports PyYAML: 15 ms
 
         return read_yaml(file, text, kind)

@@ -113,6 +113,8 @@ PARAMS_FILE: Final = FileKind(
     name="file of parameters", content="names of parameters and their values, such as `rows: 100`"
 )
 
+#: The names of the key with the name of a workflow.
+NAME_KEYS: Final = ("workflow_name", "name", "dag_id")
 #: Levels of lists and mappings in a file.
 MAX_DEPTH: Final = 32
 
@@ -125,6 +127,13 @@ class Source(Record):
     tree: dict[str, Any]
     positions: Positions
     problems: list[Problem]
+    start: Mark = START  #: where the workflow begins
+    of_several: bool = False  #: whether the file has further workflows
+
+    @property
+    def name(self) -> str:
+        """The name of the workflow as it is written; empty where it has none."""
+        return next((text for key in NAME_KEYS if isinstance(text := self.tree.get(key), str)), "")
 
 
 class UnreadableFile(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
 from lightflow.parser.subjects import control_flow, environment, groups, limits, params, repeats, retries
 from lightflow.parser.subjects.settings import SETTINGS
@@ -26,7 +27,7 @@ TOP: Final[dict[str, Schema]] = {
         "pattern": ID_PATTERN,
         "examples": ["daily_model_pipeline"],
         "x-expects": f"a name of {ID_WORDS}",
-        "x-aliases": ["name", "dag_id"],
+        "x-aliases": list(NAME_KEYS[1:]),
     },
     "description": {"description": "The purpose of the workflow.", "type": "string"},
     "tasks": TASKS,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.files import parse_text, read_source
+from lightflow.parser.files import parse_text, read_source, read_sources, split_reference
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
@@ -26,7 +26,7 @@ from liteflow.api import PARAM_TYPES, gc_paused
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
-    """Read and check a workflow file. Runs and imports nothing of the user's.
+    """Read and check a workflow file; `FILE#NAME` means a workflow of several. Runs and imports nothing of the user's.
 
     `registry` (the built-in and installed task types by default) is not changed; for the types of the
     file's own plugins, use `Registry().with_files(spec.plugins)` afterwards.
@@ -40,17 +40,28 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
 
 def load_with_hints(
     path: str | os.PathLike[str], registry: Registry | None = None
-) -> tuple[WorkflowSpec, list[Problem]]:
-    """Read and check a workflow file as `load_workflow` does, and return warnings about what is probably not meant.
+) -> tuple[list[WorkflowSpec], list[Problem]]:
+    """Read and check all workflows of a file, and return warnings about what is probably not meant.
 
     Raises:
         WorkflowError: everything that is wrong with the file.
     """
     from lightflow.parser.hints import find_hints  # only for `validate`
 
+    file, name = split_reference(os.fspath(path))
+    specs, hints, problems = list[WorkflowSpec](), list[Problem](), list[Problem]()
     with gc_paused():
-        spec, tree, types = _load(read_source(path), registry)
-    return spec, find_hints(tree, spec, types)
+        for source in [read_source(path)] if name else read_sources(file):
+            try:
+                spec, tree, types = _load(source, registry)
+            except WorkflowError as error:
+                problems += error.problems
+                continue
+            specs.append(spec)
+            hints += find_hints(tree, spec, types)
+    if problems:
+        raise WorkflowError(problems)
+    return specs, hints
 
 
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
@@ -61,7 +72,7 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
     """
     try:
         with gc_paused():
-            return _load(parse_text(file, text), registry)[0]
+            return _load(parse_text(file, text)[0], registry)[0]
     except UnreadableFile as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
@@ -127,6 +138,7 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         tasks=tasks,
         settings=settings,
         path=path,
+        reference=f"{path}#{name}" if tree.source.of_several else path,
         description=root.get("description", ""),
         env=builder.env,
         plugins=tuple(plugins),

@@ -6,6 +6,7 @@ event stream does not recurse, so every limit is checked here before values are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import yaml
@@ -23,6 +24,7 @@ from yaml.events import (
 from lightflow.errors import Problem
 from lightflow.parser.positions import (
     MAX_DEPTH,
+    START,
     WORKFLOW_FILE,
     FileKind,
     Key,
@@ -34,7 +36,7 @@ from lightflow.parser.positions import (
 )
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 from lightflow.text import quoted
-from liteflow.api import Record
+from liteflow.api import Record, replace
 
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
 MAX_EXPANDED: Final = 1_000_000  # nodes that all aliases together stand for
@@ -58,22 +60,24 @@ class _Anchor(Record):
 _UNFINISHED = _Anchor(value=None, size=-1, text=None)
 
 
-def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
-    """Return the tree of the one document in `text`, with the problems that leave the rest readable.
+def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> list[Source]:
+    """Return the tree of each document in `text`, with the problems that leave the rest readable.
+
+    Only workflow files may have more than one.
 
     Raises:
         UnreadableFile: the text is not YAML, exceeds the limits, or has no mapping at the top.
     """
     reader = _Reader(file, text, kind)
     try:
-        tree = reader.document()
+        sources = list(reader.sources())
     except yaml.MarkedYAMLError as error:
         from lightflow.parser.yaml_mistakes import explain
 
         raise explain(error, text, _PARSER, MAX_DEPTH) from None
     except yaml.YAMLError as error:
         raise UnreadableFile(f"not valid YAML: {error}".splitlines()[0]) from None
-    return Source(file=file, text=text, tree=tree, positions=reader.positions, problems=reader.problems)
+    return [replace(source, of_several=True) for source in sources] if len(sources) > 1 else sources
 
 
 class _Reader:
@@ -90,22 +94,35 @@ class _Reader:
         self.aliases = 0
         self.expanded = 0
 
-    def document(self) -> dict[str, Any]:
+    def sources(self) -> Iterator[Source]:
+        """Yield the documents."""
         self.next()  # the start of the stream
-        event = self.next()
-        if type(event) is StreamEndEvent:
+        start = self.next()
+        if type(start) is StreamEndEvent:
             raise UnreadableFile(f"is empty; a {self.kind.name} holds {self.kind.content}")
+        while type(start) is DocumentStartEvent:
+            self.positions, self.problems, self.anchors, self.path = Positions(), [], {}, []
+            yield Source(
+                file=self.file,
+                text=self.text,
+                tree=self.document(),
+                positions=self.positions,
+                problems=self.problems,
+                start=start.start_mark or START,
+            )
+            start = self.next()
+            if type(start) is DocumentStartEvent and self.kind is not WORKFLOW_FILE:
+                raise UnreadableFile(
+                    f"a second document begins here; a {self.kind.name} holds one (remove `---`)", start.start_mark
+                )
+
+    def document(self) -> dict[str, Any]:
         event = self.next()
         if type(event) is not MappingStartEvent:
             kind = "a list" if type(event) is SequenceStartEvent else "a single value"
             raise UnreadableFile(f"holds {kind}; a {self.kind.name} holds {self.kind.content}", event.start_mark)
         tree = self.mapping(event)
         self.next()  # the end of the document
-        event = self.next()
-        if type(event) is DocumentStartEvent:
-            raise UnreadableFile(
-                f"a second document begins here; a {self.kind.name} holds one (remove `---`)", event.start_mark
-            )
         return tree
 
     # -- nodes ------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
 from lightflow.spec.model import TaskSpec
-from liteflow import Call, InputError, Secret, current_context
+from liteflow import Call, InputError, Secret
 from liteflow.api import Body, Poll, Record, replace, sha256_hex
 
 #: How long a task waits where nothing says it.
@@ -207,20 +207,28 @@ def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginC
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(_with_secrets(config), _of_attempt(context), current_context().handle)
+        type_ref.load().undo(_with_secrets(config), _of_attempt(context), _running().handle)
 
 
 def poll_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Poll the wait of a task of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().poll(_with_secrets(config), _of_attempt(context), current_context().handle)
+        return type_ref.load().poll(_with_secrets(config), _of_attempt(context), _running().handle)
+
+
+def _running() -> Any:
+    """Return the context of the attempt that runs here."""
+    # Imported here, because its module reads the state file, which a check of a workflow does not need.
+    from liteflow import current_context
+
+    return current_context()
 
 
 def _with_secrets(value: Any) -> Any:
     """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only."""
     if isinstance(value, Secret):
         try:
-            return current_context().secrets[value.name]
+            return _running().secrets[value.name]
         except KeyError:
             message = f"there is no secret {value.name!r}: Dag(…, secrets=[Secret({value.name!r})]) declares it"
             raise InputError(message) from None
@@ -232,7 +240,7 @@ def _with_secrets(value: Any) -> Any:
 def _of_attempt(context: PluginContext) -> PluginContext:
     """Return the context with what belongs to the attempt that runs here; unchanged where none runs."""
     try:
-        running = current_context()
+        running = _running()
     except RuntimeError:
         return context
     return replace(context, mark=running.mark, key=running.key, attempt=running.attempt, deadline=running.deadline)

@@ -132,7 +132,7 @@ class LambdaTask(TaskType):
                 )
                 content: bytes = answer["Payload"].read()
             except SystemExit:  # the attempt is being ended
-                print("the function goes on at AWS: an invocation cannot be stopped", flush=True)
+                print("the function continues at AWS: an invocation cannot be stopped", flush=True)
                 raise
         return _value(config, answer, content, time.monotonic() - begin)
 

@@ -25,6 +25,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "notify": ("lightflow.plugins.notify_task", "NotifyTask"),
     "mail": ("lightflow.plugins.mail_task", "MailTask"),
     "lambda": ("lightflow.plugins.lambda_task", "LambdaTask"),
+    "sql": ("lightflow.plugins.sql_task", "SqlTask"),
 }
 #: The types that are described for every workflow.
 _ALWAYS: Final = ("shell", "python")

@@ -25,6 +25,7 @@ from liteflow import Status
 from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.planning.trigger_rules import explain
 
+_REPEATED: Final = (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)  # a resume would run these
 _MAX_NAMED: Final = 5  # failed instances that a sentence names
 
 
@@ -53,6 +54,8 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         tolerated = explainer.tolerated_reason(first)
         stale = explainer.stale_reason(first)
         queued = group_reason(history, run.run_id) if run.status == Status.PENDING else None
+    if first.settled and run.status != Status.SUCCESS and first.status in _REPEATED:
+        explanation.because.append("it stays as it is: only chosen tasks run again, until the run has ended")
     if stale is not None:
         explanation.because.append(f"it is stale: {stale}")
     if tolerated is not None:

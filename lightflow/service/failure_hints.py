@@ -10,7 +10,7 @@ from typing import Final
 from lightflow.bash_hints import USE_BASH
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow
-from lightflow.service.python_files import is_script
+from lightflow.service.python_files import file_of, is_script
 from lightflow.spec.model import TaskSpec
 from liteflow.api import RunRecord
 
@@ -45,7 +45,7 @@ def output_hint(exit_code: int | None, lines: Sequence[str]) -> str:
 
 def path_hints(run: RunRecord, failed: Collection[str]) -> list[str]:
     """Return how the failed tasks of a run can name the files next to the workflow file that they did not find."""
-    if run.source is None or not os.path.isfile(run.source) or is_script(run.source):
+    if run.source is None or not os.path.isfile(file_of(run.source)) or is_script(run.source):
         return []
     folder, start = os.path.dirname(run.source), run.cwd or os.getcwd()
     if os.path.realpath(folder) == os.path.realpath(start):

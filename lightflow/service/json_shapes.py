@@ -17,6 +17,7 @@ from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
+from lightflow.service.run_diff import RunDifference
 from lightflow.service.tolerated_failures import reason_text
 from liteflow import PayloadError
 from liteflow.api import EMPTY_MAPPING, AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
@@ -109,6 +110,29 @@ def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
 def cancelled_run_shape(run: RunRecord) -> Shape:
     """Return what `cancel` has made of a run."""
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
+
+
+def run_difference_shape(difference: RunDifference) -> Shape:
+    """Return two runs, compared; each pair is that of the first and the second run."""
+    return {
+        "runs": [run.run_id for run in difference.runs],
+        "status": [run.status for run in difference.runs],
+        "differs": difference.differs,
+        "definition": {"added": difference.added, "removed": difference.removed, "changed": difference.changed},
+        "params": {name: list(pair) for name, pair in difference.params.items()},
+        "selection": [run.selection for run in difference.runs],
+        "tasks": [
+            {
+                "task": task.name[0],
+                "map_index": None if task.name[1] < 0 else task.name[1],
+                "status": list(task.statuses),
+                "attempts": list(task.attempts),
+                "duration_s": [None if each is None else round(each, 6) for each in task.durations_s],
+                "outputs": {value.key: value.values and list(value.values) for value in task.values},
+            }
+            for task in difference.tasks
+        ],
+    }
 
 
 def decision_shape(decided: Decided) -> Shape:

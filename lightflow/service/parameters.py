@@ -58,11 +58,11 @@ def _read_file(
     file: str, declared: Mapping[str, Param], overridden: Sequence[str], day: float
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return the values of a file without the overridden ones, and all mistakes in them."""
-    from lightflow.parser.files import read_source
+    from lightflow.parser.files import read_sources
     from lightflow.parser.positions import PARAMS_FILE, problem_at
 
     values: dict[str, Any] = {}
-    source = read_source(file, PARAMS_FILE)
+    source = read_sources(file, PARAMS_FILE)[0]
     problems = [*source.problems, *source.positions.number_problems.values()]
     for name, value in source.tree.items():
         if name in overridden:

@@ -7,12 +7,18 @@ import os
 from collections.abc import Iterator
 
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.files import split_reference
 from liteflow.errors import ScriptError
 
 
 def is_script(path: str) -> bool:
-    """Return whether a path is that of a Python file."""
-    return path.endswith(".py")
+    """Return whether a path, or `FILE#NAME`, is that of a Python file."""
+    return split_reference(path)[0].endswith(".py")
+
+
+def file_of(reference: str) -> str:
+    """Return the file of `FILE#NAME`."""
+    return split_reference(reference)[0]
 
 
 @contextlib.contextmanager

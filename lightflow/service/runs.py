@@ -14,11 +14,12 @@ from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionO
 from lightflow.engine.dag_builder import build_dag
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
 from lightflow.errors import CheckpointError, WorkflowError
+from lightflow.parser.files import split_reference
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.lookup import find_run
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
-from lightflow.service.python_files import is_script, script_errors
+from lightflow.service.python_files import file_of, is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
 from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
 from liteflow.api import (
@@ -99,9 +100,10 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         return _load_file(path, options)
     from liteflow.scripts import choose_dag, load_dags
 
+    path, name = split_reference(path)
     with script_errors(path):
         dags = load_dags(path)
-        dag = dags[choose_dag(path, [each.dag_id for each in dags], options.dag)]
+        dag = dags[choose_dag(path, [each.dag_id for each in dags], options.dag or name or None)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
     return LoadedWorkflow(
         name=dag.dag_id,
@@ -119,7 +121,7 @@ def _load_file(path: str, options: RunOptions) -> LoadedWorkflow:
     registry = Registry().with_files(spec.plugins)
     return LoadedWorkflow(
         name=spec.name,
-        path=path,
+        path=spec.reference if spec.reference != spec.path else path,
         settings=spec.settings,
         params=spec.params,
         has_concurrency=spec.limits.concurrency is not None,
@@ -175,7 +177,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         CheckpointError: the checkpoint file cannot be used.
         WorkflowError, DefinitionError, RunOwned, StoreError, ResourceError: see `run`.
     """
-    if from_checkpoint is not None or (_is_file(target) and _is_missing(options.db)):
+    if from_checkpoint is not None or (is_file(target) and _is_missing(options.db)):
         loaded = load(target, options)
         _warn_of_foreign_owner(options.db, notify)
         if from_checkpoint is not None:
@@ -189,9 +191,10 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
     return resume_loaded(loaded, last, options, notify)
 
 
-def _is_file(target: str) -> bool:
+def is_file(target: str) -> bool:
     """Return whether a target is a workflow file rather than a run."""
-    return os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py"))
+    file = file_of(target)
+    return os.path.exists(file) or file.endswith((".yaml", ".yml", ".json", ".py"))
 
 
 def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tuple[LoadedWorkflow, RunRecord]:
@@ -201,7 +204,7 @@ def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tupl
         RunNotFound: there is no such run, or none to resume.
         WorkflowError: the file is wrong.
     """
-    if _is_file(target):
+    if is_file(target):
         loaded = load(target, options)
         _warn_of_foreign_owner(options.db, notify)
         last = _latest(options.db, loaded.name)
@@ -212,7 +215,7 @@ def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tupl
     else:
         with History(options.db) as history:
             last = history.run(target)
-        if last.source is None or not os.path.isfile(last.source):
+        if last.source is None or not os.path.isfile(file_of(last.source)):
             raise RunNotFound(
                 f"run {last.run_id} came from {last.source or 'a program'}, which no longer exists; "
                 "resume it with its file: lightflow resume FILE"
@@ -333,7 +336,7 @@ def find_origin(run_id: str, options: RunOptions, file: str | None) -> tuple[Loa
     with History(options.db) as history:
         origin = find_run(history, run_id)
     path = file or origin.source
-    if path is None or not os.path.isfile(path):
+    if path is None or not os.path.isfile(file_of(path)):
         raise RunNotFound(f"run {origin.run_id} came from {path or 'a program'}, which no longer exists; give --file")
     loaded = load(path, replace(options, dag=origin.dag_id if is_script(path) else None))
     if loaded.name != origin.dag_id:

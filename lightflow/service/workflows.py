@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.engine.choices import SelectionOptions
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.files import split_reference
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.plugins.base import TaskType
@@ -159,9 +160,10 @@ def outline(path: str, dag: str | None = None) -> WorkflowOutline:
         return _file_outline(path, load_workflow(path))
     from liteflow.scripts import choose_dag, describe_dags
 
+    path, name = split_reference(path)
     with script_errors(path):
         dags = describe_dags(path)
-        return _script_outline(path, dags[choose_dag(path, [each["dag_id"] for each in dags], dag)])
+        return _script_outline(path, dags[choose_dag(path, [each["dag_id"] for each in dags], dag or name or None)])
 
 
 def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
@@ -174,14 +176,16 @@ def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
         WorkflowError: with all mistakes, each with its place.
     """
     if not is_script(path):
-        spec, hints = load_with_hints(path)
-        return [_file_outline(path, spec)], hints
+        specs, hints = load_with_hints(path)
+        return [_file_outline(path, spec) for spec in specs], hints
     from liteflow.scripts import choose_dag, describe_dags
 
+    path, name = split_reference(path)
     with script_errors(path):
         dags = describe_dags(path)
-        if not dags:
-            choose_dag(path, [], None)  # raises the error for a script without dags
+        if not dags or name:
+            names = [each["dag_id"] for each in dags]
+            dags = [dags[choose_dag(path, names, name or None)]]  # raises the error for a script without dags
     return [_script_outline(path, dag) for dag in dags], []
 
 
@@ -194,28 +198,29 @@ def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> Wor
     from liteflow.planning.control_flow import ControlFlow
     from liteflow.planning.selection import NOT_SELECTED, Selection, select
     from liteflow.planning.setup_teardown import Teardown
-    from liteflow.planning.targets import find_targets
+    from liteflow.planning.targets import find_targets, groups_of
 
     graph = outline.graph
-    setups = frozenset(graph.index[task.id] for task in outline.tasks if "setup" in task.special)
+    setups = frozenset(graph.index[task.id] for task in outline.nodes if "setup" in task.special)
     teardowns = {
         graph.index[task.id]: Teardown(
             tuple(above for above in graph.upstream[graph.index[task.id]] if above in setups)
         )
-        for task in outline.tasks
+        for task in outline.nodes
         if "teardown" in task.special
     }
+    groups = groups_of([{"id": task.id, "gate": task.gate, "group": task.group} for task in outline.nodes])
     wanted = Selection(only=selection.only, start=selection.start, until=selection.until, skip=selection.skip)
     selected = select(
         wanted,
         graph,
         ControlFlow(setups=setups, teardowns=teardowns),
-        lambda names: find_targets(names, graph.index, lambda task_id: {}, f"workflow {outline.name!r}").keys(),
+        lambda names: find_targets(names, graph.index, lambda task_id: {}, f"workflow {outline.name!r}", groups).keys(),
     )
     return replace(
         outline,
-        tasks=tuple(
-            task if graph.index[task.id] in selected else replace(task, skipped=NOT_SELECTED) for task in outline.tasks
+        nodes=tuple(
+            task if graph.index[task.id] in selected else replace(task, skipped=NOT_SELECTED) for task in outline.nodes
         ),
     )
 

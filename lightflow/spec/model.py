@@ -31,6 +31,7 @@ __all__ = [
     "Expression",
     "ExpressionKind",
     "Expressions",
+    "Identifier",
     "KeyTemplate",
     "Limits",
     "MappingSpec",
@@ -109,6 +110,12 @@ class BoundValue(NamedTuple):
     """The value of an expression in a key of the kind `bind`, whose value is a list of texts and of these."""
 
     value: Any
+
+
+class Identifier(NamedTuple):
+    """The name of a table or a column, which becomes part of a statement, in quotes."""
+
+    name: str
 
 
 class KeyTemplate(NamedTuple):
@@ -273,6 +280,7 @@ class WorkflowSpec(Record):
     tasks: dict[str, TaskSpec]
     settings: Settings
     path: str  #: absolute
+    reference: str = ""  #: the path, with `#` and the name where the file has several workflows
     description: str = ""
     env: Mapping[str, str] = EMPTY_MAPPING
     plugins: tuple[str, ...] = ()  #: absolute paths

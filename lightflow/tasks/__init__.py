@@ -12,9 +12,15 @@ A function is imported when it is first used.
 
 import importlib
 
-_HOMES = {"aws_lambda": "lambda_body", "http": "http_body", "mail": "mail_body", "notify": "notify_body"}
+_HOMES = {
+    "aws_lambda": "lambda_body",
+    "http": "http_body",
+    "mail": "mail_body",
+    "notify": "notify_body",
+    "sql": "sql_body",
+}
 
-__all__ = ["aws_lambda", "http", "mail", "notify"]
+__all__ = ["aws_lambda", "http", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,5 +2,6 @@ from lightflow.tasks.http_body import http as http
 from lightflow.tasks.lambda_body import aws_lambda as aws_lambda
 from lightflow.tasks.mail_body import mail as mail
 from lightflow.tasks.notify_body import notify as notify
+from lightflow.tasks.sql_body import sql as sql
 
-__all__ = ["aws_lambda", "http", "mail", "notify"]
+__all__ = ["aws_lambda", "http", "mail", "notify", "sql"]

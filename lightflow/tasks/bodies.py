@@ -8,7 +8,7 @@ from typing import Any
 
 from lightflow.parser.messages import message_of
 from lightflow.parser.schema_validator import SchemaError, Validator
-from lightflow.plugins.base import PluginContext, run_task_type
+from lightflow.plugins.base import PluginContext, TaskType, run_task_type, undo_task_type
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from liteflow import Call, DefinitionError, Secret, Task
@@ -41,7 +41,8 @@ def body_of(type_name: str, keys: Mapping[str, Any]) -> Call:
         "config": config,
         "context": PluginContext(task_id="", folder=os.getcwd()),
     }
-    return Call(run_task_type, arguments, lane="process")
+    undo = None if type(task_type).undo is TaskType.undo else Call(undo_task_type, arguments)
+    return Call(run_task_type, arguments, lane="process", undo=undo)
 
 
 def _words(error: SchemaError) -> str:

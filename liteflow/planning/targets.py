@@ -5,23 +5,31 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from liteflow.errors import DefinitionError
 from liteflow.planning.rerun import WHOLE, Indexes
+from liteflow.record import EMPTY_MAPPING
 
 #: Returns the labels of the instances of a mapped task, by index.
 Labels = Callable[[str], Mapping[int, str | None]]
+#: The ids of the nodes in each group.
+Groups = Mapping[str, Collection[str]]
 
 
-def find_targets(names: Sequence[str], task_ids: Collection[str], labels: Labels, where: str) -> dict[str, Indexes]:
+def find_targets(
+    names: Sequence[str], task_ids: Collection[str], labels: Labels, where: str, groups: Groups = EMPTY_MAPPING
+) -> dict[str, Indexes]:
     """Return the tasks with these names, and of mapped tasks the indexes of instances; None: the whole task.
+
+    A group means all its members.
 
     Raises:
         DefinitionError: there is no such task or instance; `where` says in what, the nearest name is named.
     """
     targets: dict[str, Indexes] = {}
     for name in names:
-        for task_id, indexes in _find(name, task_ids, labels, where):
+        for task_id, indexes in _find(name, task_ids, labels, where, groups):
             if task_id not in targets or indexes is None:
                 targets[task_id] = indexes
             elif (earlier := targets[task_id]) is not None:
@@ -29,7 +37,12 @@ def find_targets(names: Sequence[str], task_ids: Collection[str], labels: Labels
     return targets
 
 
-def _find(name: str, task_ids: Collection[str], labels: Labels, where: str) -> Iterator[tuple[str, Indexes]]:
+def _find(
+    name: str, task_ids: Collection[str], labels: Labels, where: str, groups: Groups
+) -> Iterator[tuple[str, Indexes]]:
+    if name in groups:
+        yield from ((task_id, WHOLE) for task_id in groups[name])
+        return
     if name in task_ids:
         yield name, WHOLE
         return
@@ -37,11 +50,21 @@ def _find(name: str, task_ids: Collection[str], labels: Labels, where: str) -> I
     if match and match[1] in task_ids:
         yield match[1], _instances(match[1], match[2], labels(match[1]), where)
         return
-    members = [task_id for task_id in task_ids if task_id.startswith(f"{name}.")]
-    members = members or [task_id for task_id in task_ids if fnmatch.fnmatchcase(task_id, name)]
+    members = [task_id for task_id in task_ids if fnmatch.fnmatchcase(task_id, name)]
     if not members:
         raise DefinitionError(f"{where} has no task {name!r}{_nearest(name, task_ids)}")
     yield from ((task_id, WHOLE) for task_id in members)
+
+
+def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return what is in each group of a graph, by the rows of its tasks: also in groups within it, and its join."""
+    parents = {str(row["id"]): str(row.get("group", "")) for row in rows}
+    groups: dict[str, list[str]] = {str(row["id"]): [str(row["id"])] for row in rows if row.get("gate") == "group"}
+    for task_id, group in parents.items():
+        while group in groups:
+            groups[group].append(task_id)
+            group = parents.get(group, "")
+    return groups
 
 
 def _instances(task_id: str, key: str, labels: Mapping[int, str | None], where: str) -> frozenset[int]:

@@ -293,7 +293,10 @@ class Guardian:
             if keeps_logs:
                 pipe, write_end = _pipe()
                 switch = LogSwitch()
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))  # it waits until the fork does not ignore it
             pid = os.fork()
+            if pid == 0:  # the tag stays on: everything that the worker starts inherits it
+                self._be_worker(end, pipe, write_end, switch)
         except OSError as error:
             self._tagger.take_off()
             for fd in (pipe, write_end):
@@ -301,8 +304,8 @@ class Guardian:
             if switch is not None:
                 switch.close()
             return f"a worker process cannot be started: {error.strerror}"
-        if pid == 0:  # the tag stays on: everything that the worker starts inherits it
-            self._be_worker(end, pipe, write_end, switch)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         self._tagger.take_off()
         close_quietly(write_end)
         if switch is not None:
@@ -320,6 +323,7 @@ class Guardian:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in every Python program
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
             for fd in (*self._events.descriptors(), *self._reaper.reserve, *self._control.descriptors,
                        *self._close_in_workers, *self._undos.descriptors()):  # fmt: skip
                 close_quietly(fd)
@@ -354,8 +358,12 @@ class Guardian:
             return
         self._jobs.stop_by(job, time.monotonic() + grace_s)
         for signal_number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process must run to get the first
-            with contextlib.suppress(OSError):
+            try:
                 os.killpg(job.pid, signal_number)  # not reaped yet, so the number is still its own
+            except ProcessLookupError:  # a fork that has no process group yet
+                os.kill(job.pid, signal_number)
+            except OSError:
+                continue
 
 
 def _ticks() -> int:

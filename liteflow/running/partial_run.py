@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import DefinitionError
 from liteflow.planning.selection import Selection, select
-from liteflow.planning.targets import find_targets
+from liteflow.planning.targets import find_targets, groups_of
 from liteflow.state.copies import copy_files, values_of
 from liteflow.state.history import History
 from liteflow.state.records import CopiedResults
@@ -23,10 +24,10 @@ def selected_tasks(compiled: CompiledDag, selection: Selection) -> frozenset[int
         if selection.values_from is not None:
             raise DefinitionError("all tasks run, so none reads the values of another run: select some")
         return None
-    ids = dict.fromkeys(compiled.graph.ids)
+    ids, groups = dict.fromkeys(compiled.graph.ids), groups_of(json.loads(compiled.snapshot)["tasks"])
 
     def find(names: Sequence[str]) -> Collection[str]:
-        targets = find_targets(names, ids, lambda task_id: {}, f"workflow {compiled.dag_id!r}")
+        targets = find_targets(names, ids, lambda task_id: {}, f"workflow {compiled.dag_id!r}", groups)
         return targets.keys()
 
     selected = select(selection, compiled.graph, compiled.control, find)

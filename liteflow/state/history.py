@@ -100,6 +100,7 @@ class InstanceRecord(NamedTuple):
     kind: str = "task"  # or "group", "entry", "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
     wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
+    settled: bool = False  # a resume leaves it as it is, until the run has ended or for good
 
 
 class AttemptRecord(NamedTuple):
@@ -195,7 +196,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated, wake_at FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated, wake_at, settled FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -455,11 +456,6 @@ class History(WaitHistory):
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
 
-    def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
-        """Return the labels of the instances of a mapped task by index; empty for any other task."""
-        sql = "SELECT map_index, map_key FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index >= 0"
-        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (INT, TEXT_OR_NOT)))
-
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (
@@ -639,7 +635,7 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
     values[3] = [] if values[3] == "[]" else [each for each in _json(values[3], []) if _is_id(each)]
     values[12] = "" if values[12] is None else _event(values[12])
-    values[14] = bool(values[14])
+    values[14], values[16] = bool(values[14]), bool(values[16])
     return InstanceRecord(*values)
 
 

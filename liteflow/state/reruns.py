@@ -11,13 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.planning.graph import Graph, reachable
 from liteflow.planning.rerun import Indexes, Rerun
-from liteflow.planning.targets import find_targets
+from liteflow.planning.targets import find_targets, groups_of
 from liteflow.planning.task_table import MappedInstances, instance_name
 from liteflow.state import transitions
 from liteflow.state.admin import StateWriter, lock_out
@@ -47,16 +46,12 @@ def targets_of(
     """
     rows = history.graph_tasks(run.graph_digest)
     ids = task_ids or [row["id"] for row in rows]
-    groups = {row["id"]: _inside(row["id"], rows) for row in rows if row.get("gate") == "group"}
-    names = [inner for name in names for inner in groups.get(name, [name])]
-    return find_targets(names, dict.fromkeys(ids), partial(history.labels, run.run_id), f"run {run.run_id}")
 
+    def labels(task_id: str) -> dict[int, str | None]:
+        instances = history.instances(run.run_id)
+        return {each.map_index: each.map_key for each in instances if each.task_id == task_id and each.map_index >= 0}
 
-def _inside(group: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the tasks in a group and in its groups, and their entries."""
-    members = [row for row in rows if row.get("group") == group]
-    names = [row["id"] for row in members if row.get("gate") != "group"]
-    return names + [name for row in members if row.get("gate") == "group" for name in _inside(row["id"], rows)]
+    return find_targets(names, dict.fromkeys(ids), labels, f"run {run.run_id}", groups_of(rows))
 
 
 def changed_tasks(history: History, run: RunRecord, snapshot: str) -> list[str]:

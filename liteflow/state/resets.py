@@ -69,6 +69,18 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
     return tasks, mapped
 
 
+def skip_new_tasks(connection: sqlite3.Connection, run_id: str, tasks: dict[str, PreviousState], now: float) -> None:
+    """Skip the tasks that were added to the definition of a partial run since: they are not selected."""
+    rows = connection.execute(
+        "SELECT task_id FROM liteflow_task_instances JOIN liteflow_dag_runs USING (run_id) "
+        "WHERE run_id=? AND selection IS NOT NULL AND kind='task' AND map_index < 0",
+        (run_id,),
+    )
+    new = [task_id for (task_id,) in rows.fetchall() if task_id not in tasks]
+    transitions.record_unselected(connection, run_id, new, now)
+    tasks |= dict.fromkeys(new, PreviousState("SKIPPED", 0, tolerated=True))
+
+
 def previous_results(connection: sqlite3.Connection, run_id: str) -> Previous:
     """Return the tasks and instances; what will be reset in any case is PENDING already."""
     status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"

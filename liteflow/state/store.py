@@ -40,7 +40,7 @@ from liteflow.state.records import (
     Request,
     SharedLimits,
 )
-from liteflow.state.resets import RESUME, ResetRules, previous_results, set_back
+from liteflow.state.resets import RESUME, ResetRules, previous_results, set_back, skip_new_tasks
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
@@ -172,6 +172,7 @@ class Store:
             self._load_rounds()
             if graph[0] != old_graph:
                 transitions.add_tasks(self._connection, run_id, instances, now)
+                skip_new_tasks(self._connection, run_id, tasks, now)
         return tasks, mapped, last_session
 
     def _set_owner(self, run: RunKey, epoch: int, session: int | None) -> None:

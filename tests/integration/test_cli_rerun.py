@@ -158,3 +158,50 @@ def test_stale_results_are_shown(failed: Path) -> None:
     assert "it is stale: fetch succeeded at" in lightflow(failed, "why", "load").stdout
     assert lightflow(failed, "retry", "latest", "--from", "load", "-q").returncode == 0
     assert all(task["stale"] is None for task in shown(failed).values())
+
+
+def test_why_says_that_a_failure_is_left_alone(failed: Path) -> None:
+    lightflow(failed, "clear", "latest", "--task", "other")
+    why = lightflow(failed, "why", "load").stdout
+    assert "it stays as it is: only chosen tasks run again, until the run has ended" in why
+    (failed / "mended").touch()
+    assert lightflow(failed, "resume", "latest", "-q").returncode == 1
+    assert trail(failed) == ["other"]
+    assert lightflow(failed, "resume", "latest", "-q").returncode == 0
+    assert trail(failed) == ["load", "report"]
+
+
+GROUPS = """\
+workflow_name: groups
+tasks:
+  first: {run: "echo first >> trail"}
+  load:
+    depends_on: [first]
+    tasks:
+      fetch: {run: "echo fetch >> trail"}
+      check: {run: "echo check >> trail && test -e mended", depends_on: [fetch]}
+  last: {run: "echo last >> trail", depends_on: [load]}
+"""
+
+
+def test_groups(tmp_path: Path) -> None:
+    (tmp_path / "groups.yaml").write_text(GROUPS)
+    assert lightflow(tmp_path, "run", "groups.yaml", "-q").returncode == 1
+    assert trail(tmp_path) == ["check", "fetch", "first"]
+    (tmp_path / "mended").touch()
+    assert lightflow(tmp_path, "retry", "latest", "--only", "load", "-q").returncode == 1
+    assert trail(tmp_path) == ["check", "fetch"]
+    assert lightflow(tmp_path, "resume", "latest", "-q").returncode == 0
+    assert trail(tmp_path) == ["last"]
+    assert lightflow(tmp_path, "retry", "latest", "--from", "load", "-q").returncode == 0
+    assert trail(tmp_path) == ["check", "fetch", "last"]
+    assert lightflow(tmp_path, "retry", "latest", "--from", "load.check", "-q").returncode == 0
+    assert trail(tmp_path) == ["check", "last"]
+    assert lightflow(tmp_path, "fork", "latest", "--from", "last", "-q").returncode == 0
+    assert trail(tmp_path) == ["last"]
+    assert lightflow(tmp_path, "run", "groups.yaml", "--only", "load", "-q").returncode == 0
+    assert trail(tmp_path) == ["check", "fetch"]
+    assert lightflow(tmp_path, "run", "groups.yaml", "--only", "load.check", "-q").returncode == 0
+    assert trail(tmp_path) == ["check"]
+    assert lightflow(tmp_path, "run", "groups.yaml", "load", "-q").returncode == 0
+    assert trail(tmp_path) == ["check", "fetch", "first"]

@@ -289,3 +289,18 @@ def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_re
     assert not is_alive(pid_in(tmp_path / "two"))
     reported = subprocess.run([*words, "doctor"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert "process handles" in reported.stdout
+
+
+def test_a_worker_that_is_stopped_while_it_starts_ends_at_once(guardian: GuardianConnection) -> None:
+    """The signal comes before the fork has a process group and handlers of its own, and is not lost."""
+    heard, sockets = Heard(guardian), []
+    for number in range(1, 21):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sockets.append(ours)
+        guardian.start_worker(number, theirs, keeps_logs=False)
+        theirs.close()
+        guardian.stop(number, grace_s=1000)
+    for number in range(1, 21):
+        assert heard.exited(number).code == -signal.SIGTERM
+    for each in sockets:
+        each.close()

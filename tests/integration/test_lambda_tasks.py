@@ -154,7 +154,7 @@ def test_a_timeout_does_not_invoke_again(server: Server, tmp_path: Path) -> None
     write(tmp_path, FLOW % (server.url(""), "timeout: 1.5s\n        kill_grace: 2"))
     assert lightflow(tmp_path, "run", "flow.yaml", extra_env={"KEY": "k" * 12}).returncode == 1
     assert len(server.received) == 1
-    assert "the function goes on at AWS" in lightflow(tmp_path, "logs", "score").stdout
+    assert "the function continues at AWS" in lightflow(tmp_path, "logs", "score").stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

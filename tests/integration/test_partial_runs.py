@@ -77,6 +77,16 @@ def test_a_resume_keeps_the_selection(db: str) -> None:
     assert "".join(trail) == "abccbcd", "unless it is named"
 
 
+def test_a_task_that_is_added_later_is_not_selected(db: str) -> None:
+    trail: list[str] = []
+    run = chain(db, trail, c=True).run(mode="inline", until=["c"])
+    dag = chain(db, trail)
+    dag.task(lambda: trail.append("new"), task_id="new")
+    run = dag.resume(run.run_id, mode="inline")
+    assert (run.status, "".join(trail), run.statuses()["new"]) == ("SUCCESS", "abcc", "SKIPPED")
+    assert not event_fold.differences(db)
+
+
 def test_values_of_tasks_that_are_not_selected_come_from_another_run(db: str) -> None:
     trail: list[str] = []
     dag = chain(db, trail)

@@ -283,7 +283,5 @@ def test_checking_a_file_imports_no_built_in_type_that_it_does_not_use(tmp_path:
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert done.stdout.split() == [
-        f"lightflow.plugins.{name}"
-        for name in ("base", "expression_kinds", "python_task", "registry", "scripts", "shell_task")
-    ], done.stderr
+    types = [name.rpartition(".")[2] for name in done.stdout.split() if name.endswith("_task")]
+    assert types == ["python_task", "shell_task"], done.stderr

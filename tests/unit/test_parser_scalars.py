@@ -109,6 +109,6 @@ def test_any_text_is_resolved_or_refused(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=30))
 def test_quoted_text_is_never_anything_else(text: str) -> None:
     written = "'" + text.replace("'", "''") + "'"
-    source = read_yaml("w.yaml", f"a: {written}\nb: 1\n")
+    source = read_yaml("w.yaml", f"a: {written}\nb: 1\n")[0]
     assert isinstance(source.tree["a"], str)
     assert not source.positions.texts.keys() - {(id(source.tree), "b")}

@@ -45,7 +45,7 @@ def sources() -> Iterator[tuple[str, Source]]:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for number, text in enumerate(_BLOCK.findall(page.read_text("utf-8"))):
             try:
-                yield f"{page.relative_to(ROOT)}#{number}", parse_text("page.yaml", text)
+                yield f"{page.relative_to(ROOT)}#{number}", parse_text("page.yaml", text)[0]
             except (UnreadableFile, WorkflowError):
                 continue  # a part of a file
 
@@ -161,7 +161,7 @@ def test_both_agree_about_random_files() -> None:
     answers: Counter[bool] = Counter()
     for _ in range(4_000):
         tree = changed_file(random_source)
-        source = parse_text("w.json", json.dumps(tree))
+        source = parse_text("w.json", json.dumps(tree))[0]
         normalized = normalize(source, SCHEMA, Registry())
         if normalized.problems or normalized.unknown_types:
             continue
@@ -238,4 +238,4 @@ def test_both_refuse(tree: dict[str, Any]) -> None:
 
 
 def loads(tree: dict[str, Any]) -> bool:
-    return is_loadable(parse_text("w.json", json.dumps(tree)))
+    return is_loadable(parse_text("w.json", json.dumps(tree))[0])

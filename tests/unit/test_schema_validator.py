@@ -139,7 +139,7 @@ def workflows() -> Iterator[Any]:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for text in block.findall(page.read_text("utf-8")):
             try:
-                yield parse_text("page.yaml", text)
+                yield parse_text("page.yaml", text)[0]
             except Exception:
                 continue  # a part of a file
 

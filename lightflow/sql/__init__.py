@@ -1,0 +1,1 @@
+"""SQL for the task type `sql`: texts, values, and the four databases."""

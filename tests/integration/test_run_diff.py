@@ -1,0 +1,63 @@
+"""Two runs compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli_run import lightflow
+
+FLOW = (
+    "workflow_name: flow\nparams: {rows: 1}\ntasks:\n  a: {run: 'echo v=${{ params.rows }} >> $LIGHTFLOW_OUTPUT'}\n"
+    "  b: {run: 'test -e mended', depends_on: [a]}\n  large: {run: 'echo v=$(seq 200) >> $LIGHTFLOW_OUTPUT'}\n"
+    "  m: {foreach: [x, y], run: 'echo v=${{ item }} >> $LIGHTFLOW_OUTPUT'}\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    assert lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "one").returncode == 1
+    return tmp_path
+
+
+def test_equal_runs(folder: Path) -> None:
+    assert lightflow(folder, "run", "flow.yaml", "-q", "--run-id", "two").returncode == 1
+    done = lightflow(folder, "diff", "one", "latest", "--exit-code")
+    assert (done.returncode, "no difference but times" in done.stdout) == (0, True)
+
+
+def test_what_differs_is_named(folder: Path) -> None:
+    (folder / "mended").touch()
+    text = FLOW.replace("seq 200", "seq 201").replace("  m: {foreach: [x, y]", "  n: {run: ls}\n  m: {foreach: [x]")
+    (folder / "flow.yaml").write_text(text.replace("depends_on: [a]", "depends_on: [a], retries: 1"))
+    assert lightflow(folder, "run", "flow.yaml", "-q", "--run-id", "two", "-p", "rows=2").returncode == 0
+    done = lightflow(folder, "diff", "one", "two", "--json", "--exit-code")
+    assert done.returncode == 1
+    difference = json.loads(done.stdout)
+    assert difference["runs"] == ["one", "two"]
+    assert difference["status"] == ["FAILED", "SUCCESS"]
+    assert difference["params"] == {"rows": [1, 2]}
+    changed = difference["definition"]
+    assert changed["added"] == ["n"]
+    assert changed["removed"] == []
+    assert changed["changed"]["b"] == ["retries"]
+    assert changed["changed"]["large"] == ["digest"]
+    tasks = {(task["task"], task["map_index"]): task for task in difference["tasks"]}
+    assert tasks["a", None]["outputs"] == {"v": ["1", "2"]}
+    assert tasks["b", None]["status"] == ["FAILED", "SUCCESS"]
+    assert tasks["large", None]["outputs"] == {"v": None}, "it is too long to be shown"
+    assert tasks["n", None]["status"] == [None, "SUCCESS"]
+    assert tasks["m", 0]["outputs"] == {}
+    assert tasks["m", 1]["status"] == ["SUCCESS", None]
+    plain = lightflow(folder, "diff", "one", "two")
+    assert plain.returncode == 0
+    assert "rows: 1 → 2" in plain.stdout
+    assert "v: 1 → 2" in plain.stdout
+    assert "v differs" in plain.stdout
+
+
+def test_an_unknown_run(folder: Path) -> None:
+    done = lightflow(folder, "diff", "one", "nope")
+    assert (done.returncode, "there is no run 'nope'" in done.stderr) == (3, True)

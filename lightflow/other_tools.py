@@ -87,7 +87,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("services sidecars", "top task", "there are no service containers: a task with `setup: true` starts it, one with `teardown_of` stops it", "GitHub Actions, GitLab CI"),
     ForeignTerm("volumes", "top task", "the volumes of a task are in its container: `container: {image: IMAGE, volumes: [SOURCE:/TARGET]}`", "docker compose, Argo"),
     ForeignTerm("ports networks", "top task", "containers publish no ports; their network is `container: {image: IMAGE, network: NAME}`", "docker compose, Argo"),
-    ForeignTerm("conda virtualenv venv requirements packages", "task", "name the interpreter of the environment in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
+    ForeignTerm("conda virtualenv venv requirements packages", "task", "a Python task names its packages under `environment`; another task names the interpreter in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
     ForeignTerm("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     ForeignTerm("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
     ForeignTerm("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); `run: COMMAND > {value|FILE}` writes it into a file instead", "Dagu, Snakemake"),

@@ -56,6 +56,9 @@ CLAIMS: Final = {
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",
     "R20": "a retry, a clear, a mark and a fork are killed at changes of the disk: the whole set or nothing",
+    "R21-docker": "`kill -9` of the orchestrator, the client of docker, the guardian, or orchestrator and guardian: no "
+    "container of ours is left, and no secret in memory",
+    "R21-podman": "the same with podman",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -28,6 +28,7 @@ _OWN = {
     key: part
     for info in Registry().described()  # a key of another type may be a foreign word in a shell task
     for key, part in (info.schema or {}).get("properties", {}).items()
+    if key != "environment"  # of Python tasks; elsewhere it is the word of other tools for `env`
 }
 _OF_TYPES = {key for info in Registry().use(BUILT_IN).described() for key in (info.schema or {}).get("properties", ())}
 #: What is a key at each level.

@@ -25,10 +25,7 @@ class ForeignTerm(NamedTuple):
     instead: str = ""  #: the keys whose place the words take: a message about the word is enough
 
 
-_CRON = (
-    "there are no schedules yet: one line of the crontab starts a run, such as "
-    "`{cron|0 6 * * *} cd /srv/etl && lightflow run etl.yaml` (see docs/howto/ci-and-cron.md)"
-)
+_CRON = 'runs start at `schedule: "{cron|0 6 * * *}"` at the top of the file, while `lightflow serve` runs'
 _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_exit`"
 _BY_FILES = "files do not decide whether a task runs; a task is skipped where a command fails: `preconditions: [{run: test ! -e out.csv}]`"
 _ONE_MACHINE = "all tasks run on this machine; remove it"
@@ -46,8 +43,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("nodes rules targets recipes pipeline", "top", "the parts of a workflow are under `tasks`", "Argo, Snakemake, make, just"),
     ForeignTerm("stages stage", "top task", "there are no stages: `depends_on` says what a task waits for", "GitLab CI"),
     ForeignTerm("workflow flow dag project id", "top", "the name is `workflow_name`", "Kestra, Argo"),
-    ForeignTerm("schedule cron on trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
-    ForeignTerm("start_date end_date catchup timezone", "top task", "there are no schedules yet, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
+    ForeignTerm("cron trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
+    ForeignTerm("start_date end_date catchup timezone", "top task", "it is a key of `schedule` at the top of the file (see docs/howto/schedules.md)", "Airflow"),
     ForeignTerm("inputs", "top", "the inputs of a run are declared under `params`", "GitHub Actions, Kestra"),
     ForeignTerm("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (set by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     ForeignTerm("environment", "top task hook", "environment variables are under `env`", "docker compose"),

@@ -38,6 +38,10 @@ from liteflow.running.observers import ListChange as ListChange
 from liteflow.running.observers import Observer as Observer
 from liteflow.running.observers import RunStart as RunStart
 from liteflow.states import Status as Status
+from liteflow.triggers import FileTrigger as FileTrigger
+from liteflow.triggers import Schedule as Schedule
+from liteflow.triggers import WebhookTrigger as WebhookTrigger
+from liteflow.triggers import WorkflowTrigger as WorkflowTrigger
 from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param
 from liteflow.values.secrets import Secret as Secret
@@ -61,6 +65,7 @@ __all__ = [
     "DefinitionError",
     "DotenvError",
     "DuplicateTask",
+    "FileTrigger",
     "GroupBusy",
     "InputError",
     "ListChange",
@@ -78,6 +83,7 @@ __all__ = [
     "RunNotFound",
     "RunOwned",
     "RunStart",
+    "Schedule",
     "Secret",
     "SecretError",
     "SkipTask",
@@ -88,6 +94,8 @@ __all__ = [
     "TaskFailed",
     "UnknownDependency",
     "Waiting",
+    "WebhookTrigger",
+    "WorkflowTrigger",
     "XCom",
     "__version__",
     "current_context",

@@ -33,6 +33,7 @@ from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.subjects.triggers import FILE, KEYS, SCHEDULE, WEBHOOK, WORKFLOW
 from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.server import api
 from lightflow.server.graphql.types import schema_text
@@ -130,6 +131,14 @@ def _file_sections() -> Iterator[_Section]:
     yield _Section("## retry: keys of the retry of a run", RUN_RETRY["description"], RUN_RETRY, "retry.")
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
+    text = (
+        f"{SCHEDULE['description']} A text alone is the expression. Their use is in [schedules](../howto/schedules.md)."
+    )
+    yield _Section("## schedule: keys of a schedule", text, SCHEDULE)
+    yield _Section("## on: its keys", KEYS["on"]["description"], KEYS["on"], "on.")
+    text = "A text alone is the {}. Their use is in [triggers](../howto/triggers.md)."
+    for name, schema, short in (("file", FILE, "path"), ("webhook", WEBHOOK, "secret"), ("workflow", WORKFLOW, "name")):
+        yield _Section(f"## on.{name}: keys", f"{schema['description']} {text.format(short)}", schema, f"on.{name}.")
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
     containers = SETTINGS["properties"]["containers"]
     yield _Section("### Inside containers", containers["description"], containers, "containers.")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, environment, groups, limits, params, repeats, retries
+from lightflow.parser.subjects import control_flow, environment, groups, limits, params, repeats, retries, triggers
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
@@ -37,6 +37,7 @@ TOP: Final[dict[str, Schema]] = {
     "timeout": limits.RUN_KEYS["timeout"],
     "retry": retries.RUN_KEY,
     "concurrency": limits.RUN_KEYS["concurrency"],
+    **triggers.KEYS,
     "shell": SHELL,
     "cwd": cwd("The working directory of every task and hook that names none."),
     "env": environment.env("Environment variables of every task."),
@@ -75,6 +76,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "secret": environment.SECRET,
             "pool": limits.POOL,
             "concurrency": limits.CONCURRENCY,
+            **triggers.DEFINITIONS,
             "precondition": control_flow.PRECONDITION,
             "repeat": repeats.REPEAT,
             "task": {

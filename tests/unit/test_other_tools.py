@@ -164,8 +164,8 @@ def test_a_typing_error_has_a_hint(word: str, meant: str) -> None:
 
 
 def test_a_typing_error_in_a_word_of_another_tool_has_its_answer() -> None:
-    with pytest.raises(WorkflowError, match="there are no schedules"):
-        loads_workflow("shcedule: x\ntasks: {a: {run: echo}}")
+    with pytest.raises(WorkflowError, match="while `lightflow serve` runs"):
+        loads_workflow("timetabel: x\ntasks: {a: {run: echo}}")
 
 
 @pytest.mark.parametrize("name", [word for one in NAMES for word in one.words.split()])

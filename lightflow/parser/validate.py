@@ -11,6 +11,7 @@ from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
     control_flow,
+    defaults,
     environment,
     fan_out,
     groups,
@@ -62,6 +63,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         settings.check_shells(tree),
         tasks.check_ids(tree),
         groups.check_groups(tree),
+        defaults.check_defaults(tree),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),

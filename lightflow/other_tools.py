@@ -29,9 +29,7 @@ _CRON = 'runs start at `schedule: "{cron|0 6 * * *}"` at the top of the file, wh
 _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_exit`"
 _BY_FILES = "files do not decide whether a task runs; a task is skipped where a command fails: `preconditions: [{run: test ! -e out.csv}]`"
 _ONE_MACHINE = "all tasks run on this machine; remove it"
-_DEFAULTS = (
-    "keys that tasks share are written once with an anchor: `x-all: &all {retries: 2}`, and `<<: *all` in each task"
-)
+_DEFAULTS = "keys that tasks share are written once: `defaults: {retries: 2}` at the top of the file"
 _CONTAINER = "a task runs in a container with `container: {value|IMAGE}` next to its `run`; a task that runs the program of an image has `type: docker`"
 _LABELS = "labels have no meaning here: write a comment, or a key that begins with x-"
 _EXTRA = "it counts the first attempt too; here only the attempts after it are counted: "
@@ -48,7 +46,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("inputs", "top", "the inputs of a run are declared under `params`", "GitHub Actions, Kestra"),
     ForeignTerm("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (set by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     ForeignTerm("environment", "top task hook", "environment variables are under `env`", "docker compose"),
-    ForeignTerm("default defaults default_args extends include includes import task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
+    ForeignTerm("default default_args extends include includes import task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
     ForeignTerm("version api_version kind metadata spec", "top", "the format has no version and no envelope; remove it", "Task, docker compose, Argo"),
     ForeignTerm("permissions runs_on runner node_selector agent machine", "top task", _ONE_MACHINE, "GitHub Actions, GitLab CI, Argo"),
     ForeignTerm("tags labels group_name owner namespace annotations", "top task", _LABELS, "Airflow, Dagu, Kestra"),
@@ -103,7 +101,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("condition expected", "precondition", "a condition is `if`, a command that must succeed is `run`", "Dagu", "if run"),
     ForeignTerm("allowed_to_fail soft_fail ignore_errors continue_on ignore_failure continue_on_failure", "task", "write `continue_on_error: true`", "GitLab CI, Ansible, Dagu"),
     ForeignTerm("router switch", "task", "a task that selects the tasks that run has `branch: true`", "Dagu, Kestra"),
-    ForeignTerm("sensor poke_interval poll", "task", "a task that waits fails until it is time: `retries: 60` with `retry_delay: {value|1m}`", "Airflow"),
+    ForeignTerm("sensor poke_interval poll", "task", "a task that waits is `type: wait`, with `every: {value|1m}`", "Airflow"),
     ForeignTerm("start_delay delay initial_delay", "task", "write `sleep {value|30}` at the beginning of `run`; the time between attempts is `retry_delay`", "Dagu"),
     # -- retries and times
     ForeignTerm("timeout_minutes timeout_in_minutes timeout_min", "top task hook", "write `timeout: {number|5}m` (a number alone is seconds)", "GitHub Actions"),

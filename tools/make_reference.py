@@ -26,6 +26,7 @@ from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
+from lightflow.parser.subjects.defaults import KEYS_OF_DEFAULTS, defaults_schemas
 from lightflow.parser.subjects.environment import SECRET
 from lightflow.parser.subjects.groups import GROUP_KEYS, KEYS_OF_GROUPS
 from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
@@ -159,6 +160,12 @@ def _task_sections() -> Iterator[_Section]:
         "shell of the workflow. See [hooks](../howto/control-flow.md#hooks)."
     )
     yield _Section("## Hooks", text, {"properties": {}})
+    keys = ", ".join(f"`{key}`" for key in KEYS_OF_DEFAULTS)
+    text = f"`defaults` may have these keys of every task: {keys}, and `types`. See "
+    types = defaults_schemas(COMMON, {})["defaults"]["properties"]["types"]
+    yield _Section(
+        "## Defaults", f"{text}[compose workflows](../howto/compose.md#defaults).", {"properties": {"types": types}}
+    )
     allowed = ", ".join(f"`{key}`" for key in COMMON if key in KEYS_OF_GROUPS - {"type"})
     text = f"A task with `tasks` is a group. It may have these keys of every task: {allowed}. See "
     yield _Section("## Groups", f"{text}[compose workflows](../howto/compose.md#groups).", {"properties": GROUP_KEYS})
@@ -292,17 +299,14 @@ def cli_page() -> str:
         for name in section:
             command = cli.get_command(context, name)
             assert command is not None
-            own_context = click.Context(command, info_name=name, parent=context)
-            lines += _command(command, own_context)
-            for part in command.commands.values() if isinstance(command, click.Group) else ():
-                lines += _command(part, click.Context(part, info_name=part.name, parent=own_context), "####")
+            lines += _command(command, click.Context(command, info_name=name, parent=context))
     return "\n".join([*lines, *_engine()])
 
 
-def _command(command: click.Command, context: click.Context, level: str = "###") -> list[str]:
+def _command(command: click.Command, context: click.Context) -> list[str]:
     about = inspect.cleandoc(command.help or "").replace("\b\n", "")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    lines = [f"{level} {context.command_path}", "", "```text", usage, "```", "", *_prose(about), ""]
+    lines = [f"### lightflow {command.name}", "", "```text", usage, "```", "", *_prose(about), ""]
     lines += _table(_options(command, context))
     if command.epilog:
         lines += ["```text", inspect.cleandoc(command.epilog).replace("\b\n", "").strip(), "```", ""]

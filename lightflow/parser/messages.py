@@ -75,7 +75,7 @@ def problems_of(
         if any(_is_replaced(key, error, path) for key in needed):
             return
     problem = tree.problem(path, message_of(error, path), key=isinstance(error.value, dict))
-    yield problem._replace(path=dotted(path))
+    yield problem._replace(path=dotted(tree.written_path(path)))
 
 
 def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mapping[str, TypeInfo]) -> Iterator[Problem]:
@@ -139,7 +139,12 @@ def _is_after_comma(tree: Tree, path: list[Key]) -> bool:
 
 
 #: Blocks of a task, for messages about keys that belong to the task itself.
-_BLOCKS: Final = {"hook": "a hook", "precondition": "a precondition", "retry": "the block `retry`"}
+_BLOCKS: Final = {
+    "hook": "a hook",
+    "precondition": "a precondition",
+    "retry": "the block `retry`",
+    "repeat": "the block `repeat`",
+}
 
 
 def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:

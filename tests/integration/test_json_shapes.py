@@ -88,9 +88,9 @@ def lightflow(folder: Path, code: int, *words: str) -> Any:
 
 def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
-    assert set(run) == RUN | {"tasks", "hooks", "standing", "overlooked"}
+    assert set(run) == RUN | {"tasks", "groups", "hooks", "standing", "overlooked"}
     tasks = {task["task"]: task for task in run["tasks"]}
-    assert [set(task) for task in tasks.values()] == [TASK] * 3
+    assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2
     assert [instance["map_key"] for instance in tasks["each"]["instances"]] == ["a", "b"]
     assert tasks["each"]["attempts"] == []

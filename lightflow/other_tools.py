@@ -25,16 +25,11 @@ class ForeignTerm(NamedTuple):
     instead: str = ""  #: the keys whose place the words take: a message about the word is enough
 
 
-_CRON = (
-    "there are no schedules yet: one line of the crontab starts a run, such as "
-    "`{cron|0 6 * * *} cd /srv/etl && lightflow run etl.yaml` (see docs/howto/ci-and-cron.md)"
-)
+_CRON = 'runs start at `schedule: "{cron|0 6 * * *}"` at the top of the file, while `lightflow serve` runs'
 _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_exit`"
 _BY_FILES = "files do not decide whether a task runs; a task is skipped where a command fails: `preconditions: [{run: test ! -e out.csv}]`"
 _ONE_MACHINE = "all tasks run on this machine; remove it"
-_DEFAULTS = (
-    "keys that tasks share are written once with an anchor: `x-all: &all {retries: 2}`, and `<<: *all` in each task"
-)
+_DEFAULTS = "keys that tasks share are written once: `defaults: {retries: 2}` at the top of the file"
 _CONTAINER = "a task runs in a container with `container: {value|IMAGE}` next to its `run`; a task that runs the program of an image has `type: docker`"
 _LABELS = "labels have no meaning here: write a comment, or a key that begins with x-"
 _EXTRA = "it counts the first attempt too; here only the attempts after it are counted: "
@@ -46,12 +41,12 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("nodes rules targets recipes pipeline", "top", "the parts of a workflow are under `tasks`", "Argo, Snakemake, make, just"),
     ForeignTerm("stages stage", "top task", "there are no stages: `depends_on` says what a task waits for", "GitLab CI"),
     ForeignTerm("workflow flow dag project id", "top", "the name is `workflow_name`", "Kestra, Argo"),
-    ForeignTerm("schedule cron on trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
-    ForeignTerm("start_date end_date catchup timezone", "top task", "there are no schedules yet, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
+    ForeignTerm("cron trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
+    ForeignTerm("start_date end_date catchup timezone", "top task", "it is a key of `schedule` at the top of the file (see docs/howto/schedules.md)", "Airflow"),
     ForeignTerm("inputs", "top", "the inputs of a run are declared under `params`", "GitHub Actions, Kestra"),
     ForeignTerm("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (set by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     ForeignTerm("environment", "top task hook", "environment variables are under `env`", "docker compose"),
-    ForeignTerm("default defaults default_args extends include includes import task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
+    ForeignTerm("default default_args extends include includes import task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
     ForeignTerm("version api_version kind metadata spec", "top", "the format has no version and no envelope; remove it", "Task, docker compose, Argo"),
     ForeignTerm("permissions runs_on runner node_selector agent machine", "top task", _ONE_MACHINE, "GitHub Actions, GitLab CI, Argo"),
     ForeignTerm("tags labels group_name owner namespace annotations", "top task", _LABELS, "Airflow, Dagu, Kestra"),
@@ -87,7 +82,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("services sidecars", "top task", "there are no service containers: a task with `setup: true` starts it, one with `teardown_of` stops it", "GitHub Actions, GitLab CI"),
     ForeignTerm("volumes", "top task", "the volumes of a task are in its container: `container: {image: IMAGE, volumes: [SOURCE:/TARGET]}`", "docker compose, Argo"),
     ForeignTerm("ports networks", "top task", "containers publish no ports; their network is `container: {image: IMAGE, network: NAME}`", "docker compose, Argo"),
-    ForeignTerm("conda virtualenv venv requirements packages", "task", "name the interpreter of the environment in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
+    ForeignTerm("conda virtualenv venv requirements packages", "task", "a Python task names its packages under `environment`; another task names the interpreter in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
     ForeignTerm("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     ForeignTerm("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
     ForeignTerm("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); `run: COMMAND > {value|FILE}` writes it into a file instead", "Dagu, Snakemake"),

@@ -37,6 +37,10 @@ from liteflow.running.observers import ListChange as ListChange
 from liteflow.running.observers import Observer as Observer
 from liteflow.running.observers import RunStart as RunStart
 from liteflow.states import Status as Status
+from liteflow.triggers import FileTrigger as FileTrigger
+from liteflow.triggers import Schedule as Schedule
+from liteflow.triggers import WebhookTrigger as WebhookTrigger
+from liteflow.triggers import WorkflowTrigger as WorkflowTrigger
 from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param
 from liteflow.values.secrets import Secret as Secret
@@ -60,6 +64,7 @@ __all__ = [
     "DefinitionError",
     "DotenvError",
     "DuplicateTask",
+    "FileTrigger",
     "GroupBusy",
     "InputError",
     "ListChange",
@@ -76,6 +81,7 @@ __all__ = [
     "RunNotFound",
     "RunOwned",
     "RunStart",
+    "Schedule",
     "Secret",
     "SecretError",
     "SkipTask",
@@ -86,6 +92,8 @@ __all__ = [
     "TaskFailed",
     "UnknownDependency",
     "Waiting",
+    "WebhookTrigger",
+    "WorkflowTrigger",
     "XCom",
     "__version__",
     "current_context",

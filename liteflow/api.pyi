@@ -88,6 +88,18 @@ from liteflow.state.leftovers import remove_leftovers as remove_leftovers
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
+from liteflow.state.run_fires import RunFire as RunFire
+from liteflow.state.triggers import FireRecord as FireRecord
+from liteflow.state.triggers import NewFire as NewFire
+from liteflow.state.triggers import TriggerRecord as TriggerRecord
+from liteflow.state.triggers import TriggerStore as TriggerStore
+from liteflow.state.triggers import end_fire as end_fire
+from liteflow.state.triggers import pause_triggers as pause_triggers
+from liteflow.state.triggers import read_fires as read_fires
+from liteflow.state.triggers import read_triggers as read_triggers
+from liteflow.state.triggers import request_fire as request_fire
+from liteflow.state.triggers import scheduler_is_active as scheduler_is_active
+from liteflow.state.triggers import unpause_triggers as unpause_triggers
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import TASK_ENDED as TASK_ENDED
 from liteflow.states import TASK_STATUSES as TASK_STATUSES
@@ -96,11 +108,22 @@ from liteflow.states import TaskStatus as TaskStatus
 from liteflow.traces import Frame as TraceFrame
 from liteflow.traces import TracedException as TracedException
 from liteflow.traces import from_json as read_trace
+from liteflow.triggers import OVERLAPS as OVERLAPS
+from liteflow.triggers import SHORTEST_INTERVAL_S as SHORTEST_INTERVAL_S
+from liteflow.triggers import SOURCE_STATES as SOURCE_STATES
+from liteflow.triggers import TRIGGER_KINDS as TRIGGER_KINDS
+from liteflow.triggers import WEBHOOK_SCHEMES as WEBHOOK_SCHEMES
+from liteflow.triggers import DeclaredTrigger as DeclaredTrigger
+from liteflow.triggers import Trigger as Trigger
+from liteflow.triggers import declared_triggers as declared_triggers
+from liteflow.triggers import overlap_limit as overlap_limit
+from liteflow.triggers import trigger_from_spec as trigger_from_spec
+from liteflow.triggers import trigger_problems as trigger_problems
 from liteflow.values.dates import current_day as current_day
 from liteflow.values.dates import date_of as date_of
 from liteflow.values.dates import epoch_of as day_epoch
 from liteflow.values.dates import moment_from_epoch as moment_from_epoch
-from liteflow.values.dates import parse_day as parse_day
+from liteflow.values.dates import parse_moment as parse_moment
 from liteflow.values.dates import shown as day_text
 from liteflow.values.dotenv import NAME as VARIABLE_NAME
 from liteflow.values.dotenv import NAME_WORDS as VARIABLE_NAME_RULE
@@ -142,17 +165,22 @@ __all__ = [
     "MAX_SLOTS",
     "NO_RETRY",
     "ON_CONFLICT",
+    "OVERLAPS",
     "PARAM_NAME",
     "PARAM_TYPES",
     "REQUIRED_PARAM",
     "RESERVED_FIELDS",
     "RUN_ENDED",
     "SECRET_NAME",
+    "SHORTEST_INTERVAL_S",
+    "SOURCE_STATES",
     "TASK_ENDED",
     "TASK_STATUSES",
+    "TRIGGER_KINDS",
     "TRIGGER_RULES",
     "VARIABLE_NAME",
     "VARIABLE_NAME_RULE",
+    "WEBHOOK_SCHEMES",
     "AttemptRecord",
     "Backend",
     "BackendContext",
@@ -163,10 +191,12 @@ __all__ = [
     "ConditionInputs",
     "DagLimits",
     "DagRecord",
+    "DeclaredTrigger",
     "ErrorInfo",
     "EventRecord",
     "Expansion",
     "FilePosition",
+    "FireRecord",
     "Graph",
     "Group",
     "Grouping",
@@ -176,6 +206,7 @@ __all__ = [
     "Item",
     "Leftovers",
     "MappedRow",
+    "NewFire",
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
@@ -189,6 +220,7 @@ __all__ = [
     "QueueOptions",
     "Record",
     "Ref",
+    "RunFire",
     "RunInfo",
     "RunRecord",
     "RunStatus",
@@ -198,7 +230,10 @@ __all__ = [
     "TaskStatus",
     "TraceFrame",
     "TracedException",
+    "Trigger",
+    "TriggerRecord",
     "TriggerRule",
+    "TriggerStore",
     "ValueRecord",
     "Work",
     "back_up",
@@ -210,11 +245,13 @@ __all__ = [
     "day_epoch",
     "day_text",
     "decide",
+    "declared_triggers",
     "decode_value",
     "delete_pool",
     "described_params",
     "duration_text",
     "encode_value",
+    "end_fire",
     "exclude_from_resume",
     "find_approval",
     "find_leftovers",
@@ -232,16 +269,22 @@ __all__ = [
     "node_caption",
     "open_approvals",
     "open_log",
+    "overlap_limit",
     "param_from_default",
-    "parse_day",
+    "parse_moment",
+    "pause_triggers",
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",
     "prune_runs",
+    "read_fires",
     "read_trace",
+    "read_triggers",
     "remove_leftovers",
     "replace",
     "request",
+    "request_fire",
+    "scheduler_is_active",
     "set_pool",
     "sha256_hex",
     "shell_prefix",
@@ -252,6 +295,9 @@ __all__ = [
     "tally_text",
     "to_html",
     "to_mermaid",
+    "trigger_from_spec",
+    "trigger_problems",
+    "unpause_triggers",
     "unpickling",
     "user_name",
     "vacuum",

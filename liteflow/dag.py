@@ -49,7 +49,7 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.selection import Selection
 from liteflow.record import replace
 from liteflow.reruns import DagReruns
-from liteflow.running.arguments import limits_of_run, moment_of, new_run_id, worker_count
+from liteflow.running.arguments import limits_of_run, moment_of, new_run_id, triggers_of, worker_count
 from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
@@ -90,6 +90,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         retry: how often a failed run resumes by itself, and after which delay.
         concurrency: how many runs may be active at once, and what happens to one more: a `Concurrency`, a limit, or
             the name of a group.
+        schedule: what starts runs while `lightflow serve` runs: a cron expression, a `Schedule`, `FileTrigger`,
+            `WebhookTrigger` or `WorkflowTrigger`, or a list of them.
         retention: which old runs are preserved; the others are deleted after each run. None: all are.
     """
 
@@ -105,6 +107,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         timeout: float | None = None,
         retry: RetryPolicy | int = NEVER,
         concurrency: Concurrency | int | str | None = None,
+        schedule: Any = None,
         retention: Retention | None = None,
         on_start: Callable[..., Any] | None = None,
         on_success: Callable[..., Any] | None = None,
@@ -131,6 +134,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             timeout_s=checked_timeout(timeout),
             retry=normalize_retry(retry),
             concurrency=normalize_concurrency(concurrency),
+            triggers=triggers_of(schedule),
             retention=checked_retention(retention),
         )
         self.tasks: dict[str, Task] = {}

@@ -47,12 +47,13 @@ class Retention(NamedTuple):
 
 
 class DagLimits(Record):
-    """The limits that a dag declares; the retry is that of a run as a whole."""
+    """The rules for the runs of a dag: limits, the retry of a run as a whole, and the triggers that start runs."""
 
     pools: Mapping[str, Pool] = EMPTY_MAPPING
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER
     concurrency: Concurrency | None = None
+    triggers: tuple[Any, ...] = ()  #: see `triggers`; not imported here, because few dags have some
     retention: Retention | None = None
 
 

@@ -146,12 +146,14 @@ def describe(path: str) -> None:
                 {
                     "dag_id": dag.dag_id,
                     "description": dag.description,
+                    "secrets": sorted(dag.secrets),
                     "params": None if dag.params is None else described(dag.params),
                     "limits": {
                         "pools": dict(dag.limits.pools),
                         "timeout": dag.limits.timeout_s,
                         "retry": dag.limits.retry,
                         "concurrency": dag.limits.concurrency,
+                        "triggers": _described_triggers(dag),
                     },
                     **json.loads(dag.compile().snapshot),
                 }
@@ -165,6 +167,15 @@ def describe(path: str) -> None:
         answer = {"problem": failed.problem, "line": failed.line}
     with open(answer_to, "w", encoding="utf-8") as pipe:
         json.dump(answer, pipe)
+
+
+def _described_triggers(dag: Dag) -> list[tuple[str, dict[str, Any]]]:
+    """Return the triggers of a dag as values of JSON: the kind and the fields of each."""
+    if not dag.limits.triggers:
+        return []
+    from liteflow.triggers import kind_of, spec_of
+
+    return [(kind_of(trigger), spec_of(trigger)) for trigger in dag.limits.triggers]
 
 
 def _line_in(path: str, error: BaseException) -> int:

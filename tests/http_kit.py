@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -35,6 +37,7 @@ class Server(ThreadingHTTPServer):
         self.received: list[Received] = []
         self.arrived = threading.Event()
         self.released = threading.Event()
+        self.gone = threading.Event()  # the client of /wait has closed its connection
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
         if certificate is not None:
@@ -121,7 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(302, b"", Location="/loop")
 
     def _wait(self, query: dict[str, str], body: bytes) -> None:
-        self.server.released.wait(60)
+        while not self.server.released.wait(0.02):
+            if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+                self.server.gone.set()
+                self.close_connection = True
+                return
         self._answer(200, b"{}")
 
     def _drip(self, query: dict[str, str], body: bytes) -> None:

@@ -56,8 +56,13 @@ CLAIMS: Final = {
     "R16": "10,000 tasks: files, processes and memory return to their initial numbers",
     "R17": "runs share pools and groups while their owners are killed and resumed",
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
+    "R22": "schedules of one second while server and starter are killed: one run for each instant, none lost",
+    "R22-control": "the same without the check in the transaction that creates a run: instants run twice",
     "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",
     "R20": "a retry, a clear, a mark and a fork are killed at changes of the disk: the whole set or nothing",
+    "R21-docker": "`kill -9` of the orchestrator, the client of docker, the guardian, or orchestrator and guardian: no "
+    "container of ours is left, and no secret in memory",
+    "R21-podman": "the same with podman",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

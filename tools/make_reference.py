@@ -26,6 +26,7 @@ from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
+from lightflow.parser.subjects.defaults import KEYS_OF_DEFAULTS, defaults_schemas
 from lightflow.parser.subjects.environment import SECRET
 from lightflow.parser.subjects.groups import GROUP_KEYS, KEYS_OF_GROUPS
 from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
@@ -33,6 +34,7 @@ from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.subjects.triggers import FILE, KEYS, SCHEDULE, WEBHOOK, WORKFLOW
 from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.server import api
 from lightflow.server.graphql.types import schema_text
@@ -130,6 +132,14 @@ def _file_sections() -> Iterator[_Section]:
     yield _Section("## retry: keys of the retry of a run", RUN_RETRY["description"], RUN_RETRY, "retry.")
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
+    text = (
+        f"{SCHEDULE['description']} A text alone is the expression. Their use is in [schedules](../howto/schedules.md)."
+    )
+    yield _Section("## schedule: keys of a schedule", text, SCHEDULE)
+    yield _Section("## on: its keys", KEYS["on"]["description"], KEYS["on"], "on.")
+    text = "A text alone is the {}. Their use is in [triggers](../howto/triggers.md)."
+    for name, schema, short in (("file", FILE, "path"), ("webhook", WEBHOOK, "secret"), ("workflow", WORKFLOW, "name")):
+        yield _Section(f"## on.{name}: keys", f"{schema['description']} {text.format(short)}", schema, f"on.{name}.")
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
     containers = SETTINGS["properties"]["containers"]
     yield _Section("### Inside containers", containers["description"], containers, "containers.")
@@ -150,6 +160,12 @@ def _task_sections() -> Iterator[_Section]:
         "shell of the workflow. See [hooks](../howto/control-flow.md#hooks)."
     )
     yield _Section("## Hooks", text, {"properties": {}})
+    keys = ", ".join(f"`{key}`" for key in KEYS_OF_DEFAULTS)
+    text = f"`defaults` may have these keys of every task: {keys}, and `types`. See "
+    types = defaults_schemas(COMMON, {})["defaults"]["properties"]["types"]
+    yield _Section(
+        "## Defaults", f"{text}[compose workflows](../howto/compose.md#defaults).", {"properties": {"types": types}}
+    )
     allowed = ", ".join(f"`{key}`" for key in COMMON if key in KEYS_OF_GROUPS - {"type"})
     text = f"A task with `tasks` is a group. It may have these keys of every task: {allowed}. See "
     yield _Section("## Groups", f"{text}[compose workflows](../howto/compose.md#groups).", {"properties": GROUP_KEYS})
@@ -283,17 +299,14 @@ def cli_page() -> str:
         for name in section:
             command = cli.get_command(context, name)
             assert command is not None
-            own_context = click.Context(command, info_name=name, parent=context)
-            lines += _command(command, own_context)
-            for part in command.commands.values() if isinstance(command, click.Group) else ():
-                lines += _command(part, click.Context(part, info_name=part.name, parent=own_context), "####")
+            lines += _command(command, click.Context(command, info_name=name, parent=context))
     return "\n".join([*lines, *_engine()])
 
 
-def _command(command: click.Command, context: click.Context, level: str = "###") -> list[str]:
+def _command(command: click.Command, context: click.Context) -> list[str]:
     about = inspect.cleandoc(command.help or "").replace("\b\n", "")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    lines = [f"{level} {context.command_path}", "", "```text", usage, "```", "", *_prose(about), ""]
+    lines = [f"### lightflow {command.name}", "", "```text", usage, "```", "", *_prose(about), ""]
     lines += _table(_options(command, context))
     if command.epilog:
         lines += ["```text", inspect.cleandoc(command.epilog).replace("\b\n", "").strip(), "```", ""]

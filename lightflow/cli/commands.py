@@ -30,6 +30,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "pools": ("pools:pools", "List the pools and their use, or change a pool."),
     },
     "Serve": {
+        "serve": ("serve:serve", "Start the runs of scheduled workflows."),
+        "schedule": ("schedule:schedule", "Show and change what starts runs."),
         "ui": ("ui:ui", "Serve the history in a state file to programs and browsers, read-only."),
         "token": ("token:token", "Print the token of the server of a state file."),
     },

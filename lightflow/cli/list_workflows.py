@@ -18,7 +18,7 @@ Example:
   lightflow list
 
 \b
---json prints a list of {workflow, description, source, latest}; latest is a run as in `runs --json`.""",
+--json prints a list of {workflow, description, source, latest, next_at}; latest is a run as in `runs --json`.""",
 )
 @limit_option(None, f"List at most so many, the last started first.  [default: {_MAX_WORKFLOWS}; all with --json]")
 @db_option
@@ -34,10 +34,13 @@ def list_workflows(limit: int | None, db: str, as_json: bool) -> None:
 
         say_json([workflow_shape(summary) for summary in summaries])
         return
+    scheduled = any(summary.next_at is not None for summary in summaries)
     rows = []
     for summary in summaries:
         dag, latest = summary.dag, summary.latest
         run = (state(latest.run.status), moment(latest.run.created_at)) if latest else ("-", "-")
-        rows.append((printable(dag.dag_id), *run, near_path(dag.source) if dag.source else "-"))
-    say(table(("WORKFLOW", "STATE", "STARTED", "FILE"), rows) if rows else "no workflow has run yet")
+        next_at = [moment(summary.next_at) or "-"] if scheduled else []
+        rows.append((printable(dag.dag_id), *run, *next_at, near_path(dag.source) if dag.source else "-"))
+    heads = ("WORKFLOW", "STATE", "STARTED", *(["NEXT"] if scheduled else []), "FILE")
+    say(table(heads, rows) if rows else "no workflow has run yet")
     say_more(left_out, "workflow")

@@ -19,9 +19,10 @@ Examples:
 \b
 A run that is running or waits, a run with a fork, and the parent or child of a run that stays are not
 deleted. An unfinished run counts from its last change.
---json prints {db, dry_run, deleted, workflows, preserved, leftovers, size_before, size_after}: the number of
-runs, the ids of the runs by workflow, the number of old runs that stay by reason, the paths that --orphans
-removed, and the size of the state file in bytes."""
+Python environments of tasks that were not used for 30 days are removed too.
+--json prints {db, dry_run, deleted, workflows, preserved, leftovers, environments, size_before, size_after}:
+the number of runs, the ids of the runs by workflow, the number of old runs that stay by reason, the paths
+that --orphans removed, the environments, and the size of the state file in bytes."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("--older-than", default="90d", show_default=True, metavar="TIME", help="Delete only runs of this age.")
@@ -54,6 +55,7 @@ def prune(
                 "workflows": report.pruned.runs,
                 "preserved": report.pruned.preserved,
                 "leftovers": report.leftovers,
+                "environments": report.environments,
                 "size_before": report.size_before,
                 "size_after": report.size_after,
             }
@@ -64,7 +66,9 @@ def prune(
         say(f"{printable(name)}: {verb} {many(len(ids), 'run')}, {printable(ids[0])} to {printable(ids[-1])}")
     if report.leftovers:
         say(f"{verb} {many(len(report.leftovers), 'file')} of no run")
-    if not deleted and not report.leftovers:
+    if report.environments:
+        say(f"{verb} {many(len(report.environments), 'unused Python environment')}")
+    if not deleted and not report.leftovers and not report.environments:
         say("nothing to delete")
     for reason, number in report.pruned.preserved.items():
         say(f"not deleted: {many(number, 'old run')}, {_REASONS[reason]}")

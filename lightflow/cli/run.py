@@ -39,6 +39,9 @@ def run(file: str, *, tasks: tuple[str, ...], resume: bool, run_id: str | None, 
     FILE is a workflow in YAML or JSON, or a Python script that defines a dag. With TASKS, these run and all that they
     need, as with --until. The other tasks are skipped and count as a success.
     """
+    files = [name for name in tasks if name.endswith((".yaml", ".yml", ".json", ".py"))]
+    if files:
+        raise click.UsageError(f"got unexpected extra argument ({files[0]}): names after the file are tasks")
     selection = pop_selection(options)
     selection = replace(selection, until=(*tasks, *selection.until))
     return start_run(file, RunArguments(**options), selection, resume=resume, run_id=run_id)

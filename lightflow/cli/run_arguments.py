@@ -40,17 +40,17 @@ class RunArguments(Record):
     as_json: bool
 
     def day(self) -> float | None:
-        """Return the day that `--date` names.
+        """Return the day or time that `--date` names.
 
         Raises:
             click.UsageError: it names none.
         """
         if self.date is None:
             return None
-        from liteflow.api import parse_day
+        from liteflow.api import parse_moment
 
         try:
-            return parse_day(self.date)
+            return parse_moment(self.date)
         except ValueError as error:
             raise click.UsageError(f"--date {error}") from None
 
@@ -89,8 +89,10 @@ def execution_options(function: Function) -> Function:
         click.option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p overrides them."),
         click.option(
             "--date",
-            metavar="DAY",
-            help="The day that the run is for: 2026-01-31, today or yesterday; by default the day on which it starts.",
+            "--logical-date",
+            metavar="DATE",
+            help="The day or time that the run is for: 2026-01-31, 2026-01-31T08:30, today, yesterday or now; "
+            "by default the day on which it starts.",
         ),
         click.option(
             "--mode",

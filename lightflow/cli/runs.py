@@ -19,7 +19,7 @@ Examples:
 
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
-duration_s, counts, source, params, logical_date."""
+duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by)."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @limit_option(20, "List at most so many.")
@@ -36,6 +36,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
         say_json([summary_shape(summary) for summary in summaries])
         return
     dated = any(_is_for_another_day(summary.run) for summary in summaries)
+    fired = any(summary.run.fire is not None for summary in summaries)
     rows = [
         (
             printable(run.run_id),
@@ -43,15 +44,32 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             state(run.status),
             moment(run.created_at),
             *([day_text(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
+            *([printable(_trigger(run))] if fired else []),
             format_duration(queries.elapsed_s(run)) or "-",
             counted(counts, instances) + (" (partial)" if run.selection is not None else ""),
         )
         for run, counts, instances in summaries
     ]
-    heads = ("RUN", "WORKFLOW", "STATE", "STARTED", *(["DATE"] if dated else []), "DURATION", "TASKS")
+    heads = (
+        "RUN",
+        "WORKFLOW",
+        "STATE",
+        "STARTED",
+        *(["DATE"] if dated else []),
+        *(["TRIGGER"] if fired else []),
+        "DURATION",
+        "TASKS",
+    )
     nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
     say(table(heads, rows, "DURATION") if rows else nothing)
     say_more(left_out, "run")
+
+
+def _trigger(run: RunRecord) -> str:
+    """Return the trigger that started a run, and who requested it."""
+    if run.fire is None:
+        return "-"
+    return run.fire.trigger_id + (f" ({run.fire.started_by})" if run.fire.started_by is not None else "")
 
 
 def _is_for_another_day(run: RunRecord) -> bool:

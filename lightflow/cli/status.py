@@ -58,6 +58,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
     from lightflow.service import queries
     from lightflow.service.parameters import values_text
+    from lightflow.service.queries import fire_text
     from lightflow.service.tolerated_failures import summary_text
 
     run = view.run
@@ -68,6 +69,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("started", moment(run.created_at)),
         ("duration", format_duration(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
+        ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),

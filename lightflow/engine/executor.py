@@ -11,7 +11,7 @@ from typing import Any
 
 from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.spec.model import Settings
-from liteflow import Dag, DagRun, Observer
+from liteflow import Concurrency, Dag, DagRun, Observer
 from liteflow.api import EMPTY_MAPPING, BackendFactory, Record
 
 
@@ -24,6 +24,7 @@ class ExecutionOptions(Record):
     fail_fast: bool = False  #: whether the first task that fails ends the run
     observers: Sequence[Observer] = ()
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: further modes by name
+    concurrency: Concurrency | None = None  #: overrides that of the dag
     #: whether every process that this program starts ends with the run: only for a program that exists for one run
     claim_children: bool = False
     park: bool = False  #: whether the run ends, to be resumed later, when only long waits are left
@@ -65,8 +66,8 @@ def execute(
 ) -> DagRun:
     """Execute a new run of the dag and return it when it has ended, with any status.
 
-    `done` has tasks that count as successful, with the seconds they took. A signal that interrupts the run is not
-    raised; the run has it as `signal`.
+    `done` has tasks that count as successful, with the seconds they took. A
+    signal that interrupts the run is not raised; the run has it as `signal`.
     """
     return dag.run(
         options.max_workers,
@@ -80,6 +81,7 @@ def execute(
         observers=options.observers,
         backends=options.backends,
         done=done,
+        concurrency=options.concurrency,
         raise_signals=False,
         claim_children=options.claim_children,
         park=options.park,

@@ -66,7 +66,7 @@ def read_sources(path: str | os.PathLike[str], kind: FileKind = WORKFLOW_FILE) -
 
 
 def _check_names(sources: list[Source]) -> None:
-    """Raise UnreadableFile where several workflows of a file cannot be told apart."""
+    """Raise UnreadableFile where several workflows of a file have the same name or none."""
     names: dict[str, int] = {}
     for source in sources if len(sources) > 1 else ():
         key = next((key for key in NAME_KEYS if key in source.tree), "")

@@ -75,7 +75,7 @@ def problems_of(
         if any(_is_replaced(key, error, path) for key in needed):
             return
     problem = tree.problem(path, message_of(error, path), key=isinstance(error.value, dict))
-    yield problem._replace(path=dotted(path))
+    yield problem._replace(path=dotted(tree.written_path(path)))
 
 
 def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mapping[str, TypeInfo]) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, environment, groups, limits, params, retries
+from lightflow.parser.subjects import control_flow, defaults, environment, groups, limits, params, retries, triggers
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
@@ -37,12 +37,14 @@ TOP: Final[dict[str, Schema]] = {
     "timeout": limits.RUN_KEYS["timeout"],
     "retry": retries.RUN_KEY,
     "concurrency": limits.RUN_KEYS["concurrency"],
+    **triggers.KEYS,
     "shell": SHELL,
     "cwd": cwd("The working directory of every task and hook that names none."),
     "env": environment.env("Environment variables of every task."),
     "dotenv": environment.dotenv("Files with environment variables of every task; `env` overrides them."),
     "secrets": environment.SECRETS,
     **control_flow.hook_keys(of_run=True),
+    "defaults": defaults.DEFAULTS,
     "plugins": {
         "description": "Python files with task types, relative to the workflow file.",
         "type": "array",
@@ -75,7 +77,9 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "secret": environment.SECRET,
             "pool": limits.POOL,
             "concurrency": limits.CONCURRENCY,
+            **triggers.DEFINITIONS,
             "precondition": control_flow.PRECONDITION,
+            **defaults.defaults_schemas(COMMON, described),
             "task": {
                 "title": "Task",
                 "type": "object",

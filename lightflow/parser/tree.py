@@ -48,6 +48,14 @@ class ConditionNode(NamedTuple):
         return precondition_id(self.task_id, self.path)
 
 
+class Origin(NamedTuple):
+    """The place of a value that a task has from elsewhere: raw container, key, and path (empty: that of the task)."""
+
+    container: Any
+    key: Key
+    path: tuple[Key, ...]
+
+
 class ExpressionIndex(Record):
     """The expressions and conditions of a file, by the id of their task, hook or precondition, and their problems."""
 
@@ -70,6 +78,7 @@ class Tree:
         self.raw_containers: dict[int, Any] = {}
         self.aliases: dict[tuple[int, str], str] = {}  # (normalized container, key) -> the name in the file
         self.task_places: dict[str, tuple[Any, Key]] = {}  # of tasks in lists and groups: the container, and the key
+        self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is a default
         self.parents: dict[str, str] = {}  # the innermost group of each task and group that is in one
         self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
         self.unknown_types: dict[int, str] = {}  # normalized container -> the type in the file, for an assumed type
@@ -148,6 +157,8 @@ class Tree:
             written: Any = self.aliases.get((id(node), str(name)), name)
             if depth == 1 and path[0] == "tasks" and name in self.task_places:
                 raw, written = self.task_places[str(name)]
+            if (id(node), name) in self.origins:
+                raw, written, _ = self.origins[id(node), name]
             last = depth == len(path) - 1
             place = positions.key(raw, written) if last and key else positions.value(raw, written)
             if place is None:
@@ -161,13 +172,40 @@ class Tree:
 
     def locate_value(self, keys: Mapping[str, Any], key: str, path: Sequence[Key]) -> Mark:
         """Return where a value of the mapping at `path` begins, as `locate` does, without a walk from the root."""
-        raw = self.raw_containers.get(id(keys), keys)
-        mark = self.source.positions.value(raw, self.aliases.get((id(keys), key), key))
-        return mark or self.locate([*path, key])
+        raw, written = self._written(keys, key)
+        return self.source.positions.value(raw, written) or self.locate([*path, key])
+
+    def _written(self, keys: Mapping[str, Any], key: str) -> tuple[Any, Key]:
+        """Return the raw container and the key in which a value of a mapping is written."""
+        if (id(keys), key) in self.origins:
+            return self.origins[id(keys), key][:2]
+        return self.raw_containers.get(id(keys), keys), self.aliases.get((id(keys), key), key)
+
+    def note_origin(
+        self, target: Mapping[str, Any], key: str, source: Mapping[str, Any], source_key: str, path: Sequence[Key]
+    ) -> None:
+        """Note that a value of a mapping is that of another one, whose place is `path`."""
+        self.origins[id(target), key] = Origin(*self._written(source, source_key), tuple(path))
+
+    def copy_origin(self, source: Mapping[str, Any], target: Mapping[str, Any], key: str) -> None:
+        """Note that a value of a mapping is where the same value of another one is."""
+        path = self.origins[id(source), key].path if (id(source), key) in self.origins else ()
+        self.origins[id(target), key] = Origin(*self._written(source, key), path)
+
+    def written_path(self, path: Sequence[Key]) -> list[Key]:
+        """Return the path at which a value is written: that of a default begins with `defaults`, or its group."""
+        node: Any = self.root
+        written: list[Key] = []
+        for name in path:
+            origin = self.origins.get((id(node), name))
+            written = list(origin.path) if origin is not None and origin.path else [*written, name]
+            node = _child(node, name)
+        return written
 
     def location(self, path: Sequence[Key], *, key: bool = False) -> Location:
         """Return the place of the value at `path`, or of its key."""
-        return location_at(self.source.file, self.locate(path, key=key), dotted(path[:-1] if key else path))
+        written = self.written_path(path) if self.origins else path
+        return location_at(self.source.file, self.locate(path, key=key), dotted(written[:-1] if key else written))
 
     def problem(self, path: Sequence[Key], message: str, *, key: bool = False) -> Problem:
         """Return a problem of the value at `path`, or of its key."""
@@ -181,8 +219,8 @@ class Tree:
 
     def is_literal_block(self, keys: Mapping[str, Any], key: str) -> bool:
         """Return whether the value is a literal block (`|`), whose text begins on the next line."""
-        raw = self.raw_containers.get(id(keys), keys)
-        return (id(raw), self.aliases.get((id(keys), key), key)) in self.source.positions.blocks
+        raw, written = self._written(keys, key)
+        return (id(raw), written) in self.source.positions.blocks
 
 
 def hook_nodes(task_id: str, keys: Mapping[str, Any], workflow_cwd: Any) -> Iterator[TaskNode]:

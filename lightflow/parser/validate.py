@@ -11,6 +11,7 @@ from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
     control_flow,
+    defaults,
     environment,
     fan_out,
     groups,
@@ -19,6 +20,7 @@ from lightflow.parser.subjects import (
     retries,
     settings,
     tasks,
+    triggers,
 )
 from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
@@ -47,6 +49,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
     problems += islice(_schema_problems(tree, schema, registry), MAX_PROBLEMS)
     declared, param_problems = params.read_params(tree, {problem.path for problem in problems})
     secrets, secret_problems = environment.read_secrets(tree)
+    refused = {problem.path for problem in problems}
     problems += [*param_problems, *secret_problems]
     index = _expressions(tree, registry)
     reported = {problem.path for problem in problems}
@@ -59,6 +62,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         settings.check_shells(tree),
         tasks.check_ids(tree),
         groups.check_groups(tree),
+        defaults.check_defaults(tree),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),
@@ -68,6 +72,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         environment.check_task_secrets(tree),
         fan_out.check_mappings(tree),
         limits.check_limits(tree),
+        triggers.check_triggers(tree, declared, secrets, refused),
         tasks.check_own_keys(tree, registry),
         tasks.check_secrets(tree, registry),
         _container_problems(tree),

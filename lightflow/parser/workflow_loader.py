@@ -18,11 +18,12 @@ from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings
 from lightflow.parser.subjects.tasks import TaskBuilder
+from lightflow.parser.subjects.triggers import build_triggers
 from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import WorkflowSpec, digest_of
-from liteflow.api import PARAM_TYPES, gc_paused
+from liteflow.api import PARAM_TYPES, gc_paused, replace
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -48,20 +49,33 @@ def load_with_hints(
     """
     from lightflow.parser.hints import find_hints  # only for `validate`
 
-    file, name = split_reference(os.fspath(path))
-    specs, hints, problems = list[WorkflowSpec](), list[Problem](), list[Problem]()
     with gc_paused():
-        for source in [read_source(path)] if name else read_sources(file):
-            try:
-                spec, tree, types = _load(source, registry)
-            except WorkflowError as error:
-                problems += error.problems
-                continue
-            specs.append(spec)
-            hints += find_hints(tree, spec, types)
+        loaded = _load_all(path, registry)
+        hints = [hint for spec, tree, types in loaded for hint in find_hints(tree, spec, types)]
+    return [spec for spec, _, _ in loaded], hints
+
+
+def load_workflows(path: str | os.PathLike[str], registry: Registry | None = None) -> list[WorkflowSpec]:
+    """Read and check all workflows of a file.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    with gc_paused():
+        return [spec for spec, _, _ in _load_all(path, registry)]
+
+
+def _load_all(path: str | os.PathLike[str], registry: Registry | None) -> list[tuple[WorkflowSpec, Tree, Registry]]:
+    file, name = split_reference(os.fspath(path))
+    loaded, problems = [], list[Problem]()
+    for source in [read_source(path)] if name else read_sources(file):
+        try:
+            loaded.append(_load(source, registry))
+        except WorkflowError as error:
+            problems += error.problems
     if problems:
         raise WorkflowError(problems)
-    return specs, hints
+    return loaded
 
 
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
@@ -147,5 +161,5 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         dotenv=builder.env_files,
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
-        limits=build_limits(root),
+        limits=replace(build_limits(root), triggers=build_triggers(root)),
     )

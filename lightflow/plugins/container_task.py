@@ -29,7 +29,7 @@ class ContainerEnvironment(Record):
 def container_call(
     task: TaskSpec,
     keys: Mapping[str, Any],
-    words: Sequence[str],
+    words: Sequence[Any],
     *,
     output: Literal["last_line", "json"] | None = None,
 ) -> Call:
@@ -63,10 +63,11 @@ def with_program(keys: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[st
 
 
 def run_in_container(
-    keys: Mapping[str, Any], words: Sequence[str], environment: ContainerEnvironment, folder: str
+    keys: Mapping[str, Any], words: Sequence[Any], environment: ContainerEnvironment, folder: str
 ) -> None:
     """Run a program in a container, and fail as the program does."""
     context = current_context()
+    words = [word if isinstance(word, str) else str(word) for word in words]
     env = _environment(environment.names)
     secrets = {name: context.secrets[name] for name in environment.secrets}
     in_env = keys.get("secrets_as") == "env"

@@ -241,6 +241,29 @@ def remove(engine: ContainerEngine, mark: str, *, stays: bool) -> None:
                 time.sleep(_SEARCH_PAUSE_S)
 
 
+class LeftContainer(NamedTuple):
+    """A container with our labels."""
+
+    engine: str
+    name: str
+    run_id: str
+    task_id: str
+    status: str
+
+
+def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[LeftContainer]:
+    """Return the containers of the runs of a state file, in any state. Raises TaskFailed: the engine has no answer."""
+    form = '{{.Names}}\t{{.Label "lightflow.run"}}\t{{.Label "lightflow.task"}}\t{{.Status}}'
+    if engine.name == "podman":
+        form = '{{.Names}}\t{{index .Labels "lightflow.run"}}\t{{index .Labels "lightflow.task"}}\t{{.Status}}'
+    words = ("ps", "--all", "--no-trunc", "--filter", f"label=lightflow.db={db_path}", "--format", form)
+    done = engine.query(*words, limit_s=limit_s)
+    if done.returncode != 0:
+        engine.fail("the containers cannot be listed", done)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return [LeftContainer(engine.name, *row) for row in rows if len(row) == 4]
+
+
 def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:
     """Pull the image, as the key `pull` says; the progress goes to the log. Raises TaskFailed."""
     image, pull = keys["image"], keys.get("pull", "missing")

@@ -60,5 +60,4 @@ class DockerTask(TaskType):
 
     def build(self, task: TaskSpec) -> Call:
         keys = {key: value for key, value in task.config.items() if key not in ("args", "output")}
-        words = [word if isinstance(word, str) else str(word) for word in task.config.get("args", ())]
-        return container_call(task, keys, words, output=task.config.get("output"))
+        return container_call(task, keys, task.config.get("args", ()), output=task.config.get("output"))

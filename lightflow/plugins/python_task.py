@@ -66,14 +66,53 @@ class PythonTask(TaskType):
                 "examples": [{"path": "data.csv"}, ["data.csv", 3]],
                 "x-expects": "a mapping of arguments by name, or a list of them",
             },
+            "file": {
+                "description": "The Python file to run, relative to the workflow file, as a program of its own.",
+                "type": "string",
+                "minLength": 1,
+                "examples": ["clean.py"],
+                "x-expressions": "none",
+            },
+            "environment": {
+                "description": "The Python environment in which the task runs, as a program of its own; `uv` builds it "
+                "once and tasks share it. `script`: the block `# /// script` of the code has its dependencies.",
+                "type": ["object", "string"],
+                "pattern": "^script$",
+                "properties": {
+                    "python": {
+                        "description": "The version of Python. The default is the one that runs the workflow.",
+                        "type": "string",
+                        "minLength": 1,
+                        "examples": [">=3.12"],
+                    },
+                    "packages": {
+                        "description": "The packages, as pip takes them.",
+                        "type": "array",
+                        "items": {"type": "string", "minLength": 1},
+                        "examples": [["polars==1.*"]],
+                    },
+                    "lock": {
+                        "description": "A file with exact versions, relative to the workflow file, which is installed "
+                        "as it is: the output of `uv pip compile`.",
+                        "type": "string",
+                        "minLength": 1,
+                    },
+                },
+                "additionalProperties": False,
+                "examples": [{"python": ">=3.12", "packages": ["polars==1.*"]}, "script"],
+                "x-expects": "`script`, or a mapping with `python`, `packages` and `lock`",
+                "x-expressions": "none",
+            },
             "container": CONTAINER,
         },
-        "oneOf": [{"required": ["run"]}, {"required": ["call"]}],
+        "oneOf": [{"required": ["run"]}, {"required": ["call"]}, {"required": ["file"]}],
         "dependentRequired": {"args": ["call"]},
-        "x-message": 'needs either "run" (Python code) or "call" (a function), and not both',
+        "x-message": 'needs exactly one of "run" (Python code), "call" (a function) and "file" (a Python file)',
     }
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        if "container" in config and (other := next((key for key in ("environment", "file") if key in config), "")):
+            yield ConfigProblem(other, "the image of a container has its own Python: write the code under `run`")
         code = config.get("run")
         if not isinstance(code, str) or not code.strip() or "${{" in code:
             return  # the parser reports an expression in it
@@ -95,6 +134,22 @@ class PythonTask(TaskType):
             config["container"] = {"engine": container_engine, **config["container"]}
         return config
 
+    def needed_modules(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        if "environment" not in config:
+            return ()
+        import shutil  # few tasks have an environment
+
+        return () if shutil.which("uv") else ("uv",)
+
+    def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        environment = config.get("environment")
+        if not isinstance(environment, dict) or "lock" in environment:
+            return
+        for package in environment.get("packages", ()):
+            if not any(sign in package for sign in ("==", "===", " @ ")):
+                message = f"{package} has no exact version, so the environment depends on the day on which it is built"
+                yield ConfigProblem("environment", message)
+
     def build(self, task: TaskSpec) -> Call:
         cwd, folder = absolute(task.cwd), os.path.dirname(task.file)
         if "container" in task.config:
@@ -102,6 +157,10 @@ class PythonTask(TaskType):
 
             words = ("python3", "-c", task.config["run"])
             return container_call(task, *with_program(task.config["container"], words))
+        if "environment" in task.config or "file" in task.config:
+            from lightflow.plugins.environment_task import environment_call
+
+            return environment_call(task)
         if "call" in task.config:
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
             kwargs["start"] = os.getcwd()

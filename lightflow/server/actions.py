@@ -8,7 +8,7 @@ from typing import Any
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.services import Control, StartedRun
-from lightflow.service import pools, queries, runs
+from lightflow.service import pools, queries, reruns, runs
 from lightflow.service.json_shapes import Shape, cancelled_run_shape
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
@@ -44,6 +44,32 @@ def resume_run(request: CheckedRequest) -> Answer:
     if run.status in ("RUNNING", "PENDING"):
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} is {run.status}")
     return _started(_control(request).resume(run.run_id, caller=request.caller))
+
+
+def clear_tasks(request: CheckedRequest) -> Answer:
+    """Set tasks of a run, and what follows them, back to PENDING; the next resume runs them."""
+    body = request.body
+    changed = reruns.clear(request.services.db, request.path["run"], body["tasks"], only=body.get("only", False))
+    return _changed(changed)
+
+
+def mark_tasks(request: CheckedRequest) -> Answer:
+    """Give tasks of a run a state by hand, and a success its values."""
+    body = request.body
+    reason = ", ".join(text for text in (body.get("reason"), request.caller) if text)
+    changed = reruns.mark(
+        request.services.db,
+        request.path["run"],
+        body["tasks"],
+        body["status"],
+        reason=reason,
+        values=body.get("outputs") or {},
+    )
+    return _changed(changed)
+
+
+def _changed(changed: reruns.ChangedTasks) -> Answer:
+    return Answer(body={"run_id": changed.run.run_id, "status": changed.run.status, "tasks": changed.names})
 
 
 def start_run(request: CheckedRequest) -> Answer:

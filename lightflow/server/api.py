@@ -44,6 +44,32 @@ _CODE: Final[dict[str, Any]] = {
     "required": ["code"],
     "additionalProperties": False,
 }
+_TASK_NAMES: Final[dict[str, Any]] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "minItems": 1,
+    "description": "Tasks, instances such as `m[3]`, and patterns such as `load_*`.",
+}
+_CLEAR: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "tasks": _TASK_NAMES,
+        "only": {"type": "boolean", "description": "Whether what follows the tasks stays as it is."},
+    },
+    "required": ["tasks"],
+    "additionalProperties": False,
+}
+_MARK: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "tasks": _TASK_NAMES,
+        "status": {"enum": ["success", "failed", "skipped"]},
+        "reason": {"type": "string", "maxLength": 500},
+        "outputs": {"type": "object", "description": "Values of the tasks by name, of a success."},
+    },
+    "required": ["tasks", "status"],
+    "additionalProperties": False,
+}
 _OPERATION: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -130,6 +156,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", f"{_RUN}/values/{{task}}/{{index}}/{{key}}", resources.get_value),
     _route("POST", f"{_RUN}/cancel", actions.cancel_run, role="operator", status=202),
     _route("POST", f"{_RUN}/resume", actions.resume_run, role="operator", status=201),
+    _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator", body=_CLEAR),
+    _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator", body=_MARK),
     _route("GET", _TASK, resources.get_task),
     _route("GET", f"{_TASK}/why", resources.get_why),
     _route("GET", f"{_TASK}/instances", resources.list_instances, query=_INSTANCES_QUERY),

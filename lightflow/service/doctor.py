@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from lightflow.text import printable
-from liteflow import LiteflowError
+from liteflow import LiteflowError, TaskFailed
 from liteflow.api import History, RunRecord, instance_name
 from liteflow.context import mark_of
 from liteflow.processes import tree
@@ -31,6 +31,7 @@ _STRICT_TABLES: Final = (3, 37, 0)
 _WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the first and the last version with the bug
 _LOW_DISK_BYTES: Final = 100 * 1024 * 1024
 _LARGE_WAL_BYTES: Final = 256 * 1024 * 1024
+_ENGINE_S: Final = 5.0  # the time of a container engine for its answer
 _RUNS: Final = 200  # the newest runs, which are checked for dead owners
 
 #: The consequence of a missing capability, and what to do.
@@ -62,6 +63,7 @@ def run_checks(db: str) -> list[Finding]:
         "owner": _owner,
         "runs": _runs,
         "undos": _undos,
+        "containers": _containers,
     }
     findings: list[Finding] = []
     try:
@@ -70,7 +72,7 @@ def run_checks(db: str) -> list[Finding]:
         return [Finding("folder", "missing", "the current folder no longer exists", "change to another folder")]
     broken = False
     for name, check in checks.items():
-        if broken and name in ("runs", "undos"):
+        if broken and name in ("runs", "undos", "containers"):
             continue
         try:
             findings += check(db)
@@ -305,6 +307,31 @@ def _undos(db: str) -> Iterator[Finding]:
                     f"run {run.run_id} of {run.dag_id}: the undo of {task}, attempt {undo.attempt}, {why}; what it "
                     f"started may still run under the mark {mark}",
                     f"lightflow resume {run.run_id}",
+                )
+
+
+def _containers(db: str) -> Iterator[Finding]:
+    """Check for containers of runs that have no owner. An engine that does not answer has none of this state file."""
+    if not os.path.isfile(db) or not os.path.getsize(db):
+        return
+    from lightflow.plugins import containers  # only where there is a state file
+
+    with History(db) as history:
+        path = history.path
+        active = {run.run_id for run in history.runs(limit=_RUNS) if run.status in ("RUNNING", "PENDING")}
+    for engine in containers.ContainerEngine.installed(containers.client_environment()):
+        try:
+            left = containers.labelled(engine, path, _ENGINE_S)
+        except TaskFailed:
+            continue
+        for container in left:
+            if container.run_id not in active:
+                yield Finding(
+                    "containers",
+                    "warning",
+                    f"the container {container.name} of task {printable(container.task_id)}, run "
+                    f"{printable(container.run_id)}, exists without its run ({printable(container.status)})",
+                    f"{engine.name} rm --force {container.name}",
                 )
 
 

@@ -20,7 +20,16 @@ from lightflow.service.queries import Output, Outputs, RunSummary, RunView, Work
 from lightflow.service.run_diff import RunDifference
 from lightflow.service.tolerated_failures import reason_text
 from liteflow import PayloadError
-from liteflow.api import EMPTY_MAPPING, AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
+from liteflow.api import (
+    EMPTY_MAPPING,
+    AttemptRecord,
+    InstanceRecord,
+    RunFire,
+    RunRecord,
+    SlotRecord,
+    day_text,
+    read_trace,
+)
 
 Shape = dict[str, Any]
 #: The attempts of each task instance, by task id and map index.
@@ -70,7 +79,13 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "params": run.params,
         "origin": run.origin_run_id,
         "selection": run.selection,
+        "trigger": None if run.fire is None else fire_shape(run.fire),
     }
+
+
+def fire_shape(fire: RunFire) -> Shape:
+    """Return the fire of a trigger that started a run."""
+    return {"trigger": fire.trigger_id, "at": iso(fire.at), "started_by": fire.started_by}
 
 
 def summary_shape(summary: RunSummary) -> Shape:
@@ -160,6 +175,7 @@ def workflow_shape(summary: WorkflowSummary) -> Shape:
         "description": summary.dag.description,
         "source": summary.dag.source,
         "latest": summary_shape(summary.latest) if summary.latest else None,
+        "next_at": iso(summary.next_at),
     }
 
 

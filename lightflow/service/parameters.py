@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from lightflow.errors import Problem, WorkflowError
 from liteflow import DefinitionError, Param, ParamError
-from liteflow.api import Record, value_text
+from liteflow.api import EMPTY_MAPPING, Record, value_text
 from liteflow.values.params import resolve, restored, stored, unknown
 
 
 class ParamArguments(Record):
-    """Parameters as a user types them."""
+    """Parameters as a user types them, or as a trigger gives them."""
 
     words: Sequence[str] = ()  #: `name=value`
+    values: Mapping[str, Any] = EMPTY_MAPPING  #: values of JSON
     file: str | None = None  #: a YAML or JSON file; words override its values
 
 
@@ -34,6 +35,14 @@ def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArgument
     names = [name for name, _, _ in words]
     if arguments.file is not None:
         values, problems = _read_file(arguments.file, declared, names, day)
+    for name, value in arguments.values.items():
+        message = unknown(name, declared) if params is not None and name not in declared else None
+        try:
+            values[name] = declared[name].value(value, day) if name in declared else value
+        except ValueError as error:
+            message = str(error)
+        if message is not None:
+            problems.append(Problem(f"parameter {name}", 0, 0, "", message))
     for name, sign, text in words:
         message = None
         if not sign:

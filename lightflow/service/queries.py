@@ -29,6 +29,7 @@ from liteflow.api import (
     Payload,
     Picture,
     Record,
+    RunFire,
     RunRecord,
     ValueRecord,
     decode_value,
@@ -60,6 +61,7 @@ class WorkflowSummary(Record):
 
     dag: DagRecord
     latest: RunSummary | None  #: its counts are empty if they were not requested
+    next_at: float | None = None  #: when a schedule of it is due next
 
 
 class RunView(Record):
@@ -110,12 +112,12 @@ def list_workflows(db: str, limit: int | None = None, *, counted: bool = False) 
     With `counted` the tasks of their latest runs are counted, which takes longer for large runs.
     """
     with History(db) as history:
-        summaries = []
+        summaries, next_at = [], history.next_fires()
         for dag in history.dags(limit):
             runs = history.runs(dag.dag_id, limit=1)
             tally = history.tally(runs[0].run_id) if runs and counted else ({}, {})
             latest = RunSummary(runs[0], *tally) if runs else None
-            summaries.append(WorkflowSummary(dag=dag, latest=latest))
+            summaries.append(WorkflowSummary(dag=dag, latest=latest, next_at=next_at.get(dag.dag_id)))
         return Page(summaries, history.dag_count() - len(summaries) if len(summaries) == limit else 0)
 
 
@@ -131,6 +133,12 @@ def elapsed_s(run: RunRecord) -> float | None:
     """Return how many seconds a run took, or has been running; None if that is not known."""
     ended_at = run.ended_at if run.status in RUN_ENDED else time.time()
     return None if run.started_at is None or ended_at is None else ended_at - run.started_at
+
+
+def fire_text(fire: RunFire) -> str:
+    """Return the trigger that started a run, its instant and who requested it."""
+    requested = "" if fire.started_by is None else f", requested by {fire.started_by}"
+    return f"{fire.trigger_id}, for {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(fire.at))}{requested}"
 
 
 def newest_runs(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:

@@ -21,7 +21,7 @@ from lightflow.service.lookup import find_run
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import file_of, is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
-from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
+from liteflow import Concurrency, Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
 from liteflow.api import (
     RUN_ENDED,
     History,
@@ -55,7 +55,9 @@ class RunOptions(Record):
     params: ParamArguments = NO_ARGUMENTS
     selection: SelectionOptions = ALL_TASKS  #: of a new run: the tasks that run
     date: float | None = None  #: the logical date of the run; None: the day on which it starts
+    day: float | None = None  #: the day that the words `today` and `yesterday` start from; None: that of the date
     resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
+    concurrency: Concurrency | None = None  #: the limit of a workflow that declares none
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
     park: bool = False  #: as above
 
@@ -167,6 +169,25 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     return _start(loaded, options)
 
 
+def import_engine() -> None:
+    """Import what a run needs, so that processes that are forked from this one need not."""
+    import liteflow.executors.command
+    import liteflow.executors.open
+    import liteflow.processes.guardian
+    import liteflow.running.run
+    import liteflow.state.triggers  # noqa: F401 - see above
+    from lightflow.parser.workflow_loader import loads_workflow
+
+    loads_workflow("tasks: {a: {run: 'true'}}")
+
+
+def start(path: str, options: RunOptions, *, notify: Notify) -> DagRun:
+    """Start a new run of a workflow, also where the last run could be resumed. Raises as `run` does."""
+    loaded = load(path, options)
+    _warn_of_foreign_owner(options.db, notify)
+    return _start(loaded, options)
+
+
 def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
     """Continue the latest run of a workflow file, or the run with this id.
 
@@ -269,8 +290,9 @@ def _start(
     inputs: ExternalInputs | None = None,
 ) -> DagRun:
     """Execute a new run. `done`, `values` and `inputs` are given where they come from a checkpoint."""
-    day = _day(options)  # read once, so that it does not change at midnight
+    moment = _day(options)  # read once, so that it does not change at midnight
     if values is None:
+        day = moment if options.day is None else options.day
         values = new_run_values(loaded.params, options.params, loaded.path, day)
     if inputs is None:
         inputs = loaded.load_inputs()
@@ -280,7 +302,7 @@ def _start(
         run_id=options.run_id,
         params=values,
         secrets=inputs.secrets,
-        logical_date=day,
+        logical_date=moment,
         done=done,
         selection=_with_run(options.selection, options.db, loaded.name),
     )
@@ -405,7 +427,7 @@ def _import(loaded: LoadedWorkflow, saved: checkpoint.Checkpoint, options: RunOp
 
 def _execution_options(loaded: LoadedWorkflow, options: RunOptions) -> executor.ExecutionOptions:
     writer = checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir))
-    return executor.options_for(
+    execution = executor.options_for(
         loaded.settings,
         mode=options.mode,
         max_workers=options.max_workers,
@@ -415,6 +437,9 @@ def _execution_options(loaded: LoadedWorkflow, options: RunOptions) -> executor.
         claim_children=options.claim_children,
         park=options.park,
     )
+    if options.concurrency is None or loaded.has_concurrency:
+        return execution
+    return replace(execution, concurrency=options.concurrency)
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

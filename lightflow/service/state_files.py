@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from lightflow.plugins.python_environment import environments_folder, remove_unused
 from lightflow.service.doctor import Finding, state_file_findings
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.text import listed
@@ -27,14 +28,16 @@ from liteflow.api import (
 __all__ = ["PruneReport", "backup", "check", "days_of", "prune", "vacuum"]
 
 _DAY_S: Final = 86_400.0
+_UNUSED_DAYS: Final = 30  # after which an environment of tasks is removed; the next task builds it again
 _NAMED: Final = 3  # paths that a message names
 
 
 class PruneReport(Record):
-    """The runs that were deleted, the paths of leftovers that were removed, and the size of the file."""
+    """The runs that were deleted, the paths of what else was removed, and the size of the file."""
 
     pruned: Pruned
     leftovers: list[str]
+    environments: list[str]  # Python environments of tasks that were not used for 30 days
     size_before: int
     size_after: int
 
@@ -56,6 +59,8 @@ def prune(
 ) -> PruneReport:
     """Delete the runs that the retention does not preserve, and with `orphans` the files that belong to no run.
 
+    Python environments that no task has used for 30 days are removed too.
+
     Raises:
         RunNotFound: there is no such workflow.
         RunOwned: another process prunes the file.
@@ -68,7 +73,15 @@ def prune(
     leftovers: list[str] = []
     if orphans:
         leftovers = remove_leftovers(db) if not dry_run else _removable(find_leftovers(db))
-    return PruneReport(pruned=pruned, leftovers=leftovers, size_before=size, size_after=os.path.getsize(db))
+    folder = environments_folder(os.path.realpath(db))
+    environments = remove_unused(folder, _UNUSED_DAYS * _DAY_S, dry_run=dry_run) if os.path.isdir(folder) else []
+    return PruneReport(
+        pruned=pruned,
+        leftovers=leftovers,
+        environments=environments,
+        size_before=size,
+        size_after=os.path.getsize(db),
+    )
 
 
 def _removable(leftovers: Leftovers) -> list[str]:

@@ -38,6 +38,7 @@ from liteflow.api import (
     decode_value,
     group_nodes,
     replace,
+    trigger_from_spec,
     with_boxes,
 )
 
@@ -163,7 +164,8 @@ def outline(path: str, dag: str | None = None) -> WorkflowOutline:
     path, name = split_reference(path)
     with script_errors(path):
         dags = describe_dags(path)
-        return _script_outline(path, dags[choose_dag(path, [each["dag_id"] for each in dags], dag or name or None)])
+        index = choose_dag(path, [each["dag_id"] for each in dags], dag or name or None)
+        return _checked(_script_outline(path, dags[index]))
 
 
 def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
@@ -186,7 +188,24 @@ def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
         if not dags or name:
             names = [each["dag_id"] for each in dags]
             dags = [dags[choose_dag(path, names, name or None)]]  # raises the error for a script without dags
-    return [_script_outline(path, dag) for dag in dags], []
+    return [_checked(_script_outline(path, dag)) for dag in dags], []
+
+
+def _checked(outline: WorkflowOutline) -> WorkflowOutline:
+    """Return the outline of a Python script whose triggers are valid. Raises WorkflowError."""
+    triggers, problems = outline.limits.triggers, list[Problem]()
+    if triggers:
+        from lightflow.parser.subjects.triggers import TriggerContext, described_mistakes
+
+        context = TriggerContext(
+            params=outline.params, secrets=outline.secrets, has_concurrency=outline.limits.concurrency is not None
+        )
+        problems = [
+            Problem(outline.path, 0, 0, outline.name, message) for message in described_mistakes(triggers, context)
+        ]
+    if problems:
+        raise WorkflowError(problems)
+    return outline
 
 
 def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> WorkflowOutline:
@@ -367,11 +386,13 @@ def _script_outline(path: str, dag: dict[str, Any]) -> WorkflowOutline:
         graph=Graph({task.id: task.depends_on for task in tasks}),
         settings=Settings(mode="process"),
         params=None if params is None else {name: Param(**options) for name, options in params.items()},
+        secrets=tuple(dag["secrets"]),
         limits=Limits(
             pools={name: Pool(*pool) for name, pool in limits["pools"].items()},
             timeout_s=limits["timeout"],
             retry=RetryPolicy(*limits["retry"]),
             concurrency=None if limits["concurrency"] is None else Concurrency(*limits["concurrency"]),
+            triggers=tuple(trigger_from_spec(kind, spec) for kind, spec in limits["triggers"]),
         ),
     )
 

@@ -14,13 +14,14 @@ import importlib
 
 _HOMES = {
     "aws_lambda": "lambda_body",
+    "docker": "docker_body",
     "http": "http_body",
     "mail": "mail_body",
     "notify": "notify_body",
     "sql": "sql_body",
 }
 
-__all__ = ["aws_lambda", "http", "mail", "notify", "sql"]
+__all__ = ["aws_lambda", "docker", "http", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.parser.messages import message_of
 from lightflow.parser.schema_validator import SchemaError, Validator
-from lightflow.plugins.base import PluginContext, TaskType, run_task_type, undo_task_type
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
+from lightflow.spec.model import TaskSpec
 from liteflow import Call, DefinitionError, Secret, Task
-from liteflow.api import Item, Ref
+from liteflow.api import EMPTY_MAPPING, Item, Ref
 
 _PLACEHOLDERS = (Task, Ref, Item, Secret)
 
 
-def body_of(type_name: str, keys: Mapping[str, Any]) -> Call:
+def body_of(
+    type_name: str, keys: Mapping[str, Any], env: Mapping[str, str] = EMPTY_MAPPING, secrets: Sequence[str] = ()
+) -> Call:
     """Return the body of a task of a type; keys that are None are left out.
 
     A Task among the values, at any depth, means its return value, and a Secret the value of the secret.
@@ -36,13 +38,10 @@ def body_of(type_name: str, keys: Mapping[str, Any]) -> Call:
         problems.append(needs_text(type_name, missing, task_type.extra))
     if problems:
         raise DefinitionError(f"{type_name}(…): {'; '.join(problems)}")
-    arguments = {
-        "type_ref": task_type.reference(),
-        "config": config,
-        "context": PluginContext(task_id="", folder=os.getcwd()),
-    }
-    undo = None if type(task_type).undo is TaskType.undo else Call(undo_task_type, arguments)
-    return Call(run_task_type, arguments, lane="process", undo=undo)
+    file = os.path.join(os.getcwd(), "dag.py")  # relative paths start from the current folder
+    body = task_type.build(TaskSpec(id="", type=type_name, config=config, file=file, env=env, secrets=tuple(secrets)))
+    assert isinstance(body, Call)
+    return body._replace(secrets=tuple(secrets), undo=body.undo and body.undo._replace(secrets=tuple(secrets)))
 
 
 def _words(error: SchemaError) -> str:

@@ -24,6 +24,10 @@ def limits_of_run(
 ) -> dict[str, Any]:
     """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
     own_limit = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
+    if own_limit is None and limits.triggers:
+        from liteflow.triggers import counted_limit  # here, because few dags have triggers
+
+        own_limit = counted_limit(limits.triggers)
     return {
         "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
         "retry": limits.retry if retry is None else normalize_retry(retry),
@@ -53,3 +57,12 @@ def worker_count(count: object, mode: str, backends: Mapping[str, BackendFactory
 def new_run_id() -> str:
     """Return a run id that is unique and sorts by time."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
+
+
+def triggers_of(schedule: Any) -> tuple[Any, ...]:
+    """Return the triggers of a dag. Raises DefinitionError."""
+    if schedule is None:
+        return ()
+    from liteflow.triggers import checked_triggers  # here, because few dags have triggers
+
+    return checked_triggers(schedule)

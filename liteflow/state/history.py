@@ -7,14 +7,10 @@ owner died is INTERRUPTED at once.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
-from liteflow.identifiers import STORED_ID_PATTERN
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.state.locks import LockFile
 from liteflow.state.row_kinds import (
@@ -36,9 +32,11 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
+from liteflow.state.run_fires import FIRE_COLUMN, NEXT_FIRES_SQL, RunFire, run_fire
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
+from liteflow.state.stored_texts import from_json, is_id, is_task, path_as_named
 from liteflow.state.wait_history import WaitHistory
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
@@ -70,6 +68,7 @@ class RunRecord(NamedTuple):
     in_backoff: bool = False  # it failed and starts nothing before its next try
     origin_run_id: str | None = None  # the run that it is a fork of
     selection: list[str] | None = None  # the selected tasks of a partial run
+    fire: RunFire | None = None  # of a trigger that started it
 
 
 class UndoRecord(NamedTuple):
@@ -185,14 +184,10 @@ class DagRecord(NamedTuple):
     updated_at: float
 
 
-_decode = json.JSONDecoder().decode
-_ESCAPED = r"\\u(dc[89a-f][0-9a-f])"  # how `storable` escapes a byte that is not UTF-8
-_LAST_LETTER = "\U0010ffff"  # in the order of SQLite, which compares bytes
-
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
-    "origin_run_id, selection FROM liteflow_dag_runs "
+    f"origin_run_id, selection, {FIRE_COLUMN} FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
@@ -315,7 +310,7 @@ class History(WaitHistory):
         """
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), RUN_KINDS)
         if not rows and run_id:  # a range of ids, which the index answers
-            within = (run_id, run_id + _LAST_LETTER)
+            within = (run_id, f"{run_id}\U0010ffff")  # its last letter: SQLite compares bytes
             rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
@@ -367,13 +362,13 @@ class History(WaitHistory):
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
-        values[9], values[13] = _json(values[9], {}), _json(values[13], {})
+        values[9], values[13] = from_json(values[9], {}), from_json(values[13], {})
         values[17], values[19] = bool(values[17]), bool(values[19])
-        values[11], values[12] = _as_named(values[11]), _as_named(values[12])
+        values[11], values[12] = path_as_named(values[11]), path_as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        origin, selection = values.pop(20), values.pop(20)
-        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else _json(selection, [])]
+        origin, selection, fire = values.pop(20), values.pop(20), run_fire(values.pop(20))
+        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else from_json(selection, []), fire]
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)
@@ -505,7 +500,7 @@ class History(WaitHistory):
             ATTEMPT_KINDS,
         )
         records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
-        return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
+        return [each._replace(log_path=path_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Return the events with a `seq` above `after`, the oldest first."""
@@ -516,6 +511,10 @@ class History(WaitHistory):
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def next_fires(self) -> dict[str, float]:
+        """Return when a schedule of each dag is due next, for dags with one that is active."""
+        return dict(self._rows(NEXT_FIRES_SQL, (), (ID, REAL)))
 
     def undos(self, run_id: str) -> list[UndoRecord]:
         """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
@@ -554,11 +553,11 @@ class History(WaitHistory):
         An element of the tasks that is not a valid task, as in an altered file, is left out.
         """
         rows = self._rows("SELECT snapshot FROM liteflow_graphs WHERE digest=?", (digest,))
-        snapshot: dict[str, Any] = _json(rows[0][0], {}) if rows else {}
+        snapshot: dict[str, Any] = from_json(rows[0][0], {}) if rows else {}
         if not snapshot:
             return {}
         tasks = snapshot.get("tasks")
-        return {**snapshot, "tasks": [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []}
+        return {**snapshot, "tasks": [row for row in tasks if is_task(row)] if isinstance(tasks, list) else []}
 
     def graph_tasks(self, digest: str) -> list[dict[str, Any]]:
         """Return the tasks of a snapshot."""
@@ -633,7 +632,7 @@ class History(WaitHistory):
 
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = [] if values[3] == "[]" else [each for each in _json(values[3], []) if _is_id(each)]
+    values[3] = [] if values[3] == "[]" else [each for each in from_json(values[3], []) if is_id(each)]
     values[12] = "" if values[12] is None else _event(values[12])
     values[14], values[16] = bool(values[14]), bool(values[16])
     return InstanceRecord(*values)
@@ -641,46 +640,18 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
 
 def _event(events: str) -> str:
     """Return the event that triggered a hook; the text may have been altered."""
-    first = next(iter(_json(events, [])), None)
+    first = next(iter(from_json(events, [])), None)
     event = first[0] if isinstance(first, list) and first else None
     return event if isinstance(event, str) else ""
 
 
 def _dag(row: Sequence[Any]) -> DagRecord:
     dag_id, description, source, *times = row
-    return DagRecord(dag_id, description, _as_named(source), *times)
-
-
-def _as_named(path: str | None) -> str | None:
-    """Return a stored path as the file system has it: bytes that are not UTF-8 are escaped (see `storable`)."""
-    if path is None or "\\udc" not in path or os.path.lexists(path):
-        return path
-    return re.sub(_ESCAPED, lambda match: chr(int(match[1], 16)), path)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and STORED_ID_PATTERN.match(value) is not None
-
-
-def _is_task(row: object) -> bool:
-    """Return whether a value is a task of a snapshot, as the engine writes it."""
-    if not isinstance(row, dict) or not _is_id(row.get("id")):
-        return False
-    above = row.get("depends_on", [])
-    words = (row.get("kind", ""), row.get("rule", ""))
-    return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(word, str) for word in words)
+    return DagRecord(dag_id, description, path_as_named(source), *times)
 
 
 def _codes(text: object) -> tuple[str, ...]:
-    return tuple(code for code in _json(text, []) if isinstance(code, str))
-
-
-def _json(text: object, default: Any) -> Any:
-    try:
-        value = _decode(text) if isinstance(text, str) else default
-    except (ValueError, RecursionError):
-        return default  # the file was altered: the rest can be shown
-    return value if isinstance(value, type(default)) else default
+    return tuple(code for code in from_json(text, []) if isinstance(code, str))
 
 
 __all__ = [

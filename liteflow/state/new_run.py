@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from liteflow.errors import StoreError
+from liteflow.errors import RunOwned, StoreError
 from liteflow.state import transitions
 from liteflow.state.records import NewRun
 from liteflow.state.state_file import current_folder
@@ -17,7 +17,10 @@ def insert_run(connection: sqlite3.Connection, path: str, run: NewRun, now: floa
 
     Raises:
         StoreError: there is a run with its id.
+        RunOwned: another process has started it, or its fire was decided otherwise.
     """
+    if not transitions.start_fire(connection, run.run_id, now):
+        raise RunOwned(f"run {run.run_id} was started, or its fire was decided, by another process")
     connection.execute(
         "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
         "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",

@@ -296,6 +296,8 @@ CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out
   NULL AS selection FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
+CREATE TEMP TABLE liteflow_fires (run_id, trigger_id, at, started_by);
+CREATE TEMP TABLE liteflow_triggers (dag_id, next_at, paused_at, problem);
 CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
 """
 _V1_AS_NEWEST: Final = f"""

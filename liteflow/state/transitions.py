@@ -522,3 +522,38 @@ def _change_status_where(
         f"WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )
+
+
+# -- fires of triggers -----------------------------------------------------------------------------------------------
+
+
+def add_fire(connection: sqlite3.Connection, row: Mapping[str, object]) -> bool:
+    """Add the fire of a trigger, unless the trigger has one with its key. Returns whether it was added."""
+    columns, values = ", ".join(row), ",".join("?" * len(row))
+    sql = f"INSERT OR IGNORE INTO liteflow_fires ({columns}) VALUES ({values})"
+    return connection.execute(sql, list(row.values())).rowcount > 0
+
+
+def claim_fire(connection: sqlite3.Connection, fire_no: int, now: float) -> bool:
+    """Record that the run of a waiting fire is about to start. Returns whether the fire was waiting."""
+    sql = "UPDATE liteflow_fires SET status='CLAIMED', claimed_at=? WHERE fire_no=? AND status='WAITING'"
+    return connection.execute(sql, (now, fire_no)).rowcount > 0
+
+
+def start_fire(connection: sqlite3.Connection, run_id: str, now: float) -> bool:
+    """Record that the run of a fire starts, in the transaction that creates the run: of two processes one succeeds.
+
+    Returns False when the run has a fire that was decided before. Most runs have none.
+    """
+    sql = "UPDATE liteflow_fires SET status='STARTED', decided_at=? WHERE run_id=? AND status='CLAIMED'"
+    if connection.execute(sql, (now, run_id)).rowcount:
+        return True
+    return connection.execute("SELECT 1 FROM liteflow_fires WHERE run_id=?", (run_id,)).fetchone() is None
+
+
+def end_fire(connection: sqlite3.Connection, run_id: str, status: str, reason: str, now: float) -> bool:
+    """Record that a fire starts no run. Returns False when it was decided before."""
+    sql = (
+        "UPDATE liteflow_fires SET status=?, reason=?, decided_at=? WHERE run_id=? AND status IN ('CLAIMED', 'WAITING')"
+    )
+    return connection.execute(sql, (status, reason, now, run_id)).rowcount > 0

@@ -1,7 +1,7 @@
 """The logical date of a run, and the words for days.
 
 A day is stored as its midnight in UTC, in epoch seconds, so it is the same day in every time zone. The current day is
-that of the local time zone, as in cron.
+that of the local time zone, as in cron. A logical date can also be a moment, such as the instant of a schedule.
 """
 
 from __future__ import annotations
@@ -25,16 +25,34 @@ def current_day() -> float:
     return local - local % DAY_S
 
 
-def parse_day(text: str) -> float:
-    """Return the day of a text such as `2026-01-31` or `yesterday`, relative to the current day.
+def day_of(moment: float) -> float:
+    """Return the day of a logical date; the day of a moment is that of the local time zone."""
+    if moment % DAY_S == 0:
+        return moment
+    local = moment + time.localtime(moment).tm_gmtoff
+    return local - local % DAY_S
+
+
+def parse_moment(text: str) -> float:
+    """Return the logical date of a text: a day such as `2026-01-31` or `yesterday`, a time, or `now`.
 
     Raises:
-        ValueError: the text is not a date; the message says what it must be.
+        ValueError: the text is neither; the message says what it must be.
     """
     date = date_of(text, current_day())
-    if date is None:
-        raise ValueError(f'must be {WANTED}, or today or yesterday, not "{text}"')
-    return epoch_of(date)
+    if date is not None:
+        return epoch_of(date)
+    if text == "now":
+        return time.time()
+    import datetime
+
+    try:
+        if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]", text):
+            raise ValueError
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        words = "a time such as 2026-01-31T08:30, or today, yesterday or now"
+        raise ValueError(f'must be {WANTED}, {words}, not "{text}"') from None
 
 
 def date_of(value: Any, day: float) -> Any:
@@ -46,7 +64,7 @@ def date_of(value: Any, day: float) -> Any:
     if not isinstance(value, str):
         return None
     if value in WORDS:
-        return _utc(day - WORDS[value] * DAY_S).date()
+        return _utc(day_of(day) - WORDS[value] * DAY_S).date()
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         try:
             return datetime.date.fromisoformat(value)

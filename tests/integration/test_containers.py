@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,7 +195,41 @@ def test_a_container_may_stay_after_a_failure(folder: Path, engine: Engine) -> N
     assert (state["Running"], state["ExitCode"]) == (False, 3)
     labels = json.loads(engine.run("inspect", "--format", "{{json .Config.Labels}}", container))
     assert labels["lightflow.task"] == "a"
+    report = lightflow(folder, "doctor", extra_env=engine.env).stdout
+    assert f"of task a, run {labels['lightflow.run']}, exists without its run" in " ".join(report.split())
     engine.remove_labelled()
+
+
+def test_the_same_in_python(folder: Path, engine: Engine) -> None:
+    (folder / "program.py").write_text(
+        textwrap.dedent(f"""
+        from lightflow.tasks import docker
+        from liteflow import Dag, Secret
+
+        def number():
+            return 42
+
+        with Dag("containers", "lightflow.db", secrets=[Secret("TOKEN")]) as dag:
+            first = dag.task(number)
+            program = ["-c", 'test $(wc -c < /run/secrets/TOKEN) = 14 && echo "$1 $LEVEL"', "sh", first]
+            dag.add(
+                "second",
+                docker("{SHELL_IMAGE}", entrypoint="sh", args=program, env={{"LEVEL": "3"}}, secrets=["TOKEN"],
+                       output="last_line"),
+            )
+        run = dag.run(log_dir="logs")
+        print(run.status, run.value("second"))
+        """)
+    )
+    done = subprocess.run(
+        [COMMAND[0], "program.py"],
+        cwd=folder,
+        env=environment({**engine.env, "TOKEN": "open-sesame-77"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "SUCCESS 42 3\n", done.stderr
 
 
 def test_no_engine_is_named(tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def test_instances_for_each_day_are_known_before_a_run(tmp_path: Path) -> None:
 def test_what_is_not_a_day_is_refused(folder: Path, date: str) -> None:
     done = lightflow(folder, "run", "flow.yaml", f"--date={date}")
     assert done.returncode == 2
-    assert f'--date must be a date such as 2026-01-31, or today or yesterday, not "{date}"' in done.stderr
+    assert "--date must be a date such as 2026-01-31, a time such as 2026-01-31T08:30" in done.stderr
+    assert f'not "{date}"' in done.stderr
 
 
 def test_a_run_that_retries_by_itself_is_left_for_a_new_one_on_another_day(folder: Path) -> None:

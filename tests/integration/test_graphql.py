@@ -212,6 +212,8 @@ def test_a_viewer_reads_and_changes_nothing(server: RunningServer) -> None:
         'pauseWorkflow(name: "five") { problems { code } }',
         'unpauseWorkflow(name: "five") { problems { code } }',
         'setPool(name: "p", slots: 2) { problems { code } }',
+        'clearTasks(run: "r0", tasks: ["a"]) { problems { code } }',
+        'markTasks(run: "r0", tasks: ["a"], state: "failed") { problems { code } }',
         'deletePool(name: "p") { problems { code } }',
     ):
         answer = post(server, f"mutation {{ {mutation} }}", token="viewer")
@@ -277,6 +279,32 @@ def test_problems_name_the_field(server: RunningServer) -> None:
     assert listed["field"] == ["params"]
     ended = data(server, 'mutation { cancelRun(id: "r0") { run { id } problems { code } } }')["cancelRun"]
     assert ended == {"run": None, "problems": [{"code": "CONFLICT"}]}
+
+
+def test_tasks_are_set_back_and_marked_by_hand(server: RunningServer) -> None:
+    clear = (
+        'mutation ($tasks: [String!]!) { clearTasks(run: "r1", tasks: $tasks) '
+        "{ run { state } tasks problems { code message } } }"
+    )
+    cleared = data(server, clear, tasks=["c"])["clearTasks"]
+    assert cleared == {"run": {"state": "INTERRUPTED"}, "tasks": ["c", "d"], "problems": []}
+    mark = (
+        'mutation ($state: String!, $outputs: JSON) { markTasks(run: "r1", tasks: ["c"], state: $state, '
+        'reason: "by hand", outputs: $outputs) { tasks problems { code field } '
+        'run { task(id: "c") { state reason values { key content } } } } }'
+    )
+    marked = data(server, mark, state="success", outputs={"rows": 7})["markTasks"]
+    task = marked["run"]["task"]
+    assert (marked["tasks"], task["state"]) == (["c"], "SUCCESS")
+    assert task["values"] == [{"key": "rows", "content": 7}]
+    assert "by hand, operator of the server" in task["reason"]
+    assert data(server, mark, state="success", outputs=[1])["markTasks"]["problems"] == [
+        {"code": "BAD_INPUT", "field": ["outputs"]}
+    ]
+    assert data(server, mark, state="nonsense")["markTasks"]["problems"][0]["code"] == "BAD_INPUT"
+    assert data(server, clear, tasks=["none"])["clearTasks"]["problems"][0]["code"] in ("BAD_INPUT", "NOT_FOUND")
+    resumed = data(server, 'mutation { resumeRun(id: "r1") { run { task(id: "d") { state } } } }')["resumeRun"]
+    assert resumed["run"]["task"]["state"] == "SUCCESS"
 
 
 def test_pools_are_set_and_deleted(server: RunningServer) -> None:

@@ -490,32 +490,33 @@ def test_a_cancelled_post_says_that_its_effect_is_unknown(server: Server, tmp_pa
     assert len(server.received) == 2
 
 
-@pytest.mark.parametrize("victim", ["orchestrator", "worker"])
-def test_a_killed_process_closes_the_connection_and_the_key_stays(server: Server, tmp_path: Path, victim: str) -> None:
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("victims", ["orchestrator", "guardian", "worker", "orchestrator guardian"])
+def test_no_connection_survives_a_kill_and_the_key_stays(server: Server, tmp_path: Path, victims: str) -> None:
     keys = f"url: '{server.url('/wait')}', json: {{}}, idempotency: header, retries: 0"
     write(tmp_path, f"tasks: {{a: {{type: http, {keys}}}}}")
     process = subprocess.Popen([*COMMAND, "run", "flow.yaml", "-q"], cwd=tmp_path, env=environment())
     assert server.arrived.wait(30)
-    if victim == "orchestrator":
-        process.kill()
-    else:
-        server.arrived.clear()
-        children = subprocess.run(
-            ["ps", "-eo", "pid,ppid", "--no-headers"], capture_output=True, text=True, check=True
-        ).stdout.split()
-        parents = dict(zip(map(int, children[::2]), map(int, children[1::2]), strict=True))
-        guardian = next(pid for pid, parent in parents.items() if parent == process.pid)
-        worker = next(pid for pid, parent in parents.items() if parent == guardian)
+    guardian = children(process.pid)[0]
+    pids = {"orchestrator": process.pid, "guardian": guardian, "worker": children(guardian)[0]}
+    for name in victims.split():
+        os.kill(pids[name], signal.SIGKILL)
+    if victims != "orchestrator guardian":  # whoever resumes ends what both have left
+        assert server.gone.wait(20)
+    if victims == "guardian":  # the attempt is LOST, and starts again
         server.released.set()
-        os.kill(worker, signal.SIGKILL)
-    process.wait(30)
-    server.released.set()
-    if victim == "orchestrator":
-        assert lightflow(tmp_path, "resume", "flow.yaml").returncode == 0
-    assert {each.headers["idempotency-key"] for each in server.received} == {
-        server.received[0].headers["idempotency-key"]
-    }
-    assert len(server.received) == 2 or victim == "worker"
+        assert process.wait(30) == 0
+    else:
+        process.wait(30)
+        resumed = subprocess.Popen([*COMMAND, "resume", "flow.yaml", "-q"], cwd=tmp_path, env=environment())
+        assert server.gone.wait(20)
+        server.released.set()
+        assert resumed.wait(30) == 0
+    assert len({each.headers["idempotency-key"] for each in server.received}) == 1
+    assert len(server.received) == 2
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------

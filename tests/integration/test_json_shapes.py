@@ -35,7 +35,7 @@ tasks:
 """
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
-    *("instances", "source", "logical_date", "params", "origin", "selection"),
+    *("instances", "source", "logical_date", "trigger", "params", "origin", "selection"),
 }
 TASK = {
     *(
@@ -88,9 +88,9 @@ def lightflow(folder: Path, code: int, *words: str) -> Any:
 
 def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
-    assert set(run) == RUN | {"tasks", "hooks", "standing", "overlooked"}
+    assert set(run) == RUN | {"tasks", "groups", "hooks", "standing", "overlooked"}
     tasks = {task["task"]: task for task in run["tasks"]}
-    assert [set(task) for task in tasks.values()] == [TASK] * 3
+    assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2
     assert [instance["map_key"] for instance in tasks["each"]["instances"]] == ["a", "b"]
     assert tasks["each"]["attempts"] == []
@@ -110,7 +110,7 @@ def test_lists(folder: Path) -> None:
     [run] = lightflow(folder, 0, "runs", "--json")
     assert set(run) == RUN
     [workflow] = lightflow(folder, 0, "list", "--json")
-    assert set(workflow) == {"workflow", "description", "source", "latest"}
+    assert set(workflow) == {"workflow", "description", "source", "latest", "next_at"}
     assert set(workflow["latest"]) == RUN
     [checkpoint] = lightflow(folder, 0, "list-checkpoints", "--json")
     assert set(checkpoint) == {"workflow", "run_id", "status", "timestamp", "completed", "total", "file"}

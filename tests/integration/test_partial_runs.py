@@ -161,3 +161,5 @@ def test_a_partial_run_as_a_command(tmp_path: Path) -> None:
     assert plan.stdout.count("SKIPPED: not selected") == 2
     refused = lightflow(tmp_path, "run", "flow.yaml", "c", "--resume")
     assert (refused.returncode, "a resumed run keeps its selection" in refused.stderr) == (2, True)
+    two = lightflow(tmp_path, "run", "flow.yaml", "other.yaml")
+    assert (two.returncode, "unexpected extra argument (other.yaml)" in two.stderr) == (2, True)

@@ -27,26 +27,17 @@ def test_the_line_in_the_table_is_the_first_of_the_help(name: str) -> None:
     assert (command.help or "").splitlines()[0] == COMMANDS[name][1]
 
 
-def leaves() -> dict[str, click.Command]:
-    """Return the commands by name, and those of a group in its place: `task run`."""
-    result: dict[str, click.Command] = {}
-    for name in COMMANDS:
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        parts = command.commands.items() if isinstance(command, click.Group) else ()
-        result |= {f"{name} {part}": each for part, each in parts} or {name: command}
-    return result
-
-
-@pytest.mark.parametrize(("name", "command"), leaves().items())
-def test_every_help_has_an_example(name: str, command: click.Command) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
     assert f"lightflow {name}" in (command.epilog or "")
 
 
-@pytest.mark.parametrize(("name", "command"), leaves().items())
-def test_json_everywhere(name: str, command: click.Command) -> None:
-    if name in ("completion", "schema", "dag", "template", "ui", "serve"):
-        return
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"completion", "schema", "dag", "template", "ui"}))
+def test_json_everywhere(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
     assert "as_json" in [parameter.name for parameter in command.params]
     assert "--json" in (command.epilog or "")
 

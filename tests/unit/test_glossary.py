@@ -98,7 +98,12 @@ def unexplained(name: str) -> list[str]:
     if name in OLD_NAMES:
         return []
     name = name.replace("NotFound", "")  # as every library says it
-    return [word for word in dialect.parts(name) if word not in allowed and word.removesuffix("s") not in allowed]
+    return [word for word in dialect.parts(name) if not allowed & {word, word.removesuffix("s"), singular(word)}]
+
+
+def singular(word: str) -> str:
+    """Return the singular of a word that ends with "ies"."""
+    return f"{word.removesuffix('ies')}y" if word.endswith("ies") else word
 
 
 def classes() -> Iterator[str]:

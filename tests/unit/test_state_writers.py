@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: The modules of liteflow/state with SQL that writes: each with the tables it writes to.
 WRITERS: dict[str, set[str]] = {
-    "transitions": {"dag_runs", "task_instances", "events", "attempts", "xcom"},
+    "transitions": {"dag_runs", "task_instances", "events", "attempts", "xcom", "fires"},
+    "triggers": {"triggers"},
     "write_batch": {"attempts", "xcom", "requests"},
     "undo_rows": {"undos"},
     "store": {"dag_runs"},
@@ -47,7 +48,7 @@ def writes_a_status(verb: str, table: str, rest: str) -> bool:
     """Whether a statement changes the status of a run or an instance, or stores an event."""
     if table == "events":
         return not verb.startswith("DELETE")
-    if table not in ("dag_runs", "task_instances", "?"):
+    if table not in ("dag_runs", "task_instances", "fires", "?"):
         return False
     return verb.startswith("INSERT") or (
         verb == "UPDATE" and re.search(r"\bstatus\s*=", rest.split("WHERE")[0]) is not None
@@ -84,6 +85,7 @@ def test_sql_that_writes_is_in_few_modules() -> None:
         ("BulkInsert('INSERT INTO liteflow_task_instances', 'run_id, status')", True),
         ("x('DELETE FROM liteflow_events WHERE run_id=?')", False),
         ("x('INSERT OR REPLACE INTO liteflow_xcom VALUES (?)')", False),
+        ("x('UPDATE liteflow_fires SET status=? WHERE run_id=?')", True),
     ],
 )
 def test_the_check_knows_a_status_when_it_is_written(source: str, expected: bool) -> None:

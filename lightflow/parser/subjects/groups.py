@@ -8,6 +8,7 @@ from typing import Any, Final
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, Schema
+from lightflow.parser.subjects.defaults import DEFAULTS
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.text import quoted
 
@@ -24,6 +25,10 @@ GROUP_KEYS: Final[dict[str, Schema]] = {
         "examples": [{"fetch": {"run": "./fetch"}, "check": {"run": "./check", "depends_on": "fetch"}}],
         "x-expects": "a mapping of names to tasks, or a list of tasks with an `id`",
     },
+    "defaults": {
+        **DEFAULTS,
+        "description": "Values of keys that the tasks of the group lack; they override the `defaults` of the file.",
+    },
 }
 #: The keys of every task that a group may have too.
 KEYS_OF_GROUPS: Final = frozenset(
@@ -38,7 +43,7 @@ _INSTEAD: Final = {
     "on_start": "put a task at its beginning, which the others wait for",
     "teardown_of": "let a task of the group tear the setup down",
 }
-_OTHERWISE: Final = "set it on its tasks"
+_OTHERWISE: Final = "set it on its tasks, or under its `defaults`"
 
 
 def check_groups(tree: Tree) -> Iterator[Problem]:

@@ -135,7 +135,7 @@ RUN_KEY: Final[Schema] = {
 }
 
 #: Flat keys of a task, and the keys of the block that mean the same.
-_BLOCK_KEYS: Final = {
+BLOCK_KEYS: Final = {
     "retries": "max",
     "retry_delay": "delay",
     "retry_backoff": "backoff",
@@ -162,7 +162,7 @@ def check_retries(tree: Tree) -> Iterator[Problem]:
         path = ("tasks", task_id)
         yield from _check_block(tree, task, path)
         retry = task.get("retry")
-        for flat, key in _BLOCK_KEYS.items() if isinstance(retry, dict) else ():
+        for flat, key in BLOCK_KEYS.items() if isinstance(retry, dict) else ():
             if flat in task and key in task["retry"]:
                 message = f'"{flat}" and "retry.{key}" mean the same; keep one of them'
                 yield tree.problem([*path, flat], message, key=True)
@@ -177,10 +177,10 @@ def _check_block(tree: Tree, keys: Mapping[str, Any], path: tuple[str, ...]) -> 
 def build_retry(task: Mapping[str, Any], default_retries: int) -> RetrySpec:
     """Return the retries of a task; values that are expressions are evaluated when the workflow is built."""
     retry: Mapping[str, Any] = task.get("retry", {})
-    if not retry and _BLOCK_KEYS.keys().isdisjoint(task):
+    if not retry and BLOCK_KEYS.keys().isdisjoint(task):
         return RetrySpec(default_retries)
     values: dict[str, Any] = {"max": default_retries}
-    for flat, key in _BLOCK_KEYS.items():
+    for flat, key in BLOCK_KEYS.items():
         value = task.get(flat, retry.get(key))
         if value is not None:
             values[key] = 0 if is_expression(value) else value

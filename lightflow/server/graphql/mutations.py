@@ -5,7 +5,7 @@ The `problems` of an answer are those that a person can put right; everything el
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.errors import LightflowError
@@ -72,6 +72,33 @@ def cancel_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:
     return {"answer": answer, "problems": problems}
 
 
+def clear_tasks(
+    _: object, context: OperationContext, run: str, tasks: Sequence[str], only: bool | None = None
+) -> dict[str, Any]:
+    """Set tasks of a run back."""
+    body = {"tasks": list(tasks), "only": bool(only)}
+    answer, problems = _act(context, actions.clear_tasks, {"run": run}, body)
+    return {"answer": answer, "problems": problems}
+
+
+def mark_tasks(
+    _: object,
+    context: OperationContext,
+    *,
+    run: str,
+    tasks: Sequence[str],
+    state: str,
+    reason: str | None = None,
+    outputs: Any = None,
+) -> dict[str, Any]:
+    """Give tasks of a run a state by hand."""
+    if outputs is not None and not isinstance(outputs, dict):
+        return {"answer": None, "problems": [_mistake("outputs must be an object", "outputs")]}
+    body = {"tasks": list(tasks), "status": state, "reason": reason, "outputs": outputs}
+    answer, problems = _act(context, actions.mark_tasks, {"run": run}, body)
+    return {"answer": answer, "problems": problems}
+
+
 def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
     def resolve(_: object, context: OperationContext, name: str, reason: str | None = None) -> dict[str, Any]:
         _answer, problems = _act(context, handler, {"workflow": name}, {"reason": reason})
@@ -100,6 +127,10 @@ def _run(payload: Mapping[str, Any], context: OperationContext) -> Any:
     return None if answer is None or answer.get("run_id") is None else get_run(None, context, answer["run_id"])
 
 
+def _names(payload: Mapping[str, Any], _: OperationContext) -> list[str]:
+    return [] if payload["answer"] is None else list(payload["answer"]["tasks"])
+
+
 def _status(payload: Mapping[str, Any], _: OperationContext) -> Any:
     return None if payload["answer"] is None else payload["answer"].get("status")
 
@@ -113,6 +144,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "startRun": start_run,
         "cancelRun": cancel_run,
         "resumeRun": resume_run,
+        "clearTasks": clear_tasks,
+        "markTasks": mark_tasks,
         "pauseWorkflow": _set_paused(actions.pause_workflow),
         "unpauseWorkflow": _set_paused(actions.unpause_workflow),
         "setPool": set_pool,
@@ -121,6 +154,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Problem": {name: _part(name) for name in ("message", "field", "code")},
     "StartRunPayload": {"run": _run, "status": _status, "problems": _part("problems")},
     "RunPayload": {"run": _run, "problems": _part("problems")},
+    "TasksPayload": {"run": _run, "tasks": _names, "problems": _part("problems")},
     "WorkflowPayload": {"workflow": _part("workflow"), "problems": _part("problems")},
     "PoolPayload": {"pool": _part("pool"), "problems": _part("problems")},
 }

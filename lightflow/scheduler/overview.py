@@ -1,0 +1,222 @@
+"""The triggers of a state file for people: what is due, what has fired; pause, fire and preview triggers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
+from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.workflow_files import read_workflow_file
+from lightflow.text import did_you_mean
+from liteflow import DefinitionError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow.api import (
+    FireRecord,
+    History,
+    NewFire,
+    Record,
+    TriggerRecord,
+    pause_triggers,
+    read_fires,
+    read_triggers,
+    request_fire,
+    scheduler_is_active,
+    unpause_triggers,
+)
+
+
+class TriggerView(Record):
+    """A trigger and its state."""
+
+    row: TriggerRecord
+    words: str  #: the declaration in few words
+    zone: str | None  #: the time zone of a schedule
+    next_at: float | None  #: when it is due next; None: unknown, or never
+    clock: ScheduleClock | None  #: of a schedule without mistakes
+
+    @property
+    def state(self) -> str:
+        """Return `active`, `paused` or `problem`."""
+        if self.row.problem is not None:
+            return "problem"
+        return "paused" if self.row.paused_at is not None else "active"
+
+
+class TriggerSummary(Record):
+    """The triggers of a state file, and whether a scheduler works on it."""
+
+    triggers: Sequence[TriggerView]
+    has_scheduler: bool
+
+
+def overview(db: str, name: str | None = None) -> TriggerSummary:
+    """Return all triggers, or those of a workflow, or one by its id.
+
+    Raises:
+        RunNotFound: there is no such trigger and no such workflow.
+    """
+    views = [_view(row) for row in find_triggers(db, name)]
+    return TriggerSummary(triggers=views, has_scheduler=scheduler_is_active(db))
+
+
+def find_triggers(db: str, name: str | None) -> list[TriggerRecord]:
+    """Return all triggers, or those with this id or of this workflow.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    rows = read_triggers(db)
+    selected = [row for row in rows if name in (None, row.trigger_id, row.dag_id)]
+    if name is not None and not selected:
+        names = {row.dag_id for row in rows} | {row.trigger_id for row in rows}
+        hint = (
+            did_you_mean(name, sorted(names)) or "; `lightflow serve` stores the triggers of the files that it serves"
+        )
+        raise RunNotFound(f"{db}: there is no trigger or workflow {name!r} with triggers{hint}")
+    return selected
+
+
+def _view(row: TriggerRecord) -> TriggerView:
+    clock, words = None, f"{row.kind}: its row was altered"
+    try:
+        trigger = row.trigger
+        words = in_words(trigger)
+        clock = clock_of(trigger) if isinstance(trigger, Schedule) else None
+    except ValueError:
+        pass
+    next_at = None
+    if clock is not None and row.paused_at is None:
+        now = time.time()
+        next_at = row.next_at if row.next_at is not None and row.next_at > now else clock.next_after(now)
+    return TriggerView(
+        row=row, words=words, zone=None if clock is None else clock.zone_name, next_at=next_at, clock=clock
+    )
+
+
+class PlannedFire(Record):
+    """An instant of a schedule that is still to come."""
+
+    trigger_id: str
+    instant: float
+    due_at: float  #: the instant, and the delay by `jitter`
+    local: str  #: the instant in the zone of the schedule
+
+
+def planned(views: Mapping[str, ScheduleClock], begin: float, limit: int) -> list[PlannedFire]:
+    """Return the next instants of schedules by their ids, the soonest first."""
+    fires: list[PlannedFire] = []
+    for trigger_id, clock in views.items():
+        fires += [
+            PlannedFire(
+                trigger_id=trigger_id,
+                instant=instant,
+                due_at=instant + clock.delay(trigger_id, instant),
+                local=clock.local(instant).strftime("%Y-%m-%d %H:%M:%S%z"),
+            )
+            for instant in itertools.islice(clock.after(begin), limit)
+        ]
+    return sorted(fires, key=lambda fire: fire.due_at)[:limit]
+
+
+def planned_of(db: str, name: str | None, begin: float | None, limit: int) -> list[PlannedFire]:
+    """Return the next instants of the stored schedules, or of those in a workflow file.
+
+    Raises:
+        RunNotFound: there is no such trigger and no such workflow.
+        DefinitionError: the file has a mistake.
+    """
+    begin = time.time() if begin is None else begin
+    if name is not None and (os.path.exists(name) or name.endswith((".yaml", ".yml", ".json", ".py"))):
+        return planned(dict(_clocks_of_file(name)), begin, limit)
+    views = [_view(row) for row in find_triggers(db, name)]
+    return planned(
+        {view.row.trigger_id: view.clock for view in views if view.clock is not None and view.state == "active"},
+        begin,
+        limit,
+    )
+
+
+def _clocks_of_file(path: str) -> Iterator[tuple[str, ScheduleClock]]:
+    file = read_workflow_file(path)
+    if file is None or file.problem is not None:
+        raise DefinitionError(file.problem if file is not None and file.problem else f"{path}: cannot be read")
+    for workflow in file.workflows:
+        for declared in workflow.triggers:
+            if isinstance(declared.trigger, Schedule):
+                yield declared.trigger_id, clock_of(declared.trigger)
+
+
+def history(db: str, name: str | None, limit: int) -> list[FireRecord]:
+    """Return the newest fires of all triggers, of those of a workflow, or of one. Raises RunNotFound."""
+    rows = find_triggers(db, name)
+    return read_fires(db, None if name is None else [row.trigger_id for row in rows], limit=limit)
+
+
+def pause(db: str, name: str, by: str) -> list[TriggerRecord]:
+    """Pause a trigger, or all triggers of a workflow, and return them. Raises RunNotFound."""
+    rows = find_triggers(db, name)
+    pause_triggers(db, [row.trigger_id for row in rows], by)
+    return find_triggers(db, name)
+
+
+def unpause(db: str, name: str) -> list[TriggerRecord]:
+    """Activate triggers from now on, and return them. Raises RunNotFound."""
+    marks: dict[str, str] = {}
+    for row in find_triggers(db, name):
+        match row.kind:
+            case "schedule":
+                marks[row.trigger_id] = instant_key(time.time())
+            case "workflow":
+                with History(db) as events:
+                    marks[row.trigger_id] = str(events.position().seq)
+            case _:
+                marks[row.trigger_id] = row.watermark or ""
+    unpause_triggers(db, marks)
+    return find_triggers(db, name)
+
+
+def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str | None = None,
+         params: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+    """Request a fire of a trigger; the scheduler starts its run. Returns the id of the run.
+
+    `key` makes the request unique: with the same key there is one run. `at` is the logical date.
+
+    Raises:
+        RunNotFound: there is no such trigger.
+    """
+    rows = find_triggers(db, trigger_id)
+    if len(rows) != 1:
+        raise DefinitionError(f"{trigger_id} has several triggers; name one of {', '.join(r.trigger_id for r in rows)}")
+    row, now = rows[0], time.time()
+    trigger = row.trigger
+    values = dict(trigger.params) if isinstance(trigger, Schedule) else {}
+    key = f"by hand {instant_key(now)} {os.urandom(3).hex()}" if key is None else f"request {key}"
+    run_id = run_id_of(row.trigger_id, key, now)
+    moment = now if at is None and isinstance(trigger, Schedule | WorkflowTrigger) else at
+    new = NewFire(
+        trigger_id=row.trigger_id,
+        key=key,
+        at=now if moment is None else moment,
+        due_at=now,
+        status="WAITING",
+        run_id=run_id,
+        params={**values, **(params or {})},
+        started_by=by,
+    )
+    if not request_fire(db, new):
+        run_id = next(str(each.run_id) for each in read_fires(db, [row.trigger_id], limit=1000) if each.key == key)
+    return run_id
+
+
+def person() -> str:
+    """Return who calls: the user and the machine."""
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = str(os.getuid())
+    return f"{name}@{os.uname().nodename}"

@@ -1,0 +1,564 @@
+"""The scheduler of a state file: the loop that stores what fires, and has its runs started.
+
+    turn:  look for changed files  →  decide what is due  →  store it, in one transaction  →  order the starts
+
+All facts are in the state file. A scheduler that was killed is replaced by another, which orders again what was claimed
+and has not started; the transaction that creates a run lets only one process through.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import liteflow
+from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
+from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
+from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
+from lightflow.scheduler.starter import FORESTALLED, RunStarter, StartOrder
+from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
+from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow.api import RUN_ENDED, FireRecord, History, NewFire, Record, TriggerRecord, TriggerStore, replace
+
+_TURN_S: Final = 1.0
+_STARTING_TURN_S: Final = 0.02  # while processes are between their fork and their first commit
+_SCAN_S: Final = 2.0
+_CLOCK_STEP_S: Final = 2.0
+_FORGET_EVERY_S: Final = 86_400.0
+_MAX_QUEUED: Final = 16  # runs of a workflow that wait because of `overlap: queue`
+_RESTART_S: Final = 1.0
+
+Report = Callable[[str], None]
+
+
+class SchedulerOptions(Record):
+    """The options of a scheduler. Relative paths start from the current folder, in which the runs start too."""
+
+    db: str
+    paths: Sequence[str] = (".",)
+    max_runs: int = 8 * (os.cpu_count() or 1)  #: so many of its runs execute at once; further runs wait
+    grace_s: float = GRACE_S
+    report: Report = print  #: is called with a line about each change
+
+
+class _ServedTrigger(Record):
+    """A trigger of a file that is served."""
+
+    row: TriggerRecord
+    workflow: WatchedWorkflow
+    trigger: Any
+    clock: ScheduleClock | None  #: of a schedule
+
+
+class Scheduler:
+    """Schedules the workflows of some files and folders. For one thread, which calls `run`."""
+
+    def __init__(self, options: SchedulerOptions) -> None:
+        self.options = options
+        self.files = WorkflowFiles(options.paths)
+        self._starts = _Starts(options)
+        self._store = TriggerStore(options.db)
+        self._active = False
+        self._triggers: dict[str, _ServedTrigger] = {}
+        self._next_at: dict[str, float] = {}
+        self._watches: dict[str, FileWatch] = {}
+        self._timers = _Timers()
+        self._folder = os.getcwd()
+        self._stopped = False
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Schedule until `stop` is called from a signal handler or another thread."""
+        try:
+            while not self._stopped:
+                try:
+                    self.turn()
+                except LiteflowError as error:
+                    self._recover(error)
+                self._starts.wait(0 if self._stopped else self._pause())
+        finally:
+            self._starts.close()
+            self._store.close()
+
+    def stop(self) -> None:
+        """End `run` soon. The runs continue."""
+        self._stopped = True
+        self._starts.wake()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this scheduler works; otherwise it is the standby of another."""
+        return self._active
+
+    def _recover(self, error: LiteflowError) -> None:
+        """Begin again from the state file, which may be locked, full or replaced; nothing counts as decided."""
+        self.options.report(f"problem: {error}")
+        self._starts.wait(_TURN_S)
+        self._store.close()
+        self._active, self._triggers, self._next_at, self._watches = False, {}, {}, {}
+        self._timers = _Timers()
+        self._store = TriggerStore(self.options.db)
+
+    def turn(self) -> None:
+        """Do once what is to do now."""
+        now = time.time()
+        if (step := self._timers.clock_step()) is not None:
+            self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+        if self._timers.is_due("scan", _SCAN_S):
+            self._take_changes(self.files.scan())
+        if not self._active and not self._take_over():
+            self._starts.ends()
+            return
+        if self._timers.is_due("reload", _TURN_S):
+            self._store.check()
+            self._reload()
+            self._starts.renew()
+        fires = [*self._due_instants(now), *self._ready_files(), *self._ended_runs()]
+        if fires:
+            self._decide(fires)
+        self._follow_starts()
+        if self._timers.is_due("forget", _FORGET_EVERY_S):
+            self._store.see(self._triggers)
+            self._store.forget_triggers()
+
+    def _pause(self) -> float:
+        if self._starts.starting or self._starts.has_news:
+            return _STARTING_TURN_S
+        soonest = min(self._next_at.values(), default=float("inf"))
+        return max(0.0, min(_TURN_S, soonest - time.time()))
+
+    def _take_over(self) -> bool:
+        """Become the active scheduler, if no other process is it."""
+        if not self._store.acquire():
+            if self._timers.is_due("standby", 3600):
+                self.options.report("standby: another process schedules this state file")
+            return False
+        self._active = True
+        self._declare(list(self.files.workflows().values()))
+        self._reload()
+        return True
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def _take_changes(self, changes: WorkflowChanges) -> None:
+        for file in changes.read:
+            if file.problem is not None:
+                self.options.report(f"problem: {file.problem}")
+        for path in changes.removed:
+            self.options.report(f"{path}: was removed; its triggers rest")
+        if self._active and (changes.read or changes.removed):
+            names = {workflow.name for file in changes.read for workflow in file.workflows}
+            served = self.files.workflows()
+            self._declare([served[name] for name in sorted(names)])
+            for file in changes.read:
+                if file.problem is not None:
+                    self._store.set_problem(file.path, file.problem)
+            self._reload()
+
+    def _declare(self, workflows: Sequence[WatchedWorkflow]) -> None:
+        """Store the triggers of workflows. A new or changed one begins now."""
+        circles = self._circles()
+        for workflow in workflows:
+            marks = [self._first_watermark(declared.trigger) for declared in workflow.triggers]
+            self._store.declare(workflow.name, workflow.path, workflow.triggers, marks)
+            if workflow.name in circles:
+                problem = f"the workflows {', '.join(circles)} would start each other without end"
+                self._store.set_problem(workflow.path, problem)
+                self.options.report(f"problem: {workflow.path}: {problem}")
+
+    def _first_watermark(self, trigger: Any) -> str:
+        if isinstance(trigger, Schedule):
+            return instant_key(time.time())
+        return str(self._store.last_seq()) if isinstance(trigger, WorkflowTrigger) else ""
+
+    def _circles(self) -> list[str]:
+        """Return the workflows that start each other in a circle."""
+        import graphlib
+
+        after = {
+            name: {source for declared in workflow.triggers for source in getattr(declared.trigger, "name", ())}
+            for name, workflow in self.files.workflows().items()
+        }
+        try:
+            graphlib.TopologicalSorter(after).prepare()
+        except graphlib.CycleError as error:
+            return sorted(set(error.args[1]))
+        return []
+
+    def _reload(self) -> None:
+        """Read the triggers again where another process may have changed them: paused, fired by hand."""
+        version = self._store.version()
+        if version == self._timers.version and self._timers.declared == len(self.files.files):
+            return
+        self._timers.version, self._timers.declared = version, len(self.files.files)
+        served, triggers = self.files.workflows(), dict[str, _ServedTrigger]()
+        problems = self.files.problems()
+        for row in self._store.triggers():
+            workflow = served.get(row.dag_id) or self._broken(row, problems)
+            if workflow is None:
+                continue
+            before = self._triggers.get(row.trigger_id)
+            if before is not None and before.row == row:
+                triggers[row.trigger_id] = before
+                continue
+            try:
+                trigger = row.trigger
+                clock = clock_of(trigger) if isinstance(trigger, Schedule) else None
+            except ValueError as error:
+                self.options.report(f"problem: {row.trigger_id}: {error}")
+                continue
+            triggers[row.trigger_id] = _ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
+            self._next_at[row.trigger_id] = 0.0  # look at it in this turn
+            self._watches.pop(row.trigger_id, None)
+        self._triggers = triggers
+        self._next_at = {name: moment for name, moment in self._next_at.items() if name in triggers}
+        self._starts.has_news = True
+
+    def _broken(self, row: TriggerRecord, problems: Mapping[str, str]) -> WatchedWorkflow | None:
+        """Return the workflow of a file that cannot be read now; its triggers report what they miss."""
+        if row.source not in problems:
+            return None
+        source = row.source or ""
+        return WatchedWorkflow(name=row.dag_id, path=source, reference=source, triggers=[], has_concurrency=False)
+
+    # -- what fires ----------------------------------------------------------------------------------------
+
+    def _due_instants(self, now: float) -> Iterator[NewFire]:
+        watermarks: dict[str, str] = {}
+        next_at: dict[str, float | None] = {}
+        for trigger_id, moment in list(self._next_at.items()):
+            served = self._triggers[trigger_id]
+            if moment > now or served.clock is None or served.row.paused_at is not None:
+                if moment <= now:
+                    self._next_at[trigger_id] = float("inf")
+                continue
+            decision = decide(served.row, served.clock, now, self.options.grace_s)
+            self._next_at[trigger_id] = float("inf") if decision.next_at is None else decision.next_at
+            if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
+                watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
+                self._remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
+            yield from decision.fires
+        self._timers.watermarks.update(watermarks)
+        self._timers.next_at.update(next_at)
+        if watermarks:
+            self._starts.has_news = True
+
+    def _remember(self, trigger_id: str, **changes: Any) -> None:
+        served = self._triggers[trigger_id]
+        self._triggers[trigger_id] = replace(served, row=replace(served.row, **changes))
+
+    def _ready_files(self) -> Iterator[NewFire]:
+        if not self._timers.is_due("files", _TURN_S):
+            return
+        for trigger_id, served in self._triggers.items():
+            if isinstance(served.trigger, FileTrigger):
+                yield from self._fires_of_files(trigger_id, served)
+
+    def _fires_of_files(self, trigger_id: str, served: _ServedTrigger) -> Iterator[NewFire]:
+        watch = self._watches.get(trigger_id)
+        if watch is None:
+            watch = FileWatch(served.trigger, file_keys(self._store.keys(trigger_id)))
+            self._watches[trigger_id] = watch
+        if served.row.watermark == "":
+            self._timers.watermarks[trigger_id] = instant_key(time.time())
+            self._remember(trigger_id, watermark=self._timers.watermarks[trigger_id])
+            existing = [] if served.trigger.initial else watch.existing()
+            if existing:
+                watch.decided |= {file.key for file in existing}
+                yield self._file_fire(trigger_id, served, existing, "SKIPPED", "existed when the trigger was new")
+        ready = watch.ready()
+        watch.decided |= {file.key for file in ready}
+        status, reason = "CLAIMED", None
+        if served.row.problem is not None:
+            status, reason = "MISSED", served.row.problem
+        elif served.row.paused_at is not None:
+            status, reason = "SKIPPED", "the trigger was paused"
+        for files in [[file] for file in ready] if served.trigger.each else [ready] if ready else []:
+            yield self._file_fire(trigger_id, served, files, status, reason)
+
+    def _file_fire(
+        self, trigger_id: str, served: _ServedTrigger, files: Sequence[ReadyFile], status: str, reason: str | None
+    ) -> NewFire:
+        now, key, trigger = time.time(), joined_key(files), served.trigger
+        value = files[0].path if trigger.each else [file.path for file in files]
+        return NewFire(
+            trigger_id=trigger_id,
+            key=key,
+            at=now,
+            due_at=now,
+            status=status,
+            run_id=run_id_of(trigger_id, key, now) if status == "CLAIMED" else None,
+            params={trigger.param: value} if trigger.param is not None and status == "CLAIMED" else {},
+            reason=reason,
+        )
+
+    def _ended_runs(self) -> Iterator[NewFire]:
+        """Yield the fires of triggers that follow other workflows."""
+        followers = {name: each for name, each in self._triggers.items() if isinstance(each.trigger, WorkflowTrigger)}
+        if not followers or not self._timers.is_due("ends", _TURN_S / 4):
+            return
+        version = self._store.version()
+        if version == self._timers.ends_version:
+            return
+        self._timers.ends_version = version
+        for trigger_id, served in followers.items():
+            yield from self._fires_of_ends(trigger_id, served)
+
+    def _fires_of_ends(self, trigger_id: str, served: _ServedTrigger) -> Iterator[NewFire]:
+        trigger, mark = served.trigger, str(served.row.watermark or "0")
+        last = seen = int(mark) if mark.isdecimal() else 0
+        ended: set[str] = set()
+        for seq, run_id, dag_id, status, logical_date in self._store.run_ends(last):
+            seen = seq
+            if dag_id not in trigger.name or status not in trigger.status:
+                continue
+            ended.add(dag_id)
+            if trigger.all and ended != set(trigger.name):
+                continue
+            ended, last, now = set(), seq, time.time()
+            if served.row.paused_at is not None:
+                continue
+            problem = served.row.problem
+            yield NewFire(
+                trigger_id=trigger_id,
+                key=run_id,
+                at=logical_date or now,
+                due_at=now,
+                status="CLAIMED" if problem is None else "MISSED",
+                run_id=run_id_of(trigger_id, run_id, now) if problem is None else None,
+                reason=problem,
+            )
+        watermark = str(last if trigger.all else seen)
+        if watermark != mark:
+            self._timers.watermarks[trigger_id] = watermark
+            self._remember(trigger_id, watermark=watermark)
+            self._starts.has_news = True
+
+    # -- starts --------------------------------------------------------------------------------------------
+
+    def _decide(self, fires: Sequence[NewFire]) -> None:
+        """Store fires; those that may start at once are claimed in the same transaction."""
+        waiting = {fire.trigger_id for fire in self._starts.waiting}
+        waiting |= {fire.trigger_id for fire in fires if fire.status == "WAITING"}
+        room = self._starts.room()
+        decided = []
+        for fire in fires:
+            if fire.status == "CLAIMED":
+                room -= 1
+                if room < 0 or fire.trigger_id in waiting:
+                    fire = replace(fire, status="WAITING")
+            elif fire.status in ("MISSED", "SKIPPED"):
+                key = fire.key.partition("\n")[0]
+                self.options.report(f"{fire.trigger_id}: {fire.status.lower()} {key}: {fire.reason}")
+            decided.append(fire)
+        timers = self._timers
+        for claimed in self._store.decide(decided, timers.watermarks, timers.next_at):
+            self._order(claimed)
+        timers.watermarks, timers.next_at = {}, {}
+        self._starts.has_news = True
+
+    def _follow_starts(self) -> None:
+        """Take the ends of processes, see which runs have started, and start what waits."""
+        starts = self._starts
+        ends = starts.ends()
+        if self._timers.watermarks:
+            self._store.decide([], self._timers.watermarks, self._timers.next_at)
+            self._timers.watermarks, self._timers.next_at = {}, {}
+        if not (starts.starting or starts.has_news or starts.waiting or ends):
+            return
+        starts.has_news = False
+        fires = self._store.open_fires()
+        claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
+        for end in ends:
+            if end.run_id in claimed and end.code != FORESTALLED:
+                del claimed[end.run_id]
+                self._store.end(end.run_id, "FAILED", _failure(end.code, end.output))
+                self.options.report(f"run {end.run_id} did not start: {_failure(end.code, end.output)}")
+        starts.starting &= claimed.keys()
+        for run_id, fire in claimed.items():
+            if run_id not in starts.ordered:
+                self._order_again(fire)
+        starts.waiting = [fire for fire in fires if fire.status == "WAITING"]
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
+        first: dict[str, FireRecord] = {}
+        for fire in self._starts.waiting:
+            first.setdefault(fire.trigger_id, fire)
+        if not first or not self._starts.room():
+            return
+        busy = self._busy_triggers(list(first))
+        for trigger_id, fire in first.items():
+            if self._starts.room() > 0 and trigger_id not in busy and self._store.claim(fire.fire_no):
+                self._order(fire)
+
+    def _busy_triggers(self, trigger_ids: Sequence[str]) -> set[str]:
+        """Return the triggers whose last run is running; the kernel's lock of the run says whether it is."""
+        busy = set()
+        with History(self.options.db) as history:
+            for trigger_id, run_id in self._store.last_runs(trigger_ids):
+                try:
+                    if history.run(run_id).status not in RUN_ENDED:
+                        busy.add(trigger_id)
+                except RunNotFound:  # deleted
+                    continue
+        return busy | {fire.trigger_id for fire in self._store.open_fires() if fire.status == "CLAIMED"}
+
+    def _order_again(self, fire: FireRecord) -> None:
+        """Order the start of a fire that was claimed before this scheduler worked, unless it is too old."""
+        served = self._triggers.get(fire.trigger_id)
+        late = time.time() - (fire.due_at or fire.at)
+        catchup = served.trigger.catchup if served is not None and isinstance(served.trigger, Schedule) else True
+        if late > self.options.grace_s and catchup is False:
+            self._store.end(str(fire.run_id), "MISSED", "the scheduler ended before the run was started")
+        else:
+            self._order(fire)
+
+    def _order(self, fire: FireRecord) -> None:
+        """Have the run of a claimed fire started."""
+        served = self._triggers.get(fire.trigger_id)
+        if served is None or not served.workflow.path:
+            self._store.end(str(fire.run_id), "FAILED", "its workflow is not served here")
+            return
+        schedule = served.trigger if isinstance(served.trigger, Schedule) else None
+        queues = schedule is not None and schedule.overlap == "queue"
+        if queues and self._store.waiting_runs(served.workflow.name) >= _MAX_QUEUED:
+            self._store.end(str(fire.run_id), "SKIPPED", f"{_MAX_QUEUED} runs of the workflow wait already")
+            return
+        day = None
+        if served.clock is not None:
+            date = served.clock.local(fire.at)
+            day = float((date.toordinal() - _EPOCH_ORDINAL) * 86_400)
+        self._starts.order(
+            StartOrder(
+                run_id=str(fire.run_id),
+                source=served.workflow.reference,
+                dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
+                db=os.path.abspath(self.options.db),
+                folder=self._folder,
+                params=fire.values,
+                date=fire.at if isinstance(served.trigger, Schedule | WorkflowTrigger) else None,
+                day=day,
+                scheduled_at=instant_key(fire.at) if schedule is not None else None,
+                overlap=schedule.overlap if schedule is not None else None,
+            )
+        )
+        self.options.report(f"{served.workflow.name}: starts run {fire.run_id} ({in_words(served.trigger)})")
+
+
+_EPOCH_ORDINAL: Final = 719_163  # of 1970-01-01
+
+
+def _failure(code: int, output: str) -> str:
+    """Return why the process of a run ended before the run began."""
+    if output.strip():
+        return output.strip()
+    return f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+
+
+class _Timers:
+    """When something was done last, and the changes that wait for the next transaction."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._offset = _offset()
+        self.version = self.ends_version = self.declared = -1
+        self.watermarks: dict[str, str] = {}
+        self.next_at: dict[str, float | None] = {}
+
+    def is_due(self, name: str, every_s: float) -> bool:
+        """Return whether the time has come to do something again; then it counts as done."""
+        now = time.monotonic()
+        if name in self._last and now - self._last[name] < every_s:
+            return False
+        self._last[name] = now
+        return True
+
+    def clock_step(self) -> float | None:
+        """Return by how much the clock was set since the last call, if it was set."""
+        before, self._offset = self._offset, _offset()
+        step = self._offset - before
+        return step if abs(step) > _CLOCK_STEP_S else None
+
+
+def _offset() -> float:
+    """Return the difference of the clock to the time since the machine was started, which suspending does not stop."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class _Starts:
+    """The starter, and the starts that were ordered."""
+
+    def __init__(self, options: SchedulerOptions) -> None:
+        self._options = options
+        self._starter = RunStarter()  # before the database is open
+        self._started_at, self._version = time.monotonic(), _version()
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.ordered: set[str] = set()  # runs whose processes have not ended
+        self.starting: set[str] = set()  # those of them whose first commit is to come
+        self.waiting: list[FireRecord] = []
+        self.has_news = True  # whether fires may have to be started
+
+    def room(self) -> int:
+        """Return how many runs may be started now."""
+        starting = 2 * (os.cpu_count() or 1) - len(self.starting)
+        return max(0, min(starting, self._options.max_runs - len(self.ordered)))
+
+    def order(self, order: StartOrder) -> None:
+        """Have a run started."""
+        self.ordered.add(order.run_id)
+        self.starting.add(order.run_id)
+        self._starter.start(order)
+
+    def ends(self) -> list[Any]:
+        """Return the runs whose processes have ended. A starter that has ended is replaced."""
+        ends = self._starter.ended()
+        if ends is None:
+            self._options.report("the starter has ended and is replaced; the runs continue")
+            self._replace()
+            return []
+        self.ordered -= {end.run_id for end in ends}
+        self.starting -= {end.run_id for end in ends}
+        return ends
+
+    def renew(self) -> None:
+        """Replace the starter when the program was upgraded: it has the old code."""
+        if self._version != _version() and not self.starting:
+            self._options.report("the program has changed: the starter is replaced")
+            self._replace()
+
+    def _replace(self) -> None:
+        self._starter.close()
+        time.sleep(max(0.0, _RESTART_S - (time.monotonic() - self._started_at)))
+        self._starter, self._started_at, self._version = RunStarter(), time.monotonic(), _version()
+        self.ordered, self.starting, self.has_news = set(), set(), True
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of a process, or for `wake`."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._starter.fileno(), selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            selector.select(seconds)
+
+    def wake(self) -> None:
+        """End the waiting, from a signal handler or another thread."""
+        os.write(self._wake_writer, b"w")
+
+    def close(self) -> None:
+        """End the starter; the runs continue."""
+        self._starter.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+
+def _version() -> int:
+    """Return the time of the file that an upgrade of the program replaces."""
+    try:
+        return os.stat(liteflow.__file__).st_mtime_ns
+    except OSError:
+        return 0

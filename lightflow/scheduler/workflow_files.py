@@ -1,0 +1,197 @@
+"""Watch the workflow files in some folders. A broken file is reported, and affects no other file.
+
+In folders only YAML and JSON files are read. A Python file is read where it is named, by a child process, because to
+read it is to execute it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from lightflow.errors import WorkflowError
+from lightflow.parser.workflow_loader import load_workflows
+from lightflow.service.python_files import is_script
+from liteflow import DefinitionError
+from liteflow.api import DeclaredTrigger, Record, Trigger, declared_triggers
+
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+_MAX_DEPTH: Final = 8
+_MAX_FILES: Final = 10_000
+#: A file is read when it has not changed for so long.
+_STILL_S: Final = 0.5
+#: The beginning of a line that makes a YAML or JSON file a workflow.
+_TASKS: Final = re.compile(rb'^\s*"?(tasks|steps|jobs)"?\s*:|[{,]\s*"tasks"\s*:', re.MULTILINE)
+_READ_BYTES: Final = 1 << 20
+
+
+class WatchedWorkflow(Record):
+    """A workflow in a file that is watched."""
+
+    name: str
+    path: str
+    reference: str  #: the argument of `lightflow run`
+    triggers: Sequence[DeclaredTrigger]
+    has_concurrency: bool
+
+
+class WorkflowFile(Record):
+    """A file that is watched: its workflows, or the problem that prevents them."""
+
+    path: str
+    workflows: Sequence[WatchedWorkflow] = ()
+    problem: str | None = None
+
+
+class _Signature(NamedTuple):
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class WorkflowChanges(NamedTuple):
+    """The differences of one scan to the scan before it."""
+
+    read: list[WorkflowFile]  #: new and changed files
+    removed: list[str]  #: the paths of files that no longer exist
+
+
+class WorkflowFiles:
+    """The files and folders that a server was given."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = [os.path.abspath(path) for path in paths]
+        self._signatures: dict[str, _Signature] = {}
+        self._missing: set[str] = set()
+        self.files: dict[str, WorkflowFile] = {}
+        self.other_files = 0  # files in the folders that are no workflows
+
+    def scan(self) -> WorkflowChanges:
+        """Look for changes. A file that was removed counts as removed at the second scan without it."""
+        signatures = dict(self._listed())
+        read = []
+        for path, signature in signatures.items():
+            if self._signatures.get(path) == signature:
+                continue
+            if path in self._signatures and time.time() - signature.mtime_ns / 1e9 < _STILL_S:
+                continue
+            self._signatures[path] = signature
+            file = read_workflow_file(path, named=path in self._paths)
+            if file is None:
+                self.files.pop(path, None)
+            else:
+                self.files[path] = file
+                read.append(file)
+        absent = self._signatures.keys() - signatures.keys()
+        removed = sorted(absent & self._missing)
+        for path in removed:
+            del self._signatures[path]
+            self.files.pop(path, None)
+        self._missing = absent - set(removed)
+        self.other_files = len(self._signatures) - len(self.files)
+        return WorkflowChanges(read, removed)
+
+    def workflows(self) -> Mapping[str, WatchedWorkflow]:
+        """Return the workflows by name: of two with the same name the first, in the order of the paths."""
+        result: dict[str, WatchedWorkflow] = {}
+        for file in self._in_order():
+            for workflow in file.workflows:
+                result.setdefault(workflow.name, workflow)
+        return result
+
+    def problems(self) -> Mapping[str, str]:
+        """Return what is wrong, by the path of the file."""
+        problems = {path: file.problem for path, file in self.files.items() if file.problem is not None}
+        served = self.workflows()
+        for file in self._in_order():
+            for workflow in file.workflows:
+                other = served[workflow.name].path
+                if other != file.path:
+                    problems[file.path] = f"workflow {workflow.name!r} is in {other} too, which is served"
+        return problems
+
+    def _in_order(self) -> Iterator[WorkflowFile]:
+        def place(path: str) -> tuple[int, str]:
+            index = next(
+                (number for number, root in enumerate(self._paths) if path == root or path.startswith(f"{root}/")), 0
+            )
+            return index, path
+
+        yield from (self.files[path] for path in sorted(self.files, key=place))
+
+    def _listed(self) -> Iterator[tuple[str, _Signature]]:
+        count = 0
+        for path in self._paths:
+            for entry in _entries(path, _MAX_DEPTH) if os.path.isdir(path) else [path]:
+                count += 1
+                if count > _MAX_FILES:
+                    return
+                try:
+                    info = os.stat(entry)
+                except OSError:
+                    continue
+                yield entry, _Signature(info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+def _entries(folder: str, depth: int) -> Iterator[str]:
+    """Yield the paths of possible workflow files in a folder and in those below it."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if depth > 1:
+                yield from _entries(entry.path, depth - 1)
+        elif entry.name.endswith(_SUFFIXES) and entry.is_file():
+            yield entry.path
+
+
+def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
+    """Read the workflows of a file. Returns None for another file, unless a person named it."""
+    try:
+        if is_script(path):
+            from lightflow.service.workflows import outline_all
+
+            outlines, _ = outline_all(path)
+            return WorkflowFile(
+                path=path, workflows=[_served(outline.name, path, outline.limits) for outline in outlines]
+            )
+        if not named and not _has_tasks(path):
+            return None
+        specs = load_workflows(path)
+    except WorkflowError as error:
+        first = error.problems[0]
+        rest = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        return WorkflowFile(path=path, problem=f"{first}{rest}")
+    except (DefinitionError, OSError) as error:
+        return WorkflowFile(path=path, problem=str(error))
+    return WorkflowFile(
+        path=path, workflows=[_served(spec.name, path, spec.limits, of_several=len(specs) > 1) for spec in specs]
+    )
+
+
+def _served(name: str, path: str, limits: Any, *, of_several: bool = False) -> WatchedWorkflow:
+    triggers: tuple[Trigger, ...] = limits.triggers
+    return WatchedWorkflow(
+        name=name,
+        path=path,
+        reference=f"{path}#{name}" if of_several else path,
+        triggers=declared_triggers(name, triggers) if triggers else [],
+        has_concurrency=limits.concurrency is not None,
+    )
+
+
+def _has_tasks(path: str) -> bool:
+    """Return whether a file looks like a workflow: other YAML and JSON files in a folder are left alone."""
+    try:
+        with open(path, "rb") as file:
+            return _TASKS.search(file.read(_READ_BYTES)) is not None
+    except OSError:
+        return False

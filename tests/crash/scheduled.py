@@ -1,0 +1,157 @@
+"""Harness of R22: schedules of one second, while server and starter are killed at random moments.
+
+python tests/crash/scheduled.py FOLDER --kills 60 --triggers 50 --seed 7 [--control no_flip]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from crashkit import Faults, as_harness, descendants, end_descendants, reap, report
+
+ROOT = Path(__file__).resolve().parents[2]
+_DRAIN_S = 240.0
+_FLOW = """\
+workflow_name: w{number}
+schedule: {{every: 1s, overlap: allow}}
+tasks: {{t: {{run: 'echo "$LIGHTFLOW_WORKFLOW $LIGHTFLOW_SCHEDULED_AT $LIGHTFLOW_RUN_ID" >> trail'}}}}
+settings: {{checkpoint_dir: checkpoints}}
+"""
+#: A control: a process does not look whether its fire was started, and takes a run id of its own, as cron would.
+_NO_FLIP = """\
+import lightflow.service.runs as runs
+import liteflow.state.transitions as transitions
+from liteflow.api import replace
+
+_start = runs.start
+transitions.start_fire = lambda connection, run_id, now: True
+runs.start = lambda path, options, *, notify: _start(path, replace(options, run_id=None), notify=notify)
+"""
+
+
+def start(folder: Path, path: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": path}
+    with open(folder / "server.log", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lightflow", "serve", "--no-ui", "flows"],
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+
+
+def starter_of(server: int) -> int | None:
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return int(Path(f"/proc/{server}/task/{server}/children").read_text().split()[0])
+    return None
+
+
+def kill(server: subprocess.Popen[bytes], what: str) -> None:
+    starter = starter_of(server.pid)
+    for pid in [*([starter] if what != "server" else []), *([server.pid] if what != "starter" else [])]:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    reap()
+
+
+def attack(folder: Path, path: str, kills: int, rng: random.Random) -> Counter[str]:
+    """Kill the server, its starter, or both, and start the server again each time."""
+    done: Counter[str] = Counter()
+    server = start(folder, path)
+    while done.total() < kills:
+        time.sleep(rng.uniform(0.2, 2.2))
+        what = rng.choice(["server", "server", "starter", "both"])
+        kill(server, what)
+        done[what] += 1
+        if what != "starter":
+            server.wait()
+            server = start(folder, path)
+    time.sleep(3)
+    with contextlib.closing(connect(folder)) as state:
+        state.execute("UPDATE liteflow_triggers SET paused_at=1, paused_by='the test'")
+    give_up = time.monotonic() + _DRAIN_S
+    while time.monotonic() < give_up:
+        time.sleep(0.2)
+        with contextlib.closing(connect(folder)) as state:
+            if not state.execute("SELECT 1 FROM liteflow_fires WHERE status IN ('CLAIMED', 'WAITING')").fetchone():
+                break
+    server.send_signal(signal.SIGTERM)
+    server.wait()
+    return done
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(folder / "lightflow.db", timeout=60, isolation_level=None)
+
+
+def check(folder: Path, result: Faults) -> dict[str, int]:
+    """Compare the instants with the fires, the fires with the runs, and the runs with what the tasks have done."""
+    give_up = time.monotonic() + 60
+    while descendants() and time.monotonic() < give_up:
+        reap()
+        time.sleep(0.05)
+    for pid in descendants():
+        result.fault("left", f"process {pid}")
+    with contextlib.closing(connect(folder)) as state:
+        fires = state.execute("SELECT trigger_id, at, status, run_id, reason FROM liteflow_fires").fetchall()
+        runs = dict(state.execute("SELECT run_id, status FROM liteflow_dag_runs").fetchall())
+    lines = (folder / "trail").read_text().splitlines()
+    for instant, count in Counter(tuple(line.split()[:2]) for line in lines).items():
+        if count > 1:
+            result.fault("twice", f"{instant} ran {count} times")
+    states = Counter(status for _, _, status, _, _ in fires)
+    for trigger, at, status, run_id, reason in fires:
+        if status == "STARTED" and runs.get(run_id) != "SUCCESS":
+            result.fault("hurt", f"{trigger} {at}: run {run_id} is {runs.get(run_id)}")
+        elif status not in ("STARTED", "MISSED", "SKIPPED"):
+            result.fault("open", f"{trigger} {at} is {status}: {reason}")
+    if len(runs) != states["STARTED"]:
+        result.fault("unexplained", f"{len(runs)} runs, {states['STARTED']} fires that started")
+    for trigger in {row[0] for row in fires}:
+        instants = sorted(row[1] for row in fires if row[0] == trigger)
+        if instants != [instants[0] + number for number in range(len(instants))]:
+            result.fault("lost", f"{trigger}: {len(instants)} instants between {instants[0]} and {instants[-1]}")
+    return {"instants": len(fires), "runs": len(runs), "missed": states["MISSED"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--triggers", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--control", choices=["no_flip"])
+    options = parser.parse_args()
+    began, result, folder = time.monotonic(), Faults(), Path(options.folder)
+    (folder / "flows").mkdir()
+    for number in range(options.triggers):
+        (folder / "flows" / f"w{number}.yaml").write_text(_FLOW.format(number=number))
+    path = str(ROOT)
+    if options.control:
+        (folder / "control").mkdir()
+        (folder / "control" / "sitecustomize.py").write_text(_NO_FLIP)
+        path = f"{folder / 'control'}{os.pathsep}{ROOT}"
+    with as_harness(limit_s=600 + 5 * options.kills):
+        try:
+            kills = attack(folder, path, options.kills, random.Random(options.seed))
+            counts = check(folder, result)
+        finally:
+            end_descendants()
+    if "Traceback" in (folder / "server.log").read_text():
+        result.fault("tracebacks", (folder / "server.log").read_text()[-2000:])
+    kinds = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
+    report(kills=kills.total(), **counts, **{kind: result.counts[kind] for kind in kinds}, notes=result.notes,
+           seconds=time.monotonic() - began)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

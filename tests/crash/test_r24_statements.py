@@ -1,11 +1,11 @@
-"""R22: no statement of a killed run stays on a server, and no connection.
+"""R24: no statement of a killed run stays on a server, and no connection.
 
 Proved, with PostgreSQL and MariaDB: `kill -9` of the orchestrator, of the workers, of the guardian, and of orchestrator
 and guardian at the same instant, at moments from the start of a run until its four statements (two that sleep, two that
 compute) have run for a while: afterwards neither server has a statement or a connection of the run; in the last case
 from the next resume on, which ends the workers, too. Not proved: a pooler between us and the server.
 
-    CI=true pytest tests/crash/test_r22_statements.py --crash-scale 10      # 20 moments each
+    CI=true pytest tests/crash/test_r24_statements.py --crash-scale 10      # 20 moments each
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(100_000)
-def test_r22_no_statement_is_left(
+def test_r24_no_statement_is_left(
     servers: Servers, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
     moments, left, running, worst_s = scaled(MOMENTS), 0, 0, 0.0
@@ -114,18 +114,18 @@ def test_r22_no_statement_is_left(
             left += after
             worst_s = max(worst_s, took_s)
     trials = moments * len(VICTIMS)
-    line = figure("R22", trials=trials, statements=running, left=left, worst_ms=round(worst_s * 1000))
+    line = figure("R24", trials=trials, statements=running, left=left, worst_ms=round(worst_s * 1000))
     assert left == 0, line
     assert running, f"no statement ran at any of the moments: {line}"
 
 
 @pytest.mark.timeout(600)
-def test_r22_control(servers: Servers, tmp_path: Path, figure: Callable[..., str]) -> None:
+def test_r24_control(servers: Servers, tmp_path: Path, figure: Callable[..., str]) -> None:
     """Without the undo, a statement is left."""
     trial = Trial(servers, tmp_path, program=[sys.executable, "-c", WITHOUT_UNDO])
     trial.limit_s = 3.0
     _, left, _ = trial.run("orchestrator", None)
-    figure("R22-control", left=left)
+    figure("R24-control", left=left)
     assert left > 0
 
 

@@ -101,7 +101,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("condition expected", "precondition", "a condition is `if`, a command that must succeed is `run`", "Dagu", "if run"),
     ForeignTerm("allowed_to_fail soft_fail ignore_errors continue_on ignore_failure continue_on_failure", "task", "write `continue_on_error: true`", "GitLab CI, Ansible, Dagu"),
     ForeignTerm("router switch", "task", "a task that selects the tasks that run has `branch: true`", "Dagu, Kestra"),
-    ForeignTerm("sensor poke_interval poll", "task", "a task that waits fails until it is time: `retries: 60` with `retry_delay: {value|1m}`", "Airflow"),
+    ForeignTerm("sensor poke_interval poll", "task", "a task that waits is `type: wait`, with `every: {value|1m}`", "Airflow"),
     ForeignTerm("start_delay delay initial_delay", "task", "write `sleep {value|30}` at the beginning of `run`; the time between attempts is `retry_delay`", "Dagu"),
     # -- retries and times
     ForeignTerm("timeout_minutes timeout_in_minutes timeout_min", "top task hook", "write `timeout: {number|5}m` (a number alone is seconds)", "GitHub Actions"),

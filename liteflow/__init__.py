@@ -7,6 +7,7 @@ needs only one of them, or only the version, starts at once; `__init__.pyi` has 
 import importlib
 
 _HOMES = {
+    "Repeat": "repeat",
     "AlreadyDecided": "errors",
     "Call": "work",
     "Change": "running.observers",
@@ -82,6 +83,7 @@ __all__ = [
     "ParamError",
     "PayloadError",
     "Pool",
+    "Repeat",
     "ResourceError",
     "Retention",
     "RetryPolicy",

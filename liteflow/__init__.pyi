@@ -32,6 +32,7 @@ from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
 from liteflow.limits import Retention as Retention
 from liteflow.planning.retry import RetryPolicy as RetryPolicy
+from liteflow.repeat import Repeat as Repeat
 from liteflow.running.observers import Change as Change
 from liteflow.running.observers import ListChange as ListChange
 from liteflow.running.observers import Observer as Observer
@@ -74,6 +75,7 @@ __all__ = [
     "ParamError",
     "PayloadError",
     "Pool",
+    "Repeat",
     "ResourceError",
     "Retention",
     "RetryPolicy",

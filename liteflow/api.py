@@ -88,6 +88,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "RunInfo": ("liteflow.work", "RunInfo"),
     "input_name": ("liteflow.work", "input_name"),
     "idempotency_key": ("liteflow.context", "idempotency_key"),
+    "IterationFacts": ("liteflow.repeat", "IterationFacts"),
     "ConditionInputs": ("liteflow.hooks", "ConditionInputs"),
     "HookEvent": ("liteflow.work", "HookEvent"),
     "HOOK_EVENTS": ("liteflow.hooks", "HOOK_EVENTS"),

@@ -61,6 +61,7 @@ from liteflow.processes.spawn import encoded as process_bytes
 from liteflow.record import EMPTY_MAPPING as EMPTY_MAPPING
 from liteflow.record import Record as Record
 from liteflow.record import replace as replace
+from liteflow.repeat import IterationFacts as IterationFacts
 from liteflow.shell import DEFAULT_SHELL as DEFAULT_SHELL
 from liteflow.shell import shell_prefix as shell_prefix
 from liteflow.shell import shell_words as shell_words
@@ -204,6 +205,7 @@ __all__ = [
     "HookEvent",
     "InstanceRecord",
     "Item",
+    "IterationFacts",
     "Leftovers",
     "MappedRow",
     "NewFire",

@@ -80,6 +80,16 @@ class TaskContext:
         return self._work.hook
 
     @property
+    def iteration(self) -> int:
+        """The number of the iteration of a task that is repeated; 1 is the first."""
+        return self._work.iteration
+
+    def previous(self, key: str = "return_value", default: Any = None) -> Any:
+        """Return a value of the iteration before, or `default`."""
+        payload = (self._work.previous or {}).get(key)
+        return default if payload is None else decode(payload)
+
+    @property
     def handle(self) -> Any:
         """In a poll: the handle of the `Waiting` that the task returned last. None in an attempt that does not wait."""
         text = self._work.handle

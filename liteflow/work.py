@@ -271,6 +271,8 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
+    iteration: int = 1  #: of a task that is repeated
+    previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
 

@@ -21,11 +21,12 @@ from lightflow.spec.model import (
     ControlFlowSpec,
     Expression,
     MappingSpec,
+    RepeatSpec,
     TaskSpec,
     Template,
     WorkflowSpec,
 )
-from liteflow import Call, Command, Dag, InputError, Task
+from liteflow import Call, Command, Dag, InputError, Repeat, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.groups import Group
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
@@ -244,7 +245,16 @@ def _options(task: TaskSpec, task_type: TaskType) -> TaskOptions:
         grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,
+        repeat=None if task.repeat is None else _repeat(task.repeat),
     )
+
+
+def _repeat(spec: RepeatSpec) -> Repeat:
+    """Return the repetition of a task for the engine."""
+    from lightflow.expressions.conditions import FileUntil  # imports Jinja
+
+    until = FileUntil(spec.condition, negated=spec.negated)
+    return Repeat(until=until, every=spec.every_s, max=spec.max, timeout=spec.timeout_s)
 
 
 def _flow_options(task: TaskSpec) -> FlowOptions:

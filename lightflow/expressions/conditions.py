@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.expressions.evaluate import (
     Environment,
     LocatedError,
+    StoredValues,
     Tasks,
     TaskValues,
     ValueNotKnown,
@@ -18,7 +19,7 @@ from lightflow.expressions.evaluate import (
 from lightflow.expressions.language import Function, NameNotFound, Namespace, evaluate
 from lightflow.spec.model import ConditionSpec
 from liteflow import InputError
-from liteflow.api import ConditionInputs, Ref
+from liteflow.api import ConditionInputs, IterationFacts, Ref
 
 _FAILURES: Final = frozenset(["FAILED", "UPSTREAM_FAILED", "CANCELLED"])
 _SYNONYMS: Final = {"failure": "failed", "succeeded": "success", "canceled": "cancelled"}
@@ -89,6 +90,36 @@ class FileCondition(NamedTuple):
 
     def _evaluate(self, values: Mapping[str, Any]) -> bool:
         return bool(evaluate(self.condition.expression.source, values))
+
+
+class FileUntil:
+    """The condition of a repetition in a workflow file, for the engine (see `liteflow.repeat.UntilCondition`)."""
+
+    def __init__(self, condition: ConditionSpec, *, negated: bool) -> None:
+        self._condition = condition
+        self._negated = negated
+
+    @property
+    def reads(self) -> Sequence[Ref]:
+        return self._condition.reads
+
+    def is_done(self, facts: IterationFacts) -> bool:
+        """Return whether the iteration is the last. Raises InputError, with the place in the file."""
+        scope = self._condition.scope
+        assert scope is not None
+        values = attempt_values(
+            scope, facts.info, facts.task_id, facts.map_index, facts.attempt, facts.inputs, decode_plain
+        )
+        values |= {"iteration": facts.iteration, "outputs": StoredValues(facts.values, decode_plain)}
+        values["env"] = Environment(scope.layers, values)
+        if "return_value" in facts.values:
+            values["result"] = decode_plain(facts.values["return_value"])
+        try:
+            return bool(evaluate(self._condition.expression.source, values)) is not self._negated
+        except LocatedError:
+            raise
+        except InputError as error:
+            raise InputError(str(self._condition.expression.location.problem(str(error)))) from None
 
 
 def _status_functions(upstream: Sequence[str], *, stopping: bool) -> dict[str, Function]:

@@ -64,6 +64,7 @@ class DeferredTaskBody(NamedTuple):
         # Nothing in the orchestrator unpickles, and the orchestrator evaluates the expressions of commands.
         read = decode_plain if isinstance(body, Command) else decode_value
         values = attempt_values(expressions, info, work.task_id, work.map_index, work.attempt, inputs, read)
+        values |= {"iteration": work.iteration, "previous": _Previous(work.previous or {}, read)}
         if expressions.item and work.items:  # a hook of a mapped task as a whole has no item
             values[expressions.item] = read(work.items[_ITEM])
         if work.hook is not None:
@@ -274,6 +275,28 @@ class TaskValues(Namespace):
             if name == "outputs":
                 return TaskValues(self._name, self._tasks, outputs=True)
         return self._tasks.value(Ref(self.task_id, name if self._outputs else "return_value"))
+
+
+class StoredValues(Namespace):
+    """`outputs` of an iteration: stored values by name."""
+
+    def __init__(self, values: Mapping[str, Payload], read: Callable[[Payload], Any]) -> None:
+        self._values, self._read = values, read
+
+    def get(self, name: str) -> Any:
+        if name not in self._values:
+            raise NameNotFound(f"there is no output {name!r}; where there may be none, write | default(…)")
+        return self._read(self._values[name])
+
+
+class _Previous(Namespace):
+    """`previous`: the iteration before."""
+
+    def __init__(self, values: Mapping[str, Payload], read: Callable[[Payload], Any]) -> None:
+        self._outputs = StoredValues(values, read)
+
+    def get(self, name: str) -> Any:
+        return self._outputs if name == "outputs" else self._outputs.get("return_value")
 
 
 def decode_plain(payload: Payload) -> Any:

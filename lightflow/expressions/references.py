@@ -24,10 +24,16 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "task": ("id", "attempt", "index"),
     "tasks": None,
     "secrets": None,
+    "iteration": None,
+    "previous": ("outputs", "result"),
+    "outputs": None,
+    "result": None,
     "hook": ("event", "task", "map_index", "status", "attempt", "error"),
 }
+#: The values of an iteration, which only the condition of a repetition knows.
+_OF_ITERATIONS: Final = ("outputs", "result")
 #: Names that exist everywhere; `hook` exists in hooks.
-EVERYWHERE: Final = tuple(name for name in SCOPES if name != "hook")
+EVERYWHERE: Final = tuple(name for name in SCOPES if name not in ("hook", "iteration", "previous", *_OF_ITERATIONS))
 #: Names whose values are known before a run starts.
 EARLY: Final = frozenset(["params", "env", "workflow"])
 #: Names that exist only in mapped tasks, with the key that maps them.
@@ -37,6 +43,14 @@ _FUNCTIONS: Final = ("range",)
 _LENIENT: Final = ("default", "d", "defined", "undefined")
 #: Functions for conditions: how the upstream tasks have ended.
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
+
+
+#: Where names are known that are not known everywhere.
+_PLACES: Final = {
+    "hook": "known in hooks only",
+    "iteration": "known in a task with `repeat` only",
+    "previous": "known in the keys of a task with `repeat` only",
+}
 
 
 class References(Record):
@@ -274,14 +288,14 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
         name = "tasks"
     if name in STATUS_FUNCTIONS and scope.condition:
         raise ExpressionError(f"{name} is a function: write {name}()")
-    if name not in SCOPES and name not in _OF_INSTANCES:
+    if (name not in SCOPES and name not in _OF_INSTANCES) or (name in _OF_ITERATIONS and name not in scope.scopes):
         raise _unknown_name(name, keys, scope)
     if name == "secrets":
         _check_secret(keys, scope)
         return
     if name not in scope.scopes:
         names = ", ".join(scope.scopes)
-        place = "known in hooks only" if name == "hook" else f"not known here; only {names} are"
+        place = _PLACES.get(name) or f"not known here; only {names} are"
         raise ExpressionError(f"{name} is {place}")
     first = keys[0] if keys else None
     if name == "params" and isinstance(first, str) and first not in scope.params:

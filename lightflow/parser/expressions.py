@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Location, Problem
 from lightflow.expressions.language import ExpressionError
-from lightflow.expressions.references import EARLY, SCOPES, NameScope, References, find_references
+from lightflow.expressions.references import EARLY, EVERYWHERE, SCOPES, NameScope, References, find_references
 from lightflow.expressions.shell.rewrite import SHELLS, SITE, Site, UnsafeExpression, rewrite, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
 from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
@@ -36,7 +36,7 @@ _Layer = dict[str, str | Template]  # the variables of one `env`
 _OPTIONS: Final = ("timeout", "retries", "retry_delay")
 _MAPPINGS: Final = ("matrix", "foreach")
 #: Keys of a task that do not belong to its own work.
-_SEPARATE: Final = frozenset(["if", "preconditions", *HOOK_EVENTS])
+_SEPARATE: Final = frozenset(["if", "preconditions", "repeat", *HOOK_EVENTS])
 #: Keys with text for people, in which nothing is evaluated.
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
 #: Keys of every task in which an expression is refused.
@@ -311,6 +311,8 @@ class _Reader:
         )
         if node.is_hook and "preconditions" not in node.path:
             names = replace(names, scopes=(*names.scopes, "hook"))
+        if "repeat" in owner and not node.is_hook:
+            names = replace(names, scopes=(*names.scopes, "iteration", "previous"))
         below = self._env_names(owner, self._shared_env)
         enclosing = self._variables([*node.owner, "env"], node.outer_env, names, below)
         names = replace(names, env=self._env_names(owner, self._shared_env, enclosing, own_env))
@@ -419,7 +421,8 @@ class _Reader:
             task=node.task_id,
             groups=self._tree.groups_around(node.task_id),
             group_ids=self._tree.groups,
-            condition=True,
+            scopes=(*EVERYWHERE, "outputs", "result", "iteration") if node.is_of_repeat else EVERYWHERE,
+            condition=not node.is_of_repeat,
             unavailable=item_name(task),
             env=self._env_names(task, self._shared_env, mapping_or_empty(task.get("env"))),
         )

@@ -139,7 +139,12 @@ def _is_after_comma(tree: Tree, path: list[Key]) -> bool:
 
 
 #: Blocks of a task, for messages about keys that belong to the task itself.
-_BLOCKS: Final = {"hook": "a hook", "precondition": "a precondition", "retry": "the block `retry`"}
+_BLOCKS: Final = {
+    "hook": "a hook",
+    "precondition": "a precondition",
+    "retry": "the block `retry`",
+    "repeat": "the block `repeat`",
+}
 
 
 def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:

@@ -11,7 +11,17 @@ from typing import Any, Final
 
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, defaults, environment, groups, limits, params, retries, triggers
+from lightflow.parser.subjects import (
+    control_flow,
+    defaults,
+    environment,
+    groups,
+    limits,
+    params,
+    repeats,
+    retries,
+    triggers,
+)
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
@@ -79,6 +89,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "concurrency": limits.CONCURRENCY,
             **triggers.DEFINITIONS,
             "precondition": control_flow.PRECONDITION,
+            "repeat": repeats.REPEAT,
             **defaults.defaults_schemas(COMMON, described),
             "task": {
                 "title": "Task",

@@ -35,8 +35,12 @@ class TaskNode(Record):
         return self.is_hook and self.path[2:3] in (["on_start"], ["preconditions"])
 
 
+#: The conditions in the key `repeat`.
+REPEAT_CONDITIONS: Final = ("until", "while")
+
+
 class ConditionNode(NamedTuple):
-    """An `if` of a task or of one of its preconditions."""
+    """An `if` of a task or of one of its preconditions, or the condition of its repetition."""
 
     task_id: str
     path: list[Key]
@@ -44,8 +48,15 @@ class ConditionNode(NamedTuple):
 
     @property
     def id(self) -> str:
-        """`TASK`, or `TASK.precondition_N`, where N begins with 1."""
+        """`TASK`, `TASK.precondition_N`, where N begins with 1, or `TASK.until`."""
+        if self.is_of_repeat:
+            return f"{self.task_id}.{self.path[-1]}"
         return precondition_id(self.task_id, self.path)
+
+    @property
+    def is_of_repeat(self) -> bool:
+        """Whether it is evaluated after each iteration."""
+        return self.path[2:3] == ["repeat"]
 
 
 class Origin(NamedTuple):
@@ -123,6 +134,12 @@ class Tree:
                 if "if" in precondition:
                     path: list[Key] = ["tasks", task_id, "preconditions", index, "if"]
                     nodes.append(ConditionNode(task_id, path, precondition["if"]))
+            repeat = mapping_or_empty(task.get("repeat"))
+            nodes += [
+                ConditionNode(task_id, ["tasks", task_id, "repeat", name], repeat[name])
+                for name in REPEAT_CONDITIONS
+                if name in repeat
+            ]
         return nodes
 
     @cached_property

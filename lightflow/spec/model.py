@@ -37,6 +37,7 @@ __all__ = [
     "MappingSpec",
     "Mode",
     "PreconditionSpec",
+    "RepeatSpec",
     "RetrySpec",
     "SecretSpec",
     "Settings",
@@ -212,6 +213,16 @@ class PreconditionSpec(Record):
     fails: bool = False  #: whether the task is FAILED, not SKIPPED, where it does not hold
 
 
+class RepeatSpec(Record):
+    """The repetition of a task."""
+
+    condition: ConditionSpec
+    negated: bool = False  #: whether the repetition ends where the condition does not hold
+    every_s: float = 0.0
+    max: int | None = None
+    timeout_s: float | None = None
+
+
 class ControlFlowSpec(Record):
     """The control flow of a task beyond its dependencies and its trigger rule."""
 
@@ -258,6 +269,7 @@ class TaskSpec(Record):
     control_flow: ControlFlowSpec | None = None
     mapping: MappingSpec | None = None
     queue: QueueOptions = DEFAULT_QUEUE
+    repeat: RepeatSpec | None = None
     group: str = ""  #: the innermost group that it is in
 
 

@@ -19,6 +19,7 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
+from liteflow.repeat import checked_repeat
 from liteflow.values.secrets import Secret, unknown_secret_message
 from liteflow.work import Body, Call, Ref
 
@@ -140,6 +141,7 @@ class _Compiler:
             fail_fast=task.expansion is not None and options.fail_fast,
             decider=self._decider(node, task),
             start_checks=checks,
+            repeat=checked_repeat(options.repeat, task.task_id),
             hooks=hooks,
             gate=gate,
         )

@@ -14,6 +14,7 @@ from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.record import EMPTY_MAPPING, Record
+from liteflow.repeat import Repeat
 from liteflow.work import Body, Expansion, Ref
 
 #: A node without an attempt: the join of a group, which represents it, or its entry.
@@ -41,6 +42,8 @@ class TaskSettings(Record):
     fail_fast: bool = False
     #: how the return value of a branch or short circuit skips downstream tasks
     decider: Branching | None = None
+    #: how the task is repeated; None: it runs once
+    repeat: Repeat | None = None
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[StartCheck] = ()
     #: the role of a node without an attempt; None: it is a task
@@ -119,6 +122,10 @@ class CompiledDag(Record):
     def mapped(self) -> dict[int, Expansion]:
         """Return what the mapped tasks are mapped over, by number."""
         return {node: settings.expansion for node, settings in self.special() if settings.expansion is not None}
+
+    def repeats(self) -> dict[int, Repeat]:
+        """Return how the tasks are repeated that run more than once, by number."""
+        return {node: settings.repeat for node, settings in self.special() if settings.repeat is not None}
 
     def deciders(self) -> dict[int, Branching]:
         """Return the branches and short circuits, by number."""

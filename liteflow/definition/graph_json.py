@@ -23,7 +23,7 @@ from liteflow.work import Body, Command, Ref
 #: Options that have a key of their own in the row of a task.
 _TOP_KEYS: Final = ("retries", "timeout", "priority", "max_parallel", "setup", "teardown", "resources")
 #: Options that the row of a task has in another form, or that are code.
-_MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit", "run_if", *HOOK_EVENTS])
+_MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit", "run_if", "repeat", *HOOK_EVENTS])
 _ROWS_AT_ONCE: Final = 1000
 
 

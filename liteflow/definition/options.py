@@ -19,6 +19,7 @@ from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 from liteflow.record import Record, replace
+from liteflow.repeat import Repeat
 
 
 class FlowOptions(Record):
@@ -65,6 +66,8 @@ class TaskOptions(Record):
     every_s: float | None = None
     #: how a sensor ends that has waited as long as its timeout: "fail" or "skip"
     on_timeout: str = "fail"
+    #: how the task is repeated; None: it runs once
+    repeat: Repeat | None = None
     #: whether the first failed instance of a mapped task ends the other instances
     fail_fast: bool = False
     #: a pattern for `str.format` that names the instances of a mapped task, such as "{region}"
@@ -152,6 +155,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         "every_s", _or_none(lambda value: _is_number(value) and value > 0), "a number of seconds above 0, or None"
     ),
     "on_timeout": _Keyword("on_timeout", lambda value: value in ("fail", "skip"), '"fail" or "skip"'),
+    "repeat": _Keyword("repeat", _or_none(lambda value: isinstance(value, Repeat)), "a liteflow.Repeat, or None"),
     "kill_grace": _Keyword("grace_s", _or_none(_is_at_least(0)), "seconds, or None"),
     "trigger_rule": _Keyword(
         "flow.trigger_rule", lambda value: value in TRIGGER_RULES, f"one of {', '.join(TRIGGER_RULES)}"

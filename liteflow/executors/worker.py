@@ -41,11 +41,20 @@ def work_to_wire(work: Work) -> tuple[Any, ...]:
         (work.timeout_s, work.grace_s, work.log_path),
         None if work.hook is None else tuple(work.hook),
         work.handle,
+        (work.iteration, _to_tuples(work.previous)),
     )
 
 
 def work_from_wire(wire: tuple[Any, ...]) -> Work:
-    (node, task_id, map_index, attempt, is_undo), inputs, items, (timeout_s, grace_s, log_path), hook, handle = wire
+    (
+        (node, task_id, map_index, attempt, is_undo),
+        inputs,
+        items,
+        (timeout_s, grace_s, log_path),
+        hook,
+        handle,
+        (iteration, previous),
+    ) = wire
     return Work(
         node=node,
         task_id=task_id,
@@ -58,6 +67,8 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         log_path=log_path,
         hook=None if hook is None else HookEvent._make(hook),
         handle=handle,
+        iteration=iteration,
+        previous=_to_payloads(previous),
         is_undo=is_undo,
     )
 

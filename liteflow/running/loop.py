@@ -18,6 +18,7 @@ from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
+from liteflow.running.iterations import Iterations
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
@@ -48,6 +49,7 @@ class Parts(Record):
     limits: RunLimits
     stopping: Stopping
     waits: Waits
+    iterations: Iterations
 
 
 class Loop:
@@ -146,6 +148,8 @@ class Loop:
         parts = self._parts
         for start in starts:
             work = parts.starter.work(start, parts.inputs, parts.hooks)
+            if parts.iterations.repeats:
+                work = parts.iterations.work(work)
             with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
 

@@ -8,8 +8,10 @@ from typing import Final
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
 from liteflow.planning.retry import NO_FAILURE, Failure
+from liteflow.record import Record
 from liteflow.running.decisions import decided
 from liteflow.running.inputs import Inputs
+from liteflow.running.iterations import Iterations
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
@@ -33,6 +35,13 @@ def _failure(outcome: Outcome) -> Failure:
     return Failure(error.types, outcome.exit_code, error.codes, error.retry_after_s, error.final)
 
 
+class Ends(Record):
+    """The parts that may continue an attempt or a task instead of its end: a wait, or another iteration."""
+
+    waits: Waits
+    iterations: Iterations
+
+
 class OutcomeHandler:
     """Handles the outcomes of one plan."""
 
@@ -46,7 +55,7 @@ class OutcomeHandler:
         checks: StartChecks,
         stopping: Stopping,
         prefetch: Prefetch,
-        waits: Waits,
+        ends: Ends,
     ) -> None:
         self._compiled = compiled
         self._plan = plan
@@ -55,7 +64,8 @@ class OutcomeHandler:
         self._checks = checks
         self._stopping = stopping
         self._prefetch = prefetch
-        self._waits = waits
+        self._ends = ends
+        self._waits = ends.waits
         self._repeats = set(compiled.control.setups) | set(compiled.control.teardowns)  # may succeed more than once
         self._deciders = compiled.deciders()
         self._ordered = plan.has_queue_options
@@ -69,11 +79,7 @@ class OutcomeHandler:
             if answer is None:
                 return
             outcome, previous = answer
-        if outcome.error is not None:
-            outcome = outcome._replace(error=recorder.masked(outcome.error))
-        skips: Mapping[int, str] | None = None
-        if node in self._deciders:
-            outcome, skips = decided(self._compiled, self._deciders[node], outcome)
+        outcome, skips, repeat_s = self._completed(outcome)
         self._stopping.ended(node)
         if previous == "RUNNING":
             self._prefetch.observe(outcome)
@@ -91,12 +97,14 @@ class OutcomeHandler:
             reason=None if outcome.error is None else outcome.error.message or None,
             failure=NO_FAILURE if outcome.error is None and outcome.exit_code is None else _failure(outcome),
             skips=skips,
+            repeat_s=repeat_s,
         )
         if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
             if previous != "WAITING":
                 recorder.free_slots(node)
             plan.slots_freed()
-        recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
+        wait = self._ends.iterations.row(outcome, repeat_s) if transitions[0].status == "WAITING" else None
+        recorder.record(transitions, outcome.ended_at, outcome, previous=previous, wait=wait)
         if outcome.undo_error is not None:
             key = AttemptKey(plan.table.task_ids[node], plan.table.map_indexes[node], outcome.attempt)
             undo = DueUndo(key, transitions[0].status, outcome.attempt)
@@ -109,6 +117,18 @@ class OutcomeHandler:
             self._stopping.end(instance)
         if plan.stopped is not None:
             self._stopping.end_running()
+
+    def _completed(self, outcome: Outcome) -> tuple[Outcome, Mapping[int, str] | None, float]:
+        """Return the outcome of an attempt, the tasks that it skips, and the seconds until the next iteration."""
+        if outcome.error is not None:
+            outcome = outcome._replace(error=self._recorder.masked(outcome.error))
+        skips: Mapping[int, str] | None = None
+        repeat_s = 0.0
+        if self._ends.iterations.repeats:
+            outcome, repeat_s = self._ends.iterations.judge(outcome)
+        if outcome.node in self._deciders:
+            outcome, skips = decided(self._compiled, self._deciders[outcome.node], outcome)
+        return outcome, skips, repeat_s
 
     def _after_wait(self, outcome: Outcome) -> tuple[Outcome, TaskStatus] | None:
         """Return the end of an attempt that waited, or that cannot wait, and its state before; None: it waits."""

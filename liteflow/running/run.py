@@ -17,9 +17,10 @@ from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
+from liteflow.running.iterations import Iterations
 from liteflow.running.loop import Loop, Parts
 from liteflow.running.observers import Observers, RunStart
-from liteflow.running.outcomes import OutcomeHandler
+from liteflow.running.outcomes import Ends, OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
@@ -224,6 +225,7 @@ class Runner(Record):
         expansion = TaskExpander(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
+        iterations = Iterations.of(compiled, table, store, inputs, self.info)
         outcomes = OutcomeHandler(
             compiled=compiled,
             plan=plan,
@@ -232,7 +234,7 @@ class Runner(Record):
             checks=checks,
             stopping=stopping,
             prefetch=prefetch,
-            waits=waits,
+            ends=Ends(waits=waits, iterations=iterations),
         )
         return Parts(
             plan=plan,
@@ -246,6 +248,17 @@ class Runner(Record):
             limits=limits,
             stopping=stopping,
             waits=waits,
+            iterations=iterations,
+        )
+
+    def _waits(self, plan: Plan, recorder: Recorder) -> Waits:
+        return Waits(
+            compiled=self.compiled,
+            plan=plan,
+            recorder=recorder,
+            executor=self.executor,
+            clock=self.clock,
+            info=self.info,
         )
 
     def _recorder(

@@ -374,6 +374,16 @@ class Store:
         names = ("task_id", "map_index", "attempt", "handle", "wake_at", "started_at", "reason", "log_path")
         return [PreviousWait(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def instance_values(self, task_id: str, map_index: int) -> dict[str, Payload]:
+        """Return the stored values of a task instance by key, encoded."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT key, encoding, value, size, file, sha256 FROM liteflow_xcom "
+                "WHERE run_id=? AND task_id=? AND map_index=?",
+                (self.run_id, task_id, map_index),
+            ).fetchall()
+        return {key: payload_from_row(self.path, row) for key, *row in rows}
+
     def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]:
         """Return how many iterations of an instance have ended in its round, and when the first began."""
         with translated_errors(self.path):

@@ -325,3 +325,81 @@ def test_a_run_parks_and_a_resume_takes_the_decision(tmp_path: Path) -> None:
     assert lightflow(tmp_path, "approve", "latest", "ok").returncode == 0
     assert lightflow(tmp_path, "resume", "latest", "--park").returncode == 0
     assert status(tmp_path)["status"] == "SUCCESS"
+
+
+REPEAT = """
+params: {goal: 3}
+tasks:
+  count:
+    run: |
+      echo "n=${{ iteration }} before=${{ previous.outputs.n | default('none') }}" >> seen.txt
+      echo "n=${{ iteration }}" >> "$LIGHTFLOW_OUTPUT"
+    repeat: {until: "outputs.n | int >= params.goal", every: EVERY, max: 5}
+  after: {depends_on: [count], run: "echo ${{ tasks.count.outputs.n }}"}
+"""
+
+
+def test_a_task_is_repeated(tmp_path: Path) -> None:
+    write(tmp_path, REPEAT.replace("EVERY", "0.05s"))
+    assert lightflow(tmp_path, "run", "flow.yaml").returncode == 0
+    assert (tmp_path / "seen.txt").read_text(encoding="utf-8").splitlines() == [
+        "n=1 before=none",
+        "n=2 before=1",
+        "n=3 before=2",
+    ]
+    assert [each["status"] for each in status(tmp_path)["tasks"][0]["attempts"]] == ["REPEATED", "REPEATED", "SUCCESS"]
+    assert outputs(tmp_path)["count.n"] == "3"
+
+
+def test_iterations_are_counted_on_after_a_kill(tmp_path: Path, running: Any) -> None:
+    run = running(REPEAT.replace("EVERY", "2s"))
+    run.until("SELECT count(*) FROM liteflow_attempts WHERE status='REPEATED'", [(1,)])
+    run.waits("count")
+    (wake_at,) = run.query("SELECT wake_at FROM liteflow_task_instances WHERE task_id='count'")
+    run.kill()
+    assert lightflow(tmp_path, "resume", "flow.yaml").returncode == 0
+    seen = (tmp_path / "seen.txt").read_text(encoding="utf-8").splitlines()
+    assert seen == ["n=1 before=none", "n=2 before=1", "n=3 before=2"]
+    (second,) = run.query("SELECT started_at FROM liteflow_attempts WHERE task_id='count' AND attempt=2")
+    assert second[0] >= wake_at[0]
+
+
+def test_each_instance_of_a_mapped_task_is_repeated(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """
+        tasks:
+          count:
+            foreach: [a, b]
+            run: echo "${{ item }} ${{ iteration }}" >> "seen_${{ item }}.txt"
+            repeat: {while: iteration < 2, max: 5}
+          broken:
+            run: "true"
+            retries: 3
+            repeat: {until: outputs.absent, max: 5}
+        """,
+    )
+    assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
+    for name in "ab":
+        assert (tmp_path / f"seen_{name}.txt").read_text(encoding="utf-8") == f"{name} 1\n{name} 2\n"
+    broken = status(tmp_path)["tasks"][1]
+    assert broken["reason"].startswith("flow.yaml:")
+    assert "there is no output 'absent'" in broken["reason"]
+    assert len(broken["attempts"]) == 1, "an error in the condition is not tried again"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("repeat: {until: outputs.x}", '"max" or "timeout"'),
+        ("repeat: {max: 3}", 'either "until" or "while"'),
+        ("repeat: {until: a, while: b, max: 3}", 'either "until" or "while"'),
+        ("repeat: {until: output.x, max: 3}", "there is no name 'output'"),
+        ("repeat: {until: outputs.x, max: 3}, branch: true", "a task that decides cannot be repeated"),
+        ("env: {N: '${{ iteration }}'}", "iteration is known in a task with `repeat` only"),
+    ],
+)
+def test_mistakes_in_a_repetition_are_found_before_a_run(keys: str, message: str) -> None:
+    found = problems(f"tasks:\n  a: {{run: 'true', {keys}}}\n")
+    assert message in found
+    assert found.startswith("w.yaml:2:")

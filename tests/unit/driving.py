@@ -272,6 +272,8 @@ class Drive(Observer):
         for change in changes:
             key = (change.task_id, change.map_index, change.attempt, change.previous, change.status, change.reason)
             assert key in self.file.events, f"{change} is shown and not stored"
+            if change.outcome is not None and change.outcome.verdict == "REPEATED":
+                self.failed.pop((change.task_id, change.map_index), None)  # retries count within an iteration
             if change.status in ("UP_FOR_RETRY", "FAILED") and change.outcome is not None and not change.hook:
                 self._count_failure(change)
         self.changes += changes

@@ -506,6 +506,13 @@ class FakeStore:
             if row.status == "WAITING"
         ]
 
+    def instance_values(self, task_id: str, map_index: int) -> dict[str, Payload]:
+        return {
+            key: value
+            for (name, index, key), value in self.file.values.items()
+            if (name, index) == (task_id, map_index)
+        }
+
     def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]:
         ended = [
             number

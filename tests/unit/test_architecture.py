@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},
-    {"liteflow.triggers"},
+    {"liteflow.triggers", "liteflow.repeat"},
     {"liteflow.outputs", "liteflow.hooks"},
     {"liteflow.state", "liteflow.definition.compiled"},
     {"liteflow.context", "liteflow.pictures"},

@@ -8,7 +8,7 @@ import pytest
 from driving import Drive, scripted
 from fakes import Crashed, Ends
 
-from liteflow import Dag, Waiting, task
+from liteflow import Dag, Repeat, Waiting, task
 from liteflow.work import Work
 
 NOT_YET = Ends(after_s=0.0, waiting=Waiting(None, 10.0, "a file"))
@@ -318,3 +318,78 @@ def test_a_run_with_short_waits_or_retries_does_not_park() -> None:
     assert drive.run().status == "INTERRUPTED"
     assert drive.states() == {"ready": "WAITING", "again": "SUCCESS"}
     assert drive.clock.seconds >= 100.0
+
+
+# -- repetition ------------------------------------------------------------------------------------------------------
+
+
+def counting(work: Work) -> Ends:
+    """Return the number of the iteration."""
+    return Ends(after_s=1.0, value=work.iteration)
+
+
+def test_a_task_is_repeated_until_a_condition_holds() -> None:
+    flow = flow_of()
+    flow.task(nothing, "count", repeat=Repeat(until=lambda value: value >= 3, every=10, max=5)) >> flow.task(
+        nothing, "b"
+    )
+    drive = Drive(flow, script=counting)
+    drive.check_end(drive.run())
+    assert drive.starts == [(0.0, "count"), (11.0, "count"), (22.0, "count"), (23.0, "b")]
+    assert list(drive.file.attempts.values()) == ["REPEATED", "REPEATED", "SUCCESS", "SUCCESS"]
+    events = [(event.previous, event.status) for event in drive.file.events if event.task_id == "count"]
+    assert events[:3] == [("PENDING", "RUNNING"), ("RUNNING", "WAITING"), ("WAITING", "RUNNING")]
+
+
+@pytest.mark.parametrize(
+    ("repeat", "reason"),
+    [
+        (Repeat(until=lambda value: False, max=3), "not done after 3 iterations"),
+        (Repeat(until=lambda value: False, every=10, timeout=25), "not done after 25 s, in 3 iterations"),
+        (Repeat(until=lambda value: value["x"], max=3), "until of Repeat raised TypeError"),
+    ],
+)
+def test_a_repetition_that_is_not_done_fails_without_a_retry(repeat: Repeat, reason: str) -> None:
+    flow = flow_of()
+    flow.task(nothing, "count", repeat=repeat, retries=2)
+    drive = Drive(flow, script=counting)
+    assert drive.run().status == "FAILED"
+    assert (drive.file.rows["count", -1].reason or "").startswith(reason)
+    assert list(drive.file.attempts.values()).count("FAILED") == 1
+
+
+def test_retries_count_within_an_iteration() -> None:
+    flow = flow_of()
+    flow.task(nothing, "count", repeat=Repeat(until=lambda value: value >= 3, max=5), retries=1)
+
+    def ends(work: Work) -> Ends:
+        return Ends(verdict="FAILED") if work.attempt % 2 else Ends(value=work.iteration)
+
+    drive = Drive(flow, script=ends)
+    drive.check_end(drive.run())
+    assert list(drive.file.attempts.values()) == ["FAILED", "REPEATED"] * 2 + ["FAILED", "SUCCESS"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("crash_at", range(1, 8))
+def test_iterations_are_counted_on_after_a_crash(crash_at: int, after: bool) -> None:
+    flow = flow_of()
+    flow.task(nothing, "count", repeat=Repeat(until=lambda value: value >= 3, every=10, max=5))
+    drive = Drive(flow, script=counting)
+    try:
+        result = drive.run(crash_at=crash_at, after=after)
+    except Crashed:
+        result = drive.resume()
+    drive.check_end(result)
+    verdicts = [verdict for verdict in drive.file.attempts.values() if verdict != "LOST"]
+    assert verdicts == ["REPEATED", "REPEATED", "SUCCESS"]
+
+
+def test_a_cancel_between_iterations_starts_no_other() -> None:
+    flow = flow_of()
+    flow.task(nothing, "count", repeat=Repeat(until=lambda value: False, every=10, max=5))
+    drive = Drive(flow, script=counting, actions=[(5.0, lambda drive: drive.cancel())])
+    drive.check_end(drive.run())
+    assert drive.states() == {"count": "CANCELLED"}
+    assert list(drive.file.attempts.values()) == ["REPEATED"]
+    assert drive.clock.seconds < 6.0

@@ -17,10 +17,10 @@ from lightflow.parser.schema_pieces import (
     is_expression,
     or_expression,
 )
-from lightflow.parser.subjects import control_flow, environment, fan_out, groups, limits, retries
+from lightflow.parser.subjects import control_flow, environment, fan_out, groups, limits, repeats, retries
 from lightflow.parser.subjects.retries import build_retry, check_duration
 from lightflow.parser.subjects.settings import MODE
-from lightflow.parser.tree import TaskNode, Tree, list_or_empty, mapping_or_empty, preconditions
+from lightflow.parser.tree import REPEAT_CONDITIONS, TaskNode, Tree, list_or_empty, mapping_or_empty, preconditions
 from lightflow.plugins.expression_kinds import rule_at, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
@@ -83,6 +83,7 @@ COMMON: Final[dict[str, Schema]] = {
         "The time between SIGTERM and SIGKILL when a task is stopped.", zero=True, default=10, examples=["30s"]
     ),
     **retries.TASK_KEYS,
+    **repeats.TASK_KEYS,
     "trigger_rule": control_flow.TRIGGER_RULE,
     "mode": MODE,
     **control_flow.TASK_KEYS,
@@ -239,6 +240,7 @@ def implied_upstreams(
     if not expressions and not conditions:
         return []
     names = [task_id, *(f"{task_id}.precondition_{index + 1}" for index, _ in preconditions(task))]
+    names += [f"{task_id}.{name}" for name in REPEAT_CONDITIONS]
     upstreams: list[str] = []
     for name in names:
         for readers in (conditions, expressions) if name != task_id else (expressions, conditions):
@@ -350,6 +352,7 @@ class TaskBuilder:
             lines={key: self._first_line(node, key) for key in config},
             expressions=self._expressions.get(node.id),
             implied=implied,
+            repeat=None if node.is_hook else repeats.build_repeat(node.id, task, self._conditions),
             own_env=own_env,
             group=tree.parents.get(node.id, ""),
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),

@@ -115,5 +115,5 @@ def test_the_origin_of_each_value_is_explained(tmp_path: Path) -> None:
         "kill_grace": (30, "defaults, type shell", 14),
         "mode": ("thread", "the settings", 2),
     }
-    with pytest.raises(WorkflowError, match='no task "outer.inner.dep", did you mean "outer.inner.deep"'):
+    with pytest.raises(WorkflowError, match=r'no task "outer\.inner\.dep", did you mean "outer\.inner\.deep"'):
         value_origins(file, "outer.inner.dep")

@@ -105,7 +105,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[RunningServer]:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if match := re.search(r"(http://\S+?)/?[, ]", line):
+            if match := re.search(r"(http://[^\s;,]+?)/?[;,\s]", line):
                 break
         else:
             raise AssertionError(f"the server did not start: {lines} {process.stderr and process.stderr.read()}")

@@ -34,10 +34,13 @@ Ctrl-C and SIGTERM end the server; the runs continue. `lightflow schedule` shows
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PATH)
 @click.option("--no-ui", is_flag=True, help="Schedule only; answer no requests.")
+@click.option("--read-only", "is_read_only", is_flag=True, help="Refuse all requests that change something.")
 @click.option("--max-runs", type=COUNT, metavar="N", help="At most so many of its runs at once; by default 8 per core.")
 @db_option
 @web_options
-def serve(paths: tuple[str, ...], *, no_ui: bool, max_runs: int | None, db: str, **values: Any) -> int:
+def serve(
+    paths: tuple[str, ...], *, no_ui: bool, is_read_only: bool, max_runs: int | None, db: str, **values: Any
+) -> int:
     """Start the runs of scheduled workflows.
 
     PATH is a file or a folder with workflows; by default the current folder. Without --no-ui, the server also answers
@@ -62,7 +65,7 @@ def serve(paths: tuple[str, ...], *, no_ui: bool, max_runs: int | None, db: str,
     if no_ui:
         scheduler.run()
     else:
-        _answer_requests(db, scheduler, values)
+        _answer_requests(db, scheduler, {**values, "is_read_only": is_read_only})
     say("the server has ended; runs that are running continue: lightflow runs")
     return 0
 

@@ -15,7 +15,7 @@ from liteflow import DefinitionError, RunNotFound
 
 
 def login(request: CheckedRequest) -> Answer:
-    """Return the token for a code that `lightflow open` has made."""
+    """Return the token for a login code."""
     role = request.services.codes.redeem(request.body["code"])
     if role is None:
         raise RequestProblem(401, "UNAUTHENTICATED", "the code is unknown, used or older than a minute; make another")
@@ -86,7 +86,7 @@ def start_run(request: CheckedRequest) -> Answer:
 
 
 def check_params(request: CheckedRequest) -> Answer:
-    """Return what is wrong with the parameters of a run, with the checks of `lightflow run`."""
+    """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
     problems = control.check(workflow, _params(request.body))
@@ -109,6 +109,11 @@ def _set_paused(request: CheckedRequest, *, paused: bool) -> Answer:
     reason = request.body.get("reason") if isinstance(request.body, dict) else None
     control.pause(workflow, paused=paused, caller=request.caller, reason=reason)
     return Answer(body={"workflow": workflow, "paused": paused})
+
+
+def fire_trigger(request: CheckedRequest) -> Answer:
+    """Fire a trigger now."""
+    return _started(_control(request).fire(request.path["trigger"], caller=request.caller, key=request.key))
 
 
 def set_pool(request: CheckedRequest) -> Answer:

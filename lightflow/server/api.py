@@ -80,6 +80,7 @@ _OPERATION: Final[dict[str, Any]] = {
     "required": ["query"],
     "additionalProperties": False,
 }
+_TRIGGER: Final = Query(name="trigger", about="Only fires of this trigger.")
 _LOG_QUERY: Final = (
     Query(name="offset", about="The first byte.", kind="integer", default=0, minimum=0),
     Query(name="from", about="Where the window begins.", default="offset", enum=("offset", "end")),
@@ -170,6 +171,25 @@ ROUTES: Final[tuple[Route, ...]] = (
         resources.get_log,
         query=_LOG_QUERY,
         media_type="text/plain",
+    ),
+    _route(
+        "GET",
+        "/api/v1/triggers",
+        resources.list_triggers,
+        query=(Query(name="workflow", about="Only triggers of this workflow."),),
+    ),
+    _route("GET", "/api/v1/triggers/{trigger}/next", resources.list_planned, query=(_limit(10, 1000),)),
+    _route(
+        "POST", "/api/v1/triggers/{trigger}/fire", actions.fire_trigger, role="operator", status=201, takes_key=True
+    ),
+    _route(
+        "GET",
+        "/api/v1/fires",
+        resources.list_fires,
+        query=(
+            Query(name="trigger", about="Only fires of this trigger; `by hand` for starts without one."),
+            _limit(50, 1000),
+        ),
     ),
     _route("GET", "/api/v1/pools", resources.list_pools),
     _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator", body=_SLOTS),

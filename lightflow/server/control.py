@@ -57,7 +57,13 @@ class SchedulerControl:
 
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
-        run_id = overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params)
+        return self._started(overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params))
+
+    def fire(self, trigger_id: str, *, caller: str, key: str | None) -> StartedRun:
+        """Fire a trigger now; the same key fires it once. It answers as `start` does."""
+        return self._started(overview.fire(self._db, trigger_id, by=caller, key=key))
+
+    def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()
         give_up = time.monotonic() + _ANSWER_S
         while (fire := self._fire(run_id)).status in ("WAITING", "CLAIMED") and time.monotonic() < give_up:

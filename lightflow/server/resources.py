@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
+from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest
-from lightflow.server.shapes import attempt_columns, event_shape, instance_columns, run_state_shape
+from lightflow.server.shapes import (
+    attempt_columns,
+    event_shape,
+    fire_shape,
+    instance_columns,
+    run_state_shape,
+    trigger_shape,
+)
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import (
     Shape,
@@ -26,7 +35,7 @@ from lightflow.service.json_shapes import (
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
-from liteflow.api import History, RunRecord, instance_name
+from liteflow.api import History, RunRecord, instance_name, read_fires
 
 
 @contextlib.contextmanager
@@ -289,6 +298,32 @@ def get_grid(request: CheckedRequest) -> Answer:
     ]
     after = str(shown[-1].run_no) if len(records) > len(shown) else None
     return Answer(body={"as_of": as_of, "workflow": name, "tasks": list(names), "runs": runs, "after": after})
+
+
+# -- triggers ----------------------------------------------------------------------------------------------------------
+
+
+def list_triggers(request: CheckedRequest) -> Answer:
+    """Return the triggers of all workflows, or of one, with their next fires."""
+    summary = overview.overview(request.services.db, request.query["workflow"])
+    triggers = [trigger_shape(view) for view in summary.triggers]
+    return Answer(body={"has_scheduler": summary.has_scheduler, "triggers": triggers})
+
+
+def list_planned(request: CheckedRequest) -> Answer:
+    """Return the next instants of a schedule."""
+    views = overview.overview(request.services.db, request.path["trigger"]).triggers
+    clocks = {view.row.trigger_id: view.clock for view in views if view.clock is not None and view.state == "active"}
+    planned = overview.planned(clocks, time.time(), request.query["limit"])
+    instants = [{"at": iso(each.instant), "due_at": iso(each.due_at), "local": each.local} for each in planned]
+    return Answer(body={"trigger": request.path["trigger"], "instants": instants})
+
+
+def list_fires(request: CheckedRequest) -> Answer:
+    """Return the newest fires, of all triggers or of one."""
+    trigger = request.query["trigger"]
+    fires = read_fires(request.services.db, None if trigger is None else [trigger], limit=request.query["limit"])
+    return Answer(body={"fires": [fire_shape(fire) for fire in fires]})
 
 
 # -- pools and the server ----------------------------------------------------------------------------------------------

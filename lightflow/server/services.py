@@ -56,6 +56,9 @@ class Control(Protocol):
     def resume(self, run_id: str, *, caller: str) -> StartedRun:
         """Resume a run in the folder in which it was started."""
 
+    def fire(self, trigger_id: str, *, caller: str, key: str | None) -> StartedRun:
+        """Fire a trigger now; the same key fires it once."""
+
     def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
         """Pause the triggers of a workflow, or end the pause."""
 

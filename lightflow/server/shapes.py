@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from lightflow.scheduler.overview import TriggerView
 from lightflow.service.json_shapes import Shape, iso, run_shape
 from lightflow.service.queries import RunSummary
-from liteflow.api import AttemptRecord, EventRecord, InstanceRecord
+from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord
 
 _INSTANCE: Final[dict[str, Callable[[InstanceRecord], Any]]] = {
     "task": lambda record: record.task_id,
@@ -61,6 +62,37 @@ def event_shape(event: EventRecord) -> Shape:
         "status": event.status,
         "reason": event.reason,
         "at": iso(event.at),
+    }
+
+
+def fire_shape(fire: FireRecord) -> Shape:
+    """Return a fire of a trigger, or of a start by a person or a program."""
+    return {
+        "fire_no": fire.fire_no,
+        "trigger": fire.trigger_id,
+        "key": fire.key.partition("\n")[0],
+        "at": iso(fire.at),
+        "due_at": iso(fire.due_at),
+        "status": fire.status,
+        "run_id": fire.run_id,
+        "started_by": fire.started_by,
+        "reason": fire.reason,
+        "decided_at": iso(fire.decided_at),
+    }
+
+
+def trigger_shape(view: TriggerView) -> Shape:
+    """Return a trigger with its next fire."""
+    return {
+        "trigger": view.row.trigger_id,
+        "workflow": view.row.dag_id,
+        "kind": view.row.kind,
+        "words": view.words,
+        "timezone": view.zone,
+        "state": view.state,
+        "problem": view.row.problem,
+        "paused_by": view.row.paused_by,
+        "next_at": iso(view.next_at),
     }
 
 

@@ -103,7 +103,7 @@ def new_run_values(
     except WorkflowError as error:
         problems = error.problems
     invalid = {problem.path for problem in problems}  # of a file
-    invalid |= {word.partition("=")[0] for word in arguments.words} if problems else set()
+    invalid |= {word.partition("=")[0] for word in arguments.words} | {*arguments.values} if problems else set()
     for name, param in (params or {}).items():
         if param.required and name not in values and name not in invalid:
             message = f"needs a value: {param.wanted}; give it with -p {name}=…"

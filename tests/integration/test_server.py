@@ -61,7 +61,9 @@ def run_id(server: RunningServer) -> str:
 def in_path(path: str, run: str) -> str:
     """Return the path of a route for this run, or with names that do not exist."""
     task = "m" if "{index}" in path or "instances" in path else "a"
-    names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"}
+    names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"} | {
+        "trigger": "none:schedule"
+    }
     return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
 
 
@@ -79,7 +81,7 @@ def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str
         if route.role == "operator":
             assert status == 403
         elif route.method == "GET":
-            assert status == 200
+            assert status == (404 if "{trigger}" in route.path else 200)
 
 
 @pytest.mark.parametrize("topics", ["runs", "run:x", "log:x:y:-1:1"])

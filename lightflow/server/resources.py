@@ -12,8 +12,7 @@ from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-<<<<<<< HEAD
-from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.shapes import (
     attempt_columns,
     event_shape,
@@ -22,10 +21,6 @@ from lightflow.server.shapes import (
     run_state_shape,
     trigger_shape,
 )
-=======
-from lightflow.server.routing import Answer, CheckedRequest, name_in_path
-from lightflow.server.shapes import attempt_columns, event_shape, instance_columns, run_state_shape
->>>>>>> main
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import (
     Shape,
@@ -40,11 +35,7 @@ from lightflow.service.json_shapes import (
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
-<<<<<<< HEAD
-from liteflow.api import History, RunRecord, instance_name, read_fires
-=======
-from liteflow.api import History, RunRecord
->>>>>>> main
+from liteflow.api import History, RunRecord, read_fires
 
 
 @contextlib.contextmanager

@@ -284,6 +284,8 @@ def in_words(trigger: Any) -> str:
         return f"file {trigger.path}"
     if hasattr(trigger, "scheme"):
         return f"webhook ({trigger.scheme})"
+    if not hasattr(trigger, "all"):
+        return "on request"
     joined = (" and " if trigger.all else " or ").join(trigger.name)
     return f"after {joined}"
 

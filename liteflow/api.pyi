@@ -94,6 +94,7 @@ from liteflow.state.triggers import FireRecord as FireRecord
 from liteflow.state.triggers import NewFire as NewFire
 from liteflow.state.triggers import TriggerRecord as TriggerRecord
 from liteflow.state.triggers import TriggerStore as TriggerStore
+from liteflow.state.triggers import WorkflowTriggers as WorkflowTriggers
 from liteflow.state.triggers import end_fire as end_fire
 from liteflow.state.triggers import pause_triggers as pause_triggers
 from liteflow.state.triggers import read_fires as read_fires
@@ -115,8 +116,10 @@ from liteflow.triggers import SOURCE_STATES as SOURCE_STATES
 from liteflow.triggers import TRIGGER_KINDS as TRIGGER_KINDS
 from liteflow.triggers import WEBHOOK_SCHEMES as WEBHOOK_SCHEMES
 from liteflow.triggers import DeclaredTrigger as DeclaredTrigger
+from liteflow.triggers import ManualTrigger as ManualTrigger
 from liteflow.triggers import Trigger as Trigger
 from liteflow.triggers import declared_triggers as declared_triggers
+from liteflow.triggers import manual_trigger as manual_trigger
 from liteflow.triggers import overlap_limit as overlap_limit
 from liteflow.triggers import trigger_from_spec as trigger_from_spec
 from liteflow.triggers import trigger_problems as trigger_problems
@@ -207,6 +210,7 @@ __all__ = [
     "Item",
     "IterationFacts",
     "Leftovers",
+    "ManualTrigger",
     "MappedRow",
     "NewFire",
     "OpenApproval",
@@ -238,6 +242,7 @@ __all__ = [
     "TriggerStore",
     "ValueRecord",
     "Work",
+    "WorkflowTriggers",
     "back_up",
     "box_label",
     "cancel_interrupted",
@@ -267,6 +272,7 @@ __all__ = [
     "instance_name",
     "is_pickled",
     "items_of_value",
+    "manual_trigger",
     "moment_from_epoch",
     "node_caption",
     "open_approvals",

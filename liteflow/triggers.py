@@ -66,13 +66,18 @@ class WorkflowTrigger(Record):
     all: bool = False  #: whether a run of each workflow is needed, not of any
 
 
-Trigger = Schedule | FileTrigger | WebhookTrigger | WorkflowTrigger
+class ManualTrigger(Record):
+    """Runs that a person or a program requests from the server; each workflow that is served has it."""
+
+
+Trigger = Schedule | FileTrigger | WebhookTrigger | WorkflowTrigger | ManualTrigger
 #: The kinds of triggers, as workflow files and the state file name them.
 TRIGGER_KINDS: Final[Mapping[str, type[Trigger]]] = {
     "schedule": Schedule,
     "file": FileTrigger,
     "webhook": WebhookTrigger,
     "workflow": WorkflowTrigger,
+    "manual": ManualTrigger,
 }
 
 
@@ -109,6 +114,11 @@ def declared_triggers(dag_id: str, triggers: Sequence[Trigger]) -> list[Declared
         number = f":{counts[kind]}" if counts[kind] > 1 else ""
         result.append(DeclaredTrigger(trigger_id=f"{dag_id}:{kind}{number}", kind=kind, trigger=trigger))
     return result
+
+
+def manual_trigger(dag_id: str) -> DeclaredTrigger:
+    """Return the trigger for requests of a workflow that is served."""
+    return DeclaredTrigger(trigger_id=f"{dag_id}:manual", kind="manual", trigger=ManualTrigger())
 
 
 def spec_of(trigger: Trigger) -> dict[str, Any]:
@@ -178,7 +188,7 @@ def trigger_problems(trigger: Trigger) -> Iterator[tuple[str, str]]:
     elif isinstance(trigger, WebhookTrigger):
         if trigger.scheme not in WEBHOOK_SCHEMES:
             yield "scheme", f"must be one of {', '.join(WEBHOOK_SCHEMES)}, not {trigger.scheme!r}"
-    else:
+    elif isinstance(trigger, WorkflowTrigger):
         if not trigger.name:
             yield "name", "must name a workflow"
         for status in trigger.status:

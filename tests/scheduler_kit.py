@@ -23,11 +23,11 @@ def environment() -> dict[str, str]:
     return {**plain, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `lightflow serve --no-ui` there; its output is in `server.log`."""
+def start(folder: Path, *arguments: str, ui: bool = False) -> subprocess.Popen[str]:
+    """Start `lightflow serve --no-ui` there, or without that; its output is in `server.log`."""
     with open(folder / "server.log", "ab") as log:
         return subprocess.Popen(
-            [*COMMAND, "serve", "--no-ui", *arguments],
+            [*COMMAND, "serve", *([] if ui else ["--no-ui"]), *arguments],
             cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True,
             start_new_session=True,
         )  # fmt: skip

@@ -36,6 +36,8 @@ CLAIMS: Final = {
     "R1b": "the same with worker processes and through the installed command, with shell tasks",
     "R2": "`kill -9` at every system call that writes, syncs, renames or deletes",
     "R3": "nothing is left running after cancellations, timeouts and `kill -9`, however a task hides",
+    "R24": "`kill -9` of orchestrator, workers, guardian, or both at once: no statement and no connection is left on "
+    "PostgreSQL and MariaDB; in the last case from the next resume on",
     "moments": "`kill -9` in a hook, a precondition, a teardown, a back-off, a secret's command: no process survives, "
     "and `resume` runs each triggered hook once",
     "R4": "simulated power cuts: no damage, no disorder; `durability=power` loses nothing, the default about a second",

@@ -4,54 +4,95 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
+from typing import Any
 
 import click
 
 from lightflow.cli.options import COUNT, PATH, command, db_option
 from lightflow.cli.output import many, say
+from lightflow.cli.web_options import as_web_options, web_options
+from lightflow.scheduler.scheduler import Scheduler, SchedulerOptions
 from lightflow.text import printable
+from liteflow.api import replace
 
 
 @command(
     epilog="""\b
 Examples:
+  lightflow serve
   lightflow serve --no-ui
-  lightflow serve --no-ui workflows/ reports/weekly.yaml
+  lightflow serve workflows/ reports/weekly.yaml
   lightflow -C /srv/etl serve --no-ui
 
 \b
 In folders, YAML and JSON files are read, also when they change; a Python file is read where it is
 named, because to read it is to execute it. The runs start in the current folder, as by `lightflow run`.
-Ctrl-C and SIGTERM end the server; the runs continue. `lightflow schedule` shows what is due."""
+Ctrl-C and SIGTERM end the server; the runs continue. `lightflow schedule` shows what is due, and
+`lightflow token` the token for requests, which need the extra `ui`; --no-ui needs no extra."""
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PATH)
-@click.option("--no-ui", is_flag=True, help="Schedule only; serve no pages.")
+@click.option("--no-ui", is_flag=True, help="Schedule only; answer no requests.")
 @click.option("--max-runs", type=COUNT, metavar="N", help="At most so many of its runs at once; by default 8 per core.")
 @db_option
-def serve(paths: tuple[str, ...], *, no_ui: bool, max_runs: int | None, db: str) -> int:
+@web_options
+def serve(paths: tuple[str, ...], *, no_ui: bool, max_runs: int | None, db: str, **values: Any) -> int:
     """Start the runs of scheduled workflows.
 
-    PATH is a file or a folder with workflows; by default the current folder.
+    PATH is a file or a folder with workflows; by default the current folder. Without --no-ui, the server also answers
+    requests of programs: REST, GraphQL and a live feed.
     """
     if not no_ui:
-        raise click.UsageError("there are no pages yet: add --no-ui")
-    from lightflow.scheduler.scheduler import Scheduler, SchedulerOptions
-    from liteflow.api import replace
+        from lightflow.server.options import check_installed
 
+        check_installed()
     options = SchedulerOptions(db=db, paths=paths or (".",), report=_print_change)
     scheduler = Scheduler(options if max_runs is None else replace(options, max_runs=max_runs))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: scheduler.stop())
     scheduler.turn()
-    workflows = scheduler.files.workflows().values()
-    triggers = sum(len(workflow.triggers) for workflow in workflows)
-    say(f"serves {many(len(workflows), 'workflow')} with {many(triggers, 'trigger')} of {', '.join(options.paths)}; "
-        f"runs are in {db}")  # fmt: skip
+    workflows = scheduler.served.values()
+    triggers = sum(each.kind != "manual" for workflow in workflows for each in workflow.triggers)
+    say(
+        f"serves {many(len(workflows), 'workflow')} with {many(triggers, 'trigger')} of {', '.join(options.paths)}; "
+        f"runs are in {db}"
+    )
     sys.stdout.flush()
-    scheduler.run()
+    if no_ui:
+        scheduler.run()
+    else:
+        _answer_requests(db, scheduler, values)
     say("the server has ended; runs that are running continue: lightflow runs")
     return 0
+
+
+def _answer_requests(db: str, scheduler: Scheduler, values: dict[str, Any]) -> None:
+    """Answer requests in this thread, and schedule in another, until one of them ends."""
+    from lightflow.server.control import SchedulerControl
+    from lightflow.server.web import WebServer
+
+    control = SchedulerControl(db, scheduler)
+    server = WebServer(as_web_options(db, values, control=control, on_ready=_announce))
+
+    def schedule() -> None:
+        try:
+            scheduler.run()
+        finally:
+            server.stop()
+
+    thread = threading.Thread(target=schedule, name="scheduler")
+    thread.start()
+    try:
+        server.run()
+    finally:
+        scheduler.stop()
+        thread.join()
+
+
+def _announce(address: str) -> None:
+    say(f"answers requests at {address}; `lightflow token` prints the token")
+    sys.stdout.flush()
 
 
 def _print_change(text: str) -> None:

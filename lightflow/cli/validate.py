@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import PATH, command, json_option
-from lightflow.cli.output import many, paint, say, say_json
+from lightflow.cli.output import cut, many, paint, say, say_json, table
 from lightflow.errors import Problem, WorkflowError
 from lightflow.text import printable
 
@@ -18,15 +19,18 @@ from lightflow.text import printable
 Examples:
   lightflow validate pipeline.yaml
   lightflow validate workflows/*.yaml --json
+  lightflow validate pipeline.yaml --explain load.fetch
 
 \b
 Exit codes: 0 all files are valid, also with warnings; 2 at least one is not.
 --json prints {valid, files}; a file has file, valid, workflows, tasks, problems and warnings; each
-of those has file, line, column (from 1; 0 is the whole file), path and message."""
+of those has file, line, column (from 1; 0 is the whole file), path and message. With --explain it
+prints {task, values}; a value has key, value, source, file, line and column."""
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
+@click.option("--explain", metavar="TASK", help="Show where each value of this task of a file is written.")
 @json_option
-def validate(files: tuple[str, ...], as_json: bool) -> int:
+def validate(files: tuple[str, ...], explain: str | None, as_json: bool) -> int:
     """Check workflow files without running any task.
 
     All mistakes are reported at once, each with its line and column. Warnings name what is valid but probably a
@@ -35,6 +39,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     """
     from lightflow.service import workflows
 
+    if explain is not None:
+        return _explain(files, explain, as_json=as_json)
     invalid = 0
     shapes = []
     for file in files:
@@ -63,3 +69,26 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     elif len(files) > 1 and invalid:
         complain(f"{invalid} of {len(files)} files are not valid")
     return 2 if invalid else 0
+
+
+def _explain(files: tuple[str, ...], task: str, *, as_json: bool) -> int:
+    """Print where each value of a task is written."""
+    from lightflow.service.task_values import origin_shape, task_values
+
+    if len(files) != 1:
+        raise click.UsageError("--explain takes one file")
+    origins = task_values(files[0], task)
+    if as_json:
+        say_json({"task": task, "values": [origin_shape(origin) for origin in origins]})
+        return 0
+    rows = [
+        (
+            origin.key,
+            printable(cut(origin.value if isinstance(origin.value, str) else json.dumps(origin.value), 60)),
+            origin.source,
+            f"{printable(origin.location.file)}:{origin.location.line}:{origin.location.column}",
+        )
+        for origin in origins
+    ]
+    say(table(("KEY", "VALUE", "SOURCE", "PLACE"), rows))
+    return 0

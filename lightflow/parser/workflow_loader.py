@@ -78,6 +78,16 @@ def _load_all(path: str | os.PathLike[str], registry: Registry | None) -> list[t
     return loaded
 
 
+def load_tree(path: str | os.PathLike[str], registry: Registry | None = None) -> Tree:
+    """Read and check a workflow file as `load_workflow` does, and return its tree.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    with gc_paused():
+        return _load(read_source(path), registry)[1]
+
+
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
     """Check the text of a workflow as `load_workflow` does. `file` is its name in messages; `.json` means JSON.
 

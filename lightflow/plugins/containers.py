@@ -241,7 +241,7 @@ def remove(engine: ContainerEngine, mark: str, *, stays: bool) -> None:
                 time.sleep(_SEARCH_PAUSE_S)
 
 
-class LeftContainer(NamedTuple):
+class ContainerRecord(NamedTuple):
     """A container with our labels."""
 
     engine: str
@@ -251,7 +251,7 @@ class LeftContainer(NamedTuple):
     status: str
 
 
-def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[LeftContainer]:
+def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[ContainerRecord]:
     """Return the containers of the runs of a state file, in any state. Raises TaskFailed: the engine has no answer."""
     form = '{{.Names}}\t{{.Label "lightflow.run"}}\t{{.Label "lightflow.task"}}\t{{.Status}}'
     if engine.name == "podman":
@@ -261,7 +261,7 @@ def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[Left
     if done.returncode != 0:
         engine.fail("the containers cannot be listed", done)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    return [LeftContainer(engine.name, *row) for row in rows if len(row) == 4]
+    return [ContainerRecord(engine.name, *row) for row in rows if len(row) == 4]
 
 
 def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ def crontab(paths: Sequence[str], folder: str, db: str) -> tuple[list[str], list
     for file in _files(paths):
         for workflow in file.workflows:
             for declared in workflow.triggers:
+                if declared.kind == "manual":
+                    continue
                 command = _command(workflow.reference, workflow.name, folder, db, declared)
                 try:
                     lines += [f"{times} {command}" for times in _times(declared)]

@@ -58,7 +58,7 @@ def overview(db: str, name: str | None = None) -> TriggerSummary:
     Raises:
         RunNotFound: there is no such trigger and no such workflow.
     """
-    views = [_view(row) for row in find_triggers(db, name)]
+    views = [view_of(row) for row in find_triggers(db, name)]
     return TriggerSummary(triggers=views, has_scheduler=scheduler_is_active(db))
 
 
@@ -69,7 +69,7 @@ def find_triggers(db: str, name: str | None) -> list[TriggerRecord]:
         RunNotFound: there is none.
     """
     rows = read_triggers(db)
-    selected = [row for row in rows if name in (None, row.trigger_id, row.dag_id)]
+    selected = [row for row in rows if name == row.trigger_id or (name in (None, row.dag_id) and row.kind != "manual")]
     if name is not None and not selected:
         names = {row.dag_id for row in rows} | {row.trigger_id for row in rows}
         hint = (
@@ -79,7 +79,8 @@ def find_triggers(db: str, name: str | None) -> list[TriggerRecord]:
     return selected
 
 
-def _view(row: TriggerRecord) -> TriggerView:
+def view_of(row: TriggerRecord) -> TriggerView:
+    """Return a trigger and its state."""
     clock, words = None, f"{row.kind}: its row was altered"
     try:
         trigger = row.trigger
@@ -131,7 +132,7 @@ def planned_of(db: str, name: str | None, begin: float | None, limit: int) -> li
     begin = time.time() if begin is None else begin
     if name is not None and (os.path.exists(name) or name.endswith((".yaml", ".yml", ".json", ".py"))):
         return planned(dict(_clocks_of_file(name)), begin, limit)
-    views = [_view(row) for row in find_triggers(db, name)]
+    views = [view_of(row) for row in find_triggers(db, name)]
     return planned(
         {view.row.trigger_id: view.clock for view in views if view.clock is not None and view.state == "active"},
         begin,
@@ -187,7 +188,10 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
     Raises:
         RunNotFound: there is no such trigger.
     """
-    rows = find_triggers(db, trigger_id)
+    try:
+        rows = find_triggers(db, trigger_id)
+    except RunNotFound:
+        rows = find_triggers(db, f"{trigger_id}:manual")
     if len(rows) != 1:
         raise DefinitionError(f"{trigger_id} has several triggers; name one of {', '.join(r.trigger_id for r in rows)}")
     row, now = rows[0], time.time()

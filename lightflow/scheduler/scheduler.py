@@ -21,7 +21,17 @@ from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, join
 from lightflow.scheduler.starter import FORESTALLED, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
 from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
-from liteflow.api import RUN_ENDED, FireRecord, History, NewFire, Record, TriggerRecord, TriggerStore, replace
+from liteflow.api import (
+    RUN_ENDED,
+    FireRecord,
+    History,
+    NewFire,
+    Record,
+    TriggerRecord,
+    TriggerStore,
+    WorkflowTriggers,
+    replace,
+)
 
 _TURN_S: Final = 1.0
 _STARTING_TURN_S: Final = 0.02  # while processes are between their fork and their first commit
@@ -68,6 +78,9 @@ class Scheduler:
         self._timers = _Timers()
         self._folder = os.getcwd()
         self._stopped = False
+        #: what is served, by name, and what is wrong, by path: replaced as a whole, so other threads may read it
+        self.served: Mapping[str, WatchedWorkflow] = {}
+        self.problems: Mapping[str, str] = {}
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -87,6 +100,11 @@ class Scheduler:
     def stop(self) -> None:
         """End `run` soon. The runs continue."""
         self._stopped = True
+        self._starts.wake()
+
+    def notice(self) -> None:
+        """Look for requests at once. It may be called by another thread."""
+        self._starts.has_news = True
         self._starts.wake()
 
     @property
@@ -110,6 +128,7 @@ class Scheduler:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
         if self._timers.is_due("scan", _SCAN_S):
             self._take_changes(self.files.scan())
+            self.served, self.problems = self.files.workflows(), self.files.problems()
         if not self._active and not self._take_over():
             self._starts.ends()
             return
@@ -162,9 +181,18 @@ class Scheduler:
     def _declare(self, workflows: Sequence[WatchedWorkflow]) -> None:
         """Store the triggers of workflows. A new or changed one begins now."""
         circles = self._circles()
+        self._store.declare(
+            [
+                WorkflowTriggers(
+                    dag_id=workflow.name,
+                    source=workflow.path,
+                    triggers=workflow.triggers,
+                    watermarks=[self._first_watermark(declared.trigger) for declared in workflow.triggers],
+                )
+                for workflow in workflows
+            ]
+        )
         for workflow in workflows:
-            marks = [self._first_watermark(declared.trigger) for declared in workflow.triggers]
-            self._store.declare(workflow.name, workflow.path, workflow.triggers, marks)
             if workflow.name in circles:
                 problem = f"the workflows {', '.join(circles)} would start each other without end"
                 self._store.set_problem(workflow.path, problem)

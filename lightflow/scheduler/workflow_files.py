@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflows
 from lightflow.service.python_files import is_script
-from liteflow import DefinitionError
-from liteflow.api import DeclaredTrigger, Record, Trigger, declared_triggers
+from liteflow import DefinitionError, Param
+from liteflow.api import DeclaredTrigger, Record, Trigger, declared_triggers, manual_trigger
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _MAX_DEPTH: Final = 8
@@ -36,6 +36,8 @@ class WatchedWorkflow(Record):
     reference: str  #: the argument of `lightflow run`
     triggers: Sequence[DeclaredTrigger]
     has_concurrency: bool
+    description: str = ""
+    params: Mapping[str, Param] | None = None  #: None: it declares none, and accepts any
 
 
 class WorkflowFile(Record):
@@ -160,9 +162,7 @@ def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
             from lightflow.service.workflows import outline_all
 
             outlines, _ = outline_all(path)
-            return WorkflowFile(
-                path=path, workflows=[_served(outline.name, path, outline.limits) for outline in outlines]
-            )
+            return WorkflowFile(path=path, workflows=[_served(outline, path) for outline in outlines])
         if not named and not _has_tasks(path):
             return None
         specs = load_workflows(path)
@@ -172,19 +172,21 @@ def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
         return WorkflowFile(path=path, problem=f"{first}{rest}")
     except (DefinitionError, OSError) as error:
         return WorkflowFile(path=path, problem=str(error))
-    return WorkflowFile(
-        path=path, workflows=[_served(spec.name, path, spec.limits, of_several=len(specs) > 1) for spec in specs]
-    )
+    return WorkflowFile(path=path, workflows=[_served(spec, path, of_several=len(specs) > 1) for spec in specs])
 
 
-def _served(name: str, path: str, limits: Any, *, of_several: bool = False) -> WatchedWorkflow:
+def _served(workflow: Any, path: str, *, of_several: bool = False) -> WatchedWorkflow:
+    """Return a workflow from its specification or its outline."""
+    name, limits = workflow.name, workflow.limits
     triggers: tuple[Trigger, ...] = limits.triggers
     return WatchedWorkflow(
         name=name,
         path=path,
         reference=f"{path}#{name}" if of_several else path,
-        triggers=declared_triggers(name, triggers) if triggers else [],
+        triggers=[*(declared_triggers(name, triggers) if triggers else ()), manual_trigger(name)],
         has_concurrency=limits.concurrency is not None,
+        description=workflow.description,
+        params=workflow.params,
     )
 
 

@@ -42,7 +42,7 @@ def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArgument
         except ValueError as error:
             message = str(error)
         if message is not None:
-            problems.append(Problem(f"parameter {name}", 0, 0, "", message))
+            problems.append(Problem("parameters", 0, 0, f"params.{name}", message))
     for name, sign, text in words:
         message = None
         if not sign:

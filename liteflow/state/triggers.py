@@ -102,6 +102,15 @@ class NewFire(Record):
     reason: str | None = None
 
 
+class WorkflowTriggers(Record):
+    """The triggers of a workflow as its file declares them, each with the watermark at which it begins."""
+
+    dag_id: str
+    source: str
+    triggers: Sequence[DeclaredTrigger]
+    watermarks: Sequence[str]
+
+
 class TriggerStore:
     """The connection of a scheduler to the state file, which is created if it is missing. For one thread."""
 
@@ -142,35 +151,42 @@ class TriggerStore:
         with translated_errors(self.path):
             return _triggers(self._connection)
 
-    def declare(self, dag_id: str, source: str, triggers: Sequence[DeclaredTrigger], watermarks: Sequence[str]) -> None:
-        """Store the triggers of a workflow as its file declares them.
+    def declare(self, workflows: Sequence[WorkflowTriggers]) -> None:
+        """Store the triggers of workflows as their files declare them, in one transaction.
 
         A trigger that is new, or has changed, begins at its watermark: it does not fire for the past. Others keep
         theirs. A new trigger is paused where all other triggers of the workflow are.
         """
         now = time.time()
         with translated_errors(self.path), Transaction(self._connection, self._locks):
-            execute = self._connection.execute
-            stored = {row.trigger_id: row for row in _triggers(self._connection) if row.dag_id == dag_id}
-            paused = bool(stored) and all(row.paused_at is not None for row in stored.values())
-            for trigger_id in stored.keys() - {declared.trigger_id for declared in triggers}:
-                execute("DELETE FROM liteflow_triggers WHERE trigger_id=?", (trigger_id,))
-            for declared, watermark in zip(triggers, watermarks, strict=True):
-                row = stored.get(declared.trigger_id)
-                if row is not None and row.digest == declared.digest:
-                    execute(
-                        "UPDATE liteflow_triggers SET source=?, seen_at=?, problem=NULL WHERE trigger_id=?",
-                        (source, now, declared.trigger_id),
-                    )
-                    continue
-                since, by = (now, "the workflow is paused") if paused and row is None else (None, None)
-                if row is not None:
-                    since, by = row.paused_at, row.paused_by
+            stored: dict[str, dict[str, TriggerRecord]] = {}
+            for row in _triggers(self._connection):
+                stored.setdefault(row.dag_id, {})[row.trigger_id] = row
+            for workflow in workflows:
+                self._declare(workflow, stored.get(workflow.dag_id, {}), now)
+
+    def _declare(self, workflow: WorkflowTriggers, stored: Mapping[str, TriggerRecord], now: float) -> None:
+        execute = self._connection.execute
+        real_triggers = [row for row in stored.values() if row.kind != "manual"]
+        paused = bool(real_triggers) and all(row.paused_at is not None for row in real_triggers)
+        for trigger_id in stored.keys() - {declared.trigger_id for declared in workflow.triggers}:
+            execute("DELETE FROM liteflow_triggers WHERE trigger_id=?", (trigger_id,))
+        for declared, watermark in zip(workflow.triggers, workflow.watermarks, strict=True):
+            row = stored.get(declared.trigger_id)
+            if row is not None and row.digest == declared.digest:
                 execute(
-                    f"INSERT OR REPLACE INTO liteflow_triggers ({_TRIGGER}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                    (declared.trigger_id, dag_id, source, declared.kind, declared.spec, declared.digest, watermark,
-                     None, since, by, now, None),
-                )  # fmt: skip
+                    "UPDATE liteflow_triggers SET source=?, seen_at=?, problem=NULL WHERE trigger_id=?",
+                    (workflow.source, now, declared.trigger_id),
+                )
+                continue
+            since, by = (now, "the workflow is paused") if paused and row is None else (None, None)
+            if row is not None:
+                since, by = row.paused_at, row.paused_by
+            execute(
+                f"INSERT OR REPLACE INTO liteflow_triggers ({_TRIGGER}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (declared.trigger_id, workflow.dag_id, workflow.source, declared.kind, declared.spec, declared.digest,
+                 watermark, None, since, by, now, None),
+            )  # fmt: skip
 
     def set_problem(self, source: str, problem: str | None) -> None:
         """Record why the triggers of a file cannot fire."""

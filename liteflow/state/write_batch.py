@@ -232,7 +232,7 @@ class WriteBatch:
             slots.clear(group=True)
             transitions.write_run_end(connection, run_end)
             connection.execute(
-                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL",
+                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL AND action='cancel'",
                 (run_end.at, self._run.run_id),
             )
 

@@ -15,7 +15,11 @@ import pytest
 from liteflow import NOT_YET, Call, Dag, Secret, TaskFailed, Waiting, current_context
 from liteflow.definition.options import make_options
 from liteflow.definition.task import Task
+from liteflow.state.admin import cancel_interrupted, request
 from liteflow.state.history import History
+from liteflow.state.locks import LockFile
+from liteflow.state.records import NewRun
+from liteflow.state.store import Store
 from liteflow.work import Poll
 
 LIMIT_S = 30.0
@@ -136,8 +140,6 @@ def test_nothing_is_started_twice_when_the_owner_is_killed(db: str, tmp_path: Pa
 
 
 def test_a_run_without_owner_that_waits_can_be_cancelled(db: str, tmp_path: Path) -> None:
-    from liteflow.state.admin import cancel_interrupted
-
     path = str(tmp_path / "there")
     program = _PROGRAM.format(tests=os.path.dirname(__file__), db=db, path=path)
     owner = subprocess.Popen([sys.executable, "-c", program])
@@ -251,3 +253,17 @@ def test_a_wait_whose_owner_is_killed_is_not_undone(db: str, tmp_path: Path) -> 
     assert dag.resume("r").status == "SUCCESS"
     assert not os.path.exists(path + ".undone")
     assert rows(db, "SELECT * FROM liteflow_undos") == []
+
+
+def test_the_end_of_a_run_leaves_decisions_for_the_next_owner(db: str) -> None:
+    """A decision that arrives just before the run is interrupted or parked is not lost."""
+    locks = LockFile(db)
+    store = Store(db, locks)
+    store.create(NewRun(run_id="r", dag_id="d", graph_digest="g", graph_snapshot='{"tasks":[]}', instances=[]))
+    for action in ("cancel", "answer"):
+        request(db, "r", action, "{}")
+    store.batch.end_run("INTERRUPTED", "parked", time.time())
+    store.commit()
+    store.close()
+    locks.close()
+    assert rows(db, "SELECT action FROM liteflow_requests WHERE handled_at IS NULL") == [("answer",)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -27,6 +28,8 @@ from scheduler_kit import (
     starter_of,
     until,
 )  # fmt: skip
+
+from lightflow.client import Client, ServerError
 
 
 def test_a_schedule_runs_at_its_instants(tmp_path: Path) -> None:
@@ -345,6 +348,30 @@ def test_the_flip_lets_one_process_through(tmp_path: Path) -> None:
     assert rows(tmp_path, "SELECT count(*) FROM liteflow_dag_runs") == [(1,)]
 
 
-def test_pages_are_not_there_yet(tmp_path: Path) -> None:
-    done = lightflow(tmp_path, "serve")
-    assert (done.returncode, "add --no-ui" in done.stderr) == (2, True)
+def test_requests_start_check_pause_and_resume(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    write(
+        tmp_path,
+        """
+        workflow_name: w
+        schedule: "0 0 1 1 *"
+        params: {rows: {type: integer, default: 1, maximum: 9}}
+        tasks: {t: {run: "test -e ok && echo ${{ params.rows }}"}}
+        """,
+    )
+    server = start(tmp_path, "--port", "0", "--token-file", str(tmp_path / "tokens"), ui=True)
+    try:
+        url = until(lambda: re.search(r"answers requests at (http\S+);", log(tmp_path)), server)[1]
+        done = lightflow(tmp_path, "token", "--token-file", str(tmp_path / "tokens"))
+        client = Client(url, done.stdout.split()[-1])
+        with pytest.raises(ServerError, match="rows"):
+            client.start("w", {"rows": 10})
+        first = client.start("w", {"rows": 3}, key="same")
+        assert client.start("w", {"rows": 3}, key="same")["run_id"] == first["run_id"]
+        until(lambda: [run for run in runs(tmp_path, "w") if run[1] == "FAILED"], server)
+        (tmp_path / "ok").touch()
+        client.resume(first["run_id"])
+        until(lambda: [run for run in runs(tmp_path, "w") if run[1] == "SUCCESS"], server)
+    finally:
+        assert end(server) == 0
+    assert [json.loads(run[3]) for run in runs(tmp_path, "w")] == [{"rows": 3}]

@@ -472,6 +472,7 @@ class FakeStore:
         self._grant(batch)
         if batch.verdict is not None:
             self._change_run(*batch.verdict)
+            file.handled |= {request.request_no for request in file.requests if request.action == "cancel"}
             batch.verdict = None
         if self.commits == self._crash_at:
             raise Crashed
@@ -550,7 +551,7 @@ class FakeStore:
         pass
 
     def requests(self) -> Sequence[Request]:
-        return self.file.requests
+        return [request for request in self.file.requests if request.request_no not in self.file.handled]
 
     def hooks(self) -> Sequence[PreviousHook]:
         return [

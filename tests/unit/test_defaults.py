@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from lightflow.errors import WorkflowError
+from lightflow.parser.value_origins import value_origins
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.spec.model import TaskSpec
 
@@ -84,3 +90,30 @@ def test_an_expression_in_a_default_has_its_place() -> None:
     (part,) = expression.options["timeout"]
     assert not isinstance(part, str)
     assert (part.location.line, part.location.column) == (21, 26)
+
+
+def test_the_origin_of_each_value_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "flow.yaml"
+    file.write_text(TEXT)
+    origins = {
+        each.key: (each.value, each.source, each.location.line) for each in value_origins(file, "outer.inner.deep")
+    }
+    assert origins == {
+        "run": ("echo", "the task", 26),
+        "env.A": ("file", "the workflow", 3),
+        "env.B": ("default", "defaults", 10),
+        "env.C": ("outer", "defaults of outer", 21),
+        "env.D": ("deep", "the task", 26),
+        "retries": (7, "defaults of outer.inner", 24),
+        "retry.backoff": (2, "defaults of outer", 21),
+        "retry_delay": (5, "defaults", 8),
+        "priority": (2, "defaults of outer.inner", 24),
+        "timeout": ("${{ params.wait }}", "defaults of outer", 21),
+        "pool": ("p", "defaults", 11),
+        "on_failure": ({"run": "echo failed", "type": "shell"}, "defaults", 12),
+        "shell": ("bash", "defaults, type shell", 14),
+        "kill_grace": (30, "defaults, type shell", 14),
+        "mode": ("thread", "the settings", 2),
+    }
+    with pytest.raises(WorkflowError, match=r'no task "outer\.inner\.dep", did you mean "outer\.inner\.deep"'):
+        value_origins(file, "outer.inner.dep")

@@ -63,8 +63,10 @@ class RealDrive(Drive):
         request(self.path, "r", "cancel", reason)
 
     def check_start(self, work: Work) -> None:
-        if work.handle is None:  # else it is a poll
-            self.submitted.append((work.task_id, work.map_index, work.attempt))
+        if work.handle is not None:
+            self.polls.append((self.clock.seconds, work.task_id, work.handle))
+            return
+        self.submitted.append((work.task_id, work.map_index, work.attempt))
 
     def check_story(self) -> None:
         """Leave it to `event_fold`, which looks at every state file of a test."""

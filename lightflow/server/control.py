@@ -1,0 +1,152 @@
+"""Starts, resumes and pauses workflows for the web part of `lightflow serve`, by its scheduler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lightflow.errors import WorkflowError
+from lightflow.instants import instant_key
+from lightflow.scheduler import overview
+from lightflow.scheduler.scheduler import Scheduler
+from lightflow.scheduler.workflow_files import WatchedWorkflow
+from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
+from lightflow.service.parameters import ParamArguments, new_run_values
+from liteflow import Param
+from liteflow.api import FireRecord, History, TriggerRecord, current_day, read_fires, read_triggers
+
+_ANSWER_S: Final = 5.0  # how long a request waits for its run
+_PAUSE_S: Final = 0.02
+_NEXT: Final = 3
+_JSON_TYPES: Final = {
+    "string": "string", "path": "string", "date": "string", "integer": "integer", "number": "number",
+    "boolean": "boolean", "list": "array", "object": "object",
+}  # fmt: skip
+
+
+class SchedulerControl:
+    """The control of a server that schedules. For any thread."""
+
+    def __init__(self, db: str, scheduler: Scheduler) -> None:
+        self._db = db
+        self._scheduler = scheduler
+        self._resumes: list[subprocess.Popen[bytes]] = []
+
+    def workflows(self) -> Sequence[ServedWorkflow]:
+        """Return the workflows that are served, by name."""
+        rows = {row.trigger_id: row for row in read_triggers(self._db)}
+        problems = self._scheduler.problems
+        served = sorted(self._scheduler.served.values(), key=lambda workflow: workflow.name)
+        return [_served(workflow, rows, problems.get(workflow.path)) for workflow in served]
+
+    def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
+        """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
+        watched = self._scheduler.served[workflow]
+        try:
+            new_run_values(watched.params, ParamArguments(values=params), watched.path, current_day())
+        except WorkflowError as error:
+            return [
+                ParamProblem(field=problem.path.removeprefix("params."), message=problem.message)
+                for problem in error.problems
+            ]
+        return []
+
+    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
+        """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
+        run_id = overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params)
+        self._scheduler.notice()
+        give_up = time.monotonic() + _ANSWER_S
+        while (fire := self._fire(run_id)).status in ("WAITING", "CLAIMED") and time.monotonic() < give_up:
+            time.sleep(_PAUSE_S)
+        exists = fire.status == "STARTED"
+        return StartedRun(
+            run_id=run_id if exists else None, fire_no=fire.fire_no, status=fire.status, reason=fire.reason
+        )
+
+    def _fire(self, run_id: str) -> FireRecord:
+        return read_fires(self._db, run_ids=[run_id])[0]
+
+    def resume(self, run_id: str, *, caller: str) -> StartedRun:
+        """Resume a run by a process of its own, in the folder in which it was started."""
+        with History(self._db) as history:
+            folder = history.run(run_id).cwd
+        command = [sys.executable, "-P", "-m", "lightflow", "resume", run_id, "--quiet"]
+        self._resumes = [each for each in self._resumes if each.poll() is None]
+        self._resumes.append(
+            subprocess.Popen(
+                [*command, "--db", os.path.abspath(self._db)],
+                cwd=folder if folder is not None and os.path.isdir(folder) else None,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+        return StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=f"resumed by {caller}")
+
+    def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
+        """Pause the triggers of a workflow, or end the pause."""
+        if paused:
+            overview.pause(self._db, workflow, caller if reason is None else f"{caller}: {reason}")
+        else:
+            overview.unpause(self._db, workflow)
+
+
+def _served(workflow: WatchedWorkflow, rows: Mapping[str, TriggerRecord], problem: str | None) -> ServedWorkflow:
+    stored = [rows[each.trigger_id] for each in workflow.triggers if each.trigger_id in rows and each.kind != "manual"]
+    paused = [row.paused_by for row in stored if row.paused_at is not None]
+    problems = [row.problem for row in stored if row.problem is not None]
+    return ServedWorkflow(
+        name=workflow.name,
+        file=workflow.path,
+        description=workflow.description,
+        problem=problem or next(iter(problems), None),
+        paused_by=paused[0] if paused and len(paused) == len(stored) else None,
+        params_schema=_schema(workflow.params),
+        triggers=[_shape(row) for row in stored],
+    )
+
+
+def _shape(row: TriggerRecord) -> Mapping[str, Any]:
+    view = overview.view_of(row)
+    fires = [] if view.clock is None or view.state != "active" else overview.planned(
+        {row.trigger_id: view.clock}, time.time(), _NEXT
+    )  # fmt: skip
+    return {
+        "trigger": row.trigger_id,
+        "kind": row.kind,
+        "words": view.words,
+        "state": view.state,
+        "next": [instant_key(fire.instant) for fire in fires],
+    }
+
+
+def _schema(params: Mapping[str, Param] | None) -> Mapping[str, Any]:
+    """Return the JSON Schema of the parameters of a run."""
+    if params is None:
+        return {"type": "object"}
+    return {
+        "type": "object",
+        "properties": {name: _param_schema(param) for name, param in params.items()},
+        "required": [name for name, param in params.items() if param.required],
+        "additionalProperties": False,
+    }
+
+
+def _param_schema(param: Param) -> Mapping[str, Any]:
+    schema: dict[str, Any] = {"enum": list(param.values)} if param.type == "enum" else {"type": _JSON_TYPES[param.type]}
+    if param.type == "date":
+        schema["format"] = "date"
+    if param.description:
+        schema["description"] = param.description
+    if not param.required and isinstance(param.default, str | int | float | bool | list | dict):
+        schema["default"] = param.default
+    if param.type in ("integer", "number"):
+        schema |= {key: getattr(param, key) for key in ("minimum", "maximum") if getattr(param, key) is not None}
+    if param.type == "string" and param.pattern is not None:
+        schema["pattern"] = f"^(?:{param.pattern})$"
+    return schema

@@ -121,6 +121,7 @@ class _Compiler:
         special = bool(
             reads or options.hooks or task.task_hooks is not NO_HOOKS or task.expansion is not None or gate is not None
         )
+        special = special or flow.branch  # the names of its downstream tasks belong to it alone
         if not special and (shared := self._shared.get(id(options))) is not None:
             return shared
         hooks = {event: self.hook(hook, event, node) for event, hook in task.hooks().items()}

@@ -52,7 +52,7 @@ def serve(paths: tuple[str, ...], *, no_ui: bool, max_runs: int | None, db: str,
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: scheduler.stop())
     scheduler.turn()
-    workflows = scheduler.served.values()
+    workflows = scheduler.view.workflows.values()
     triggers = sum(each.kind != "manual" for workflow in workflows for each in workflow.triggers)
     say(
         f"serves {many(len(workflows), 'workflow')} with {many(triggers, 'trigger')} of {', '.join(options.paths)}; "

@@ -12,7 +12,7 @@ import os
 import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import liteflow
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
@@ -63,6 +63,13 @@ class _ServedTrigger(Record):
     clock: ScheduleClock | None  #: of a schedule
 
 
+class ServedFiles(NamedTuple):
+    """The workflows that are served, by name, and what is wrong with files, by path."""
+
+    workflows: Mapping[str, WatchedWorkflow]
+    problems: Mapping[str, str]
+
+
 class Scheduler:
     """Schedules the workflows of some files and folders. For one thread, which calls `run`."""
 
@@ -78,9 +85,8 @@ class Scheduler:
         self._timers = _Timers()
         self._folder = os.getcwd()
         self._stopped = False
-        #: what is served, by name, and what is wrong, by path: replaced as a whole, so other threads may read it
-        self.served: Mapping[str, WatchedWorkflow] = {}
-        self.problems: Mapping[str, str] = {}
+        #: replaced as a whole, so that other threads may read it
+        self.view = ServedFiles({}, {})
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -128,7 +134,7 @@ class Scheduler:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
         if self._timers.is_due("scan", _SCAN_S):
             self._take_changes(self.files.scan())
-            self.served, self.problems = self.files.workflows(), self.files.problems()
+            self.view = ServedFiles(self.files.workflows(), self.files.problems())
         if not self._active and not self._take_over():
             self._starts.ends()
             return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from lightflow.server.problems import RequestProblem
-from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.services import Control, StartedRun
 from lightflow.service import pools, queries, reruns, runs
-from lightflow.service.json_shapes import Shape, cancelled_run_shape
+from lightflow.service.approvals import DecisionArguments, decide_about
+from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
 
@@ -69,7 +71,25 @@ def mark_tasks(request: CheckedRequest) -> Answer:
 
 
 def _changed(changed: reruns.ChangedTasks) -> Answer:
-    return Answer(body={"run_id": changed.run.run_id, "status": changed.run.status, "tasks": changed.names})
+    return Answer(body=changed_tasks_shape(changed.run, changed.names))
+
+
+def decide(request: CheckedRequest) -> Answer:
+    """Approve or reject a task that waits for a person; the first decision counts."""
+    body = request.body
+    arguments = DecisionArguments(
+        approved=body["approved"],
+        words=[f"{name}={_as_typed(value)}" for name, value in (body.get("fields") or {}).items()],
+        comment=body.get("comment") or "",
+        by=body.get("by") or request.caller,
+    )
+    decided = decide_about(request.services.db, request.path["run"], name_in_path(request), arguments)
+    return Answer(body=decision_shape(decided[0]))
+
+
+def _as_typed(value: Any) -> str:
+    """Return a value of JSON as a person types it for a field."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def start_run(request: CheckedRequest) -> Answer:

@@ -70,6 +70,17 @@ _MARK: Final[dict[str, Any]] = {
     "required": ["tasks", "status"],
     "additionalProperties": False,
 }
+_DECISION: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "fields": {"type": "object", "description": "The fields of the approval, by name."},
+        "comment": {"type": "string", "maxLength": 2000},
+        "by": {"type": "string", "maxLength": 200, "description": "The person who decides."},
+    },
+    "required": ["approved"],
+    "additionalProperties": False,
+}
 _OPERATION: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -159,6 +170,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator", body=_CLEAR),
     _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator", body=_MARK),
     _route("GET", _TASK, resources.get_task),
+    _route("POST", f"{_TASK}/decision", actions.decide, role="operator", body=_DECISION),
+    _route("POST", f"{_TASK}/{{index}}/decision", actions.decide, role="operator", body=_DECISION),
     _route("GET", f"{_TASK}/why", resources.get_why),
     _route("GET", f"{_TASK}/instances", resources.list_instances, query=_INSTANCES_QUERY),
     _route("GET", f"{_TASK}/attempts/{{attempt}}/log", resources.get_log, query=_LOG_QUERY, media_type="text/plain"),

@@ -39,13 +39,13 @@ class SchedulerControl:
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
         rows = {row.trigger_id: row for row in read_triggers(self._db)}
-        problems = self._scheduler.problems
-        served = sorted(self._scheduler.served.values(), key=lambda workflow: workflow.name)
+        problems = self._scheduler.view.problems
+        served = sorted(self._scheduler.view.workflows.values(), key=lambda workflow: workflow.name)
         return [_served(workflow, rows, problems.get(workflow.path)) for workflow in served]
 
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
-        watched = self._scheduler.served[workflow]
+        watched = self._scheduler.view.workflows[workflow]
         try:
             new_run_values(watched.params, ParamArguments(values=params), watched.path, current_day())
         except WorkflowError as error:

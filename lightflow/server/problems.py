@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lightflow.errors import LightflowError
 from lightflow.service.json_shapes import Shape
-from liteflow import DefinitionError, LiteflowError, ResourceError, RunNotFound, RunOwned, StoreError
+from liteflow import AlreadyDecided, DefinitionError, LiteflowError, ResourceError, RunNotFound, RunOwned, StoreError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -16,6 +16,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _OF_ERRORS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (RunNotFound, 404, "NOT_FOUND"),
     (RunOwned, 409, "CONFLICT"),
+    (AlreadyDecided, 409, "CONFLICT"),
     (DefinitionError, 422, "BAD_INPUT"),
     (ResourceError, 507, "STATE_FILE"),
     (StoreError, 503, "STATE_FILE"),

@@ -10,7 +10,7 @@ from typing import Any
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.shapes import attempt_columns, event_shape, instance_columns, run_state_shape
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import (
@@ -26,7 +26,7 @@ from lightflow.service.json_shapes import (
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
-from liteflow.api import History, RunRecord, instance_name
+from liteflow.api import History, RunRecord
 
 
 @contextlib.contextmanager
@@ -109,8 +109,8 @@ def get_value(request: CheckedRequest) -> Answer:
     """Return one value."""
     _refuse_hidden(request)
     path = request.path
-    value = queries.output(request.services.db, path["run"], _name(request), path["key"])
-    return Answer(body={"run_id": path["run"], "task": _name(request), "key": path["key"], "value": value})
+    value = queries.output(request.services.db, path["run"], name_in_path(request), path["key"])
+    return Answer(body={"run_id": path["run"], "task": name_in_path(request), "key": path["key"], "value": value})
 
 
 def _refuse_hidden(request: CheckedRequest) -> None:
@@ -139,21 +139,11 @@ def _number(cursor: str | None) -> int | None:
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def _name(request: CheckedRequest) -> str:
-    """Return the name of the task or the instance in the path."""
-    index = request.path.get("index")
-    if index is None:
-        return request.path["task"]
-    if not (index.isascii() and index.isdecimal() and len(index) <= 9):
-        raise RequestProblem(404, "NOT_FOUND", f"{index!r} is not the index of an instance")
-    return instance_name(request.path["task"], int(index))
-
-
 def get_task(request: CheckedRequest) -> Answer:
     """Return a task of a run, or an instance of it, with its attempts."""
     with _reading(request) as (history, as_of):
         run = _run(history, request)
-        record = find_instance(history, run, _name(request))
+        record = find_instance(history, run, name_in_path(request))
         attempts = history.attempts(run.run_id, record.task_id, record.map_index)
     shape = task_shape(record, {(record.task_id, record.map_index): attempts})
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **shape})
@@ -181,14 +171,16 @@ def list_instances(request: CheckedRequest) -> Answer:
 
 def get_why(request: CheckedRequest) -> Answer:
     """Return why a task is in its state."""
-    return Answer(body=explanation_shape(explanations.why(request.services.db, request.path["run"], _name(request))))
+    return Answer(
+        body=explanation_shape(explanations.why(request.services.db, request.path["run"], name_in_path(request)))
+    )
 
 
 def get_log(request: CheckedRequest) -> Answer:
     """Return a window of the log of an attempt, as text."""
     query, path = request.query, request.path
     attempt = _number(path["attempt"]) or 0
-    index = -1 if path.get("index") is None else int(_name(request).rpartition("[")[2].rstrip("]"))
+    index = -1 if path.get("index") is None else int(name_in_path(request).rpartition("[")[2].rstrip("]"))
     log = find_log(request.services.db, path["run"], path["task"], index, attempt)
     window = log.window(
         offset=query["offset"], limit=query["limit"], from_end=query["from"] == "end", find=query["find"]

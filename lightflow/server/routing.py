@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import Services
 from lightflow.server.tokens import Role
-from liteflow.api import EMPTY_MAPPING, Record
+from liteflow.api import EMPTY_MAPPING, Record, instance_name
 
 Kind = Literal["string", "integer", "boolean"]
 _MOST_QUERY: Final = 50  # parameters of a request
@@ -178,3 +178,13 @@ def read_query(route: Route, text: str) -> dict[str, Any]:
         detail = "; ".join(f"{name} {message}" for name, message in mistakes.items())
         raise RequestProblem(400, "BAD_INPUT", detail, fields=mistakes)
     return values
+
+
+def name_in_path(request: CheckedRequest) -> str:
+    """Return the name of the task or the instance in the path."""
+    index = request.path.get("index")
+    if index is None:
+        return request.path["task"]
+    if not (index.isascii() and index.isdecimal() and len(index) <= 9):
+        raise RequestProblem(404, "NOT_FOUND", f"{index!r} is not the index of an instance")
+    return instance_name(request.path["task"], int(index))

@@ -170,8 +170,8 @@ class RunDeletion:
         """Do the steps, as many in each transaction as its time allows. Return False at the deadline."""
         over = False
         while not over:
-            ends = time.monotonic() + _TRANSACTION_S
             with self.transaction():
+                ends = time.monotonic() + _TRANSACTION_S  # the pause before it does not count
                 over = next(steps, steps) is steps
                 while not over and time.monotonic() < ends:
                     over = next(steps, steps) is steps

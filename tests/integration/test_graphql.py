@@ -213,6 +213,8 @@ def test_a_viewer_reads_and_changes_nothing(server: RunningServer) -> None:
         'unpauseWorkflow(name: "five") { problems { code } }',
         'setPool(name: "p", slots: 2) { problems { code } }',
         'clearTasks(run: "r0", tasks: ["a"]) { problems { code } }',
+        'approve(run: "r0", task: "a") { problems { code } }',
+        'reject(run: "r0", task: "a") { problems { code } }',
         'markTasks(run: "r0", tasks: ["a"], state: "failed") { problems { code } }',
         'deletePool(name: "p") { problems { code } }',
     ):
@@ -305,6 +307,44 @@ def test_tasks_are_set_back_and_marked_by_hand(server: RunningServer) -> None:
     assert data(server, clear, tasks=["none"])["clearTasks"]["problems"][0]["code"] in ("BAD_INPUT", "NOT_FOUND")
     resumed = data(server, 'mutation { resumeRun(id: "r1") { run { task(id: "d") { state } } } }')["resumeRun"]
     assert resumed["run"]["task"]["state"] == "SUCCESS"
+
+
+def test_a_task_that_waits_for_a_person_is_decided(server: RunningServer) -> None:
+    (server.folder / "asks.yaml").write_text(
+        "workflow_name: asks\ntasks:\n"
+        "  ok: {type: approval, message: Deploy?, fields: {count: {type: integer}}}\n"
+        "  next: {run: 'true', depends_on: [ok]}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "asks.yaml", "-q", "--run-id", "asks"],
+        cwd=server.folder,
+        env=environment(server.folder),
+    )
+    try:
+        query = '{ run(id: "asks") { task(id: "ok") { approval { message fields { name type required } } } } }'
+        give_up, approval = time.monotonic() + 60, None
+        while approval is None:
+            assert time.monotonic() < give_up
+            run = data(server, query)["run"]
+            approval = run and run["task"] and run["task"]["approval"]
+            time.sleep(0.05)
+        assert approval == {"message": "Deploy?", "fields": [{"name": "count", "type": "integer", "required": True}]}
+        approve = (
+            'mutation ($fields: JSON) { approve(run: "asks", task: "ok", fields: $fields, by: "ann") '
+            "{ atOnce task { id } problems { code message } } }"
+        )
+        wrong = data(server, approve, fields={"count": "many"})["approve"]
+        assert wrong["problems"][0]["code"] == "BAD_INPUT"
+        assert data(server, approve, fields={"count": 3})["approve"]["problems"] == []
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    query = '{ run(id: "asks") { state task(id: "ok") { values { key content } } } }'
+    values = {each["key"]: each["content"] for each in data(server, query)["run"]["task"]["values"]}
+    assert (values["count"], values["by"]) == (3, "ann")
+    late = data(server, 'mutation { reject(run: "asks", task: "ok") { problems { code } } }')["reject"]["problems"]
+    assert late[0]["code"] in ("CONFLICT", "NOT_FOUND")
 
 
 def test_pools_are_set_and_deleted(server: RunningServer) -> None:

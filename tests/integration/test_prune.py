@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import flow_folder
@@ -268,6 +269,20 @@ def test_what_exceeds_the_time_limit_is_left_for_the_next_time(db: str) -> None:
     assert second.complete
     assert run_ids(db) == ["r119"]
     assert find_leftovers(db).deletions == []
+
+
+def test_many_small_runs_share_a_transaction(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(db, *(f"r{number:03}" for number in range(101)))
+    monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.4)
+    pauses = list[float]()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        time.sleep(0.5)  # the time of a transaction begins after the pause before it
+
+    monkeypatch.setattr(deletion, "pause", pause)
+    assert len(prune_runs(db, Retention(runs=1)).runs["w"]) == 100
+    assert len(pauses) <= 8, "four for each fifty runs: mark, rows, files; and the free pages"
 
 
 # -- deletions that were cut off, and leftovers ----------------------------------------------------------------------

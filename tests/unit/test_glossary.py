@@ -42,7 +42,7 @@ ORDINARY_WORDS = frozenset(
     id importable in info init inode input insert invalid
     job
     kind
-    last latest lazy limit line list liteflow loaded located location
+    last latest lazy left limit line list liteflow loaded located location
     made main mapping matched mtime
     name namespace need new next no node not notice ns number
     origin outer outline output overlooked

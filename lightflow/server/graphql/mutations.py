@@ -11,7 +11,7 @@ from typing import Any, Final
 from lightflow.errors import LightflowError
 from lightflow.server import actions
 from lightflow.server.graphql.context import OperationContext
-from lightflow.server.graphql.resolvers import Resolver, get_pool, get_run, get_workflow
+from lightflow.server.graphql.resolvers import Resolver, get_pool, get_run, get_task, get_workflow
 from lightflow.server.problems import RequestProblem, problem_of
 from lightflow.server.routing import Answer, CheckedRequest, Handler
 from liteflow import LiteflowError
@@ -99,6 +99,22 @@ def mark_tasks(
     return {"answer": answer, "problems": problems}
 
 
+def _decision(*, approved: bool) -> Callable[..., dict[str, Any]]:
+    def resolve(
+        _: object, context: OperationContext, *, run: str, task: str, index: int | None = None, **details: Any
+    ) -> dict[str, Any]:
+        fields = details.get("fields")
+        if fields is not None and not isinstance(fields, dict):
+            return {"task": None, "answer": None, "problems": [_mistake("fields must be an object", "fields")]}
+        path = {"run": run, "task": task} | ({} if index is None else {"index": str(index)})
+        answer, problems = _act(context, actions.decide, path, {"approved": approved, **details})
+        record = None if problems else get_run(None, context, run)
+        node = None if record is None else get_task(record, context, task, index)
+        return {"task": node, "answer": answer, "problems": problems}
+
+    return resolve
+
+
 def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
     def resolve(_: object, context: OperationContext, name: str, reason: str | None = None) -> dict[str, Any]:
         _answer, problems = _act(context, handler, {"workflow": name}, {"reason": reason})
@@ -146,6 +162,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "resumeRun": resume_run,
         "clearTasks": clear_tasks,
         "markTasks": mark_tasks,
+        "approve": _decision(approved=True),
+        "reject": _decision(approved=False),
         "pauseWorkflow": _set_paused(actions.pause_workflow),
         "unpauseWorkflow": _set_paused(actions.unpause_workflow),
         "setPool": set_pool,
@@ -154,6 +172,11 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Problem": {name: _part(name) for name in ("message", "field", "code")},
     "StartRunPayload": {"run": _run, "status": _status, "problems": _part("problems")},
     "RunPayload": {"run": _run, "problems": _part("problems")},
+    "DecisionPayload": {
+        "task": _part("task"),
+        "atOnce": lambda payload, _: None if payload["answer"] is None else payload["answer"]["at_once"],
+        "problems": _part("problems"),
+    },
     "TasksPayload": {"run": _run, "tasks": _names, "problems": _part("problems")},
     "WorkflowPayload": {"workflow": _part("workflow"), "problems": _part("problems")},
     "PoolPayload": {"pool": _part("pool"), "problems": _part("problems")},

@@ -30,6 +30,7 @@ from liteflow.api import (
     RunRecord,
     day_text,
     instance_name,
+    open_approvals,
 )
 
 Resolver = Callable[..., Any]
@@ -259,6 +260,27 @@ def _values(node: RunTask, context: OperationContext) -> list[dict[str, Any]]:
     return [{"key": shape["key"], "content": shape["value"]} for shape in map(output_shape, outputs.values)]
 
 
+def _approval(node: RunTask, context: OperationContext) -> dict[str, Any] | None:
+    if node.record.status != "WAITING":
+        return None
+    name, index = node.record.task_id, node.record.map_index
+    found_approvals = open_approvals(context.history, node.run, name)
+    approval = next((each for each in found_approvals if each.map_index == index), None)
+    if approval is None:
+        return None
+    fields = [
+        {
+            "name": field,
+            "type": param.type,
+            "description": param.description,
+            "required": param.required,
+            "values": list(param.values) or None,
+        }
+        for field, param in approval.fields.items()
+    ]
+    return {"message": approval.message, "since": approval.since, "fields": fields}
+
+
 def _why(node: RunTask, context: OperationContext) -> list[str]:
     return list(explanations.why(context.services.db, node.run.run_id, _name(node)).because)
 
@@ -398,6 +420,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "attempts": _attempts,
         "instances": list_instances,
         "values": _values,
+        "approval": _approval,
         "why": _why,
     },
     "Attempt": {
@@ -409,6 +432,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "endedAt": _of_record("ended_at"),
         "log": _log,
     },
+    "Approval": _keys("message", "since", "fields"),
+    "ApprovalField": _keys("name", "type", "description", "required", "values"),
     "Log": _keys("text", "offset", "size", "generation"),
     "Value": _keys("key", "content"),
     "Event": {

@@ -24,6 +24,7 @@ from lightflow.server.routing import CheckedRequest, Route, read_query
 from lightflow.server.services import Services
 from lightflow.server.stream import MOST_STREAMS, Topics, stream
 from lightflow.server.tokens import ROLES, Role
+from lightflow.server.webhooks import PREFIX, Webhooks
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -35,11 +36,12 @@ _log = logging.getLogger("lightflow.server")
 class Application:
     """Answers the requests of one server."""
 
-    def __init__(self, services: Services, gate: Gate, base_path: str = "") -> None:
+    def __init__(self, services: Services, gate: Gate, base_path: str = "", webhooks: Webhooks | None = None) -> None:
         """Take the parts; `base_path` is what a proxy puts before all paths, without a slash at its end."""
         self._services = services
         self._gate = gate
         self._base_path = base_path
+        self._webhooks = webhooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI calls it."""
@@ -57,6 +59,8 @@ class Application:
             scope = {**scope, "raw_path": self._below_base(scope["raw_path"])}
             role = self._gate.admit(scope)
             path, method = scope["raw_path"].decode("latin-1"), scope["method"]
+            if path.startswith(PREFIX) and method == "POST":
+                return await self._webhook(path, scope, receive)
             if path == STREAM.path and method == "GET":
                 return await self._stream(scope)
             return await self._routed(method, path, role, scope, receive)
@@ -89,6 +93,13 @@ class Application:
             return _streaming(answer.body)
         content = answer.body if isinstance(answer.body, bytes) else await run_in_threadpool(dump, answer.body)
         return Response(content, answer.status, dict(answer.headers), answer.media_type)
+
+    async def _webhook(self, path: str, scope: Scope, receive: Receive) -> Response:
+        if self._webhooks is None:
+            raise RequestProblem(404, "NOT_FOUND", "this server receives no webhooks; `lightflow serve` does")
+        body = await read_body(receive)
+        answer = await run_in_threadpool(self._webhooks.receive, path, scope["headers"], body)
+        return Response(dump(answer.body), answer.status, media_type=answer.media_type)
 
     async def _stream(self, scope: Scope) -> Response:
         query = read_query(STREAM, scope["query_string"].decode("latin-1"))

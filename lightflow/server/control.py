@@ -16,8 +16,9 @@ from lightflow.scheduler.scheduler import Scheduler
 from lightflow.scheduler.workflow_files import WatchedWorkflow
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.service.parameters import ParamArguments, new_run_values
-from liteflow import Param
-from liteflow.api import FireRecord, History, TriggerRecord, current_day, read_fires, read_triggers
+from lightflow.service.workflows import declared_secret
+from liteflow import DefinitionError, Param
+from liteflow.api import EMPTY_MAPPING, FireRecord, History, TriggerRecord, current_day, read_fires, read_triggers
 
 _ANSWER_S: Final = 5.0  # how long a request waits for its run
 _PAUSE_S: Final = 0.02
@@ -59,9 +60,23 @@ class SchedulerControl:
         """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
         return self._started(overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params))
 
-    def fire(self, trigger_id: str, *, caller: str, key: str | None) -> StartedRun:
+    def fire(
+        self, trigger_id: str, *, caller: str, key: str | None, params: Mapping[str, Any] = EMPTY_MAPPING
+    ) -> StartedRun:
         """Fire a trigger now; the same key fires it once. It answers as `start` does."""
-        return self._started(overview.fire(self._db, trigger_id, by=caller, key=key))
+        return self._started(overview.fire(self._db, trigger_id, by=caller, key=key, params=params))
+
+    def secret(self, workflow: str, name: str) -> str:
+        """Return the value of a secret that a workflow file declares, as a run of it would get it.
+
+        Raises:
+            WorkflowError: the file or a secret cannot be read.
+            DefinitionError: the workflow is a Python file, whose secrets are known to its runs only.
+        """
+        watched = self._scheduler.view.workflows[workflow]
+        if watched.path.endswith(".py"):
+            raise DefinitionError(f"{watched.path}: webhooks of Python files are not received; declare it in YAML")
+        return declared_secret(watched.reference, name)
 
     def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()

@@ -10,7 +10,7 @@ from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.metrics import Metrics
 from lightflow.server.tokens import LoginCodes, Tokens
-from liteflow.api import Record
+from liteflow.api import EMPTY_MAPPING, Record
 
 
 class ServedWorkflow(Record):
@@ -56,8 +56,13 @@ class Control(Protocol):
     def resume(self, run_id: str, *, caller: str) -> StartedRun:
         """Resume a run in the folder in which it was started."""
 
-    def fire(self, trigger_id: str, *, caller: str, key: str | None) -> StartedRun:
+    def fire(
+        self, trigger_id: str, *, caller: str, key: str | None, params: Mapping[str, Any] = EMPTY_MAPPING
+    ) -> StartedRun:
         """Fire a trigger now; the same key fires it once."""
+
+    def secret(self, workflow: str, name: str) -> str:
+        """Return the value of a secret that a workflow declares."""
 
     def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
         """Pause the triggers of a workflow, or end the pause."""

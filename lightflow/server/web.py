@@ -23,6 +23,7 @@ from lightflow.server.options import WebOptions
 from lightflow.server.protocol import MOST_HEADER_BYTES, StrictProtocol
 from lightflow.server.services import Services
 from lightflow.server.tokens import LoginCodes, load_tokens, token_path
+from lightflow.server.webhooks import PREFIX, Webhooks
 from liteflow import DefinitionError
 
 _GRACE_S: Final = 3  # for answers that are being sent when the server stops
@@ -66,8 +67,11 @@ class WebServer:
             hosts=hosts_of(options.host, port, options.allowed_hosts),
             is_read_only=options.is_read_only,
             open_routes=OPEN_ROUTES,
+            open_prefixes=(("POST", PREFIX),),
         )
-        self._server = _Server(self._config(Application(self.services, gate, options.base_path)))
+        control = self.services.control
+        webhooks = None if control is None else Webhooks(options.db, control)
+        self._server = _Server(self._config(Application(self.services, gate, options.base_path, webhooks)))
 
     def _config(self, app: Application) -> uvicorn.Config:
         return uvicorn.Config(

@@ -419,6 +419,19 @@ def _script_task(row: Mapping[str, Any]) -> TaskOutline:
 # -- schema and pictures -----------------------------------------------------------------------------------------------
 
 
+def declared_secret(path: str, name: str) -> str:
+    """Return the value of a secret that a workflow file declares, as a run of the file would get it.
+
+    Raises:
+        WorkflowError: the file or one of its secrets cannot be read.
+    """
+    from lightflow.engine.external_inputs import load_external_inputs
+    from lightflow.parser.workflow_loader import load_workflow
+
+    inputs = load_external_inputs(load_workflow(path))
+    return inputs.secrets[name] if inputs.secrets is not None else ""
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of workflow files, for editors."""
     return workflow_schema()

@@ -241,6 +241,12 @@ def test_the_tokens_are_readable_by_their_user_only(server: RunningServer) -> No
         path.chmod(0o600)
 
 
+def test_the_file_of_the_tokens_may_be_named_from_here(server: RunningServer) -> None:
+    first = lightflow(server.folder, "token", "--token-file", "tokens")
+    assert (first.returncode, len(first.stdout.strip())) == (0, 43)
+    assert lightflow(server.folder, "token", "--token-file", "tokens").stdout == first.stdout
+
+
 def test_the_document_of_the_api_has_every_route(server: RunningServer) -> None:
     paths = server.get("/api/v1/openapi.json")["paths"]
     described = {(method.upper(), path) for path, methods in paths.items() for method in methods}

@@ -1,0 +1,156 @@
+"""Webhooks: `POST /hooks/WORKFLOW/NAME` fires a trigger for a sender that knows its secret.
+
+A sender has no token of the server. It proves itself by a signature over the body, which is compared in constant time,
+and each delivery starts one run, however often it is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from lightflow.scheduler.overview import find_triggers
+from lightflow.server.gate import Headers, values
+from lightflow.server.problems import RequestProblem
+from lightflow.server.routing import Answer
+from lightflow.server.services import Control, StartedRun
+from liteflow import RunNotFound, WebhookTrigger
+from liteflow.api import read_fires
+
+PREFIX: Final = "/hooks/"
+_PATH: Final = re.compile(r"/hooks/([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})/(webhook(?::[0-9]{1,3})?)\Z")
+_TOLERANCE_S: Final = 300.0  # between the clock of a sender and this one
+_MOST_WRONG: Final = 20  # wrong signatures of a trigger within `_WRONG_S`
+_WRONG_S: Final = 600.0
+_BODIES_S: Final = 30 * 86_400.0  # how long the body of a delivery is preserved
+_SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
+
+
+class Delivery(NamedTuple):
+    """A request whose signature is right."""
+
+    trigger_id: str
+    delivery_id: str
+    body: bytes
+
+
+class Webhooks:
+    """Receives the deliveries of one server. For any thread."""
+
+    def __init__(self, db: str, control: Control) -> None:
+        self._db = db
+        self._control = control
+        self._lock = threading.Lock()
+        self._wrong: dict[str, deque[float]] = defaultdict(deque)  # the times of wrong signatures, by trigger
+
+    def receive(self, path: str, headers: Headers, body: bytes) -> Answer:
+        """Check a request and fire its trigger: 202 with the fire, or 200 when the delivery was received before.
+
+        Raises:
+            RequestProblem: there is no such webhook, the signature is wrong, or it is paused.
+        """
+        match = _PATH.match(path)
+        trigger = None if match is None else self._trigger(f"{match[1]}:{match[2]}")
+        if match is None or trigger is None:
+            raise RequestProblem(404, "NOT_FOUND", "there is no such webhook")
+        trigger_id = f"{match[1]}:{match[2]}"
+        self._check_rate(trigger_id)
+        text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        delivery_id = self._verified(trigger_id, trigger, text, body)
+        if delivery_id is None:
+            with self._lock:
+                self._wrong[trigger_id].append(time.monotonic())
+            raise RequestProblem(401, "UNAUTHENTICATED", "the signature is missing or wrong")
+        media = (values(headers, b"content-type") or [b""])[0].partition(b";")[0].strip().lower()
+        if media != b"application/json" and not media.startswith(b"text/"):
+            raise RequestProblem(415, "BAD_INPUT", "send the body as application/json or as text")
+        return self._fire(Delivery(trigger_id, delivery_id, body), trigger)
+
+    def _trigger(self, trigger_id: str) -> WebhookTrigger | None:
+        try:
+            (row,) = find_triggers(self._db, trigger_id)
+            trigger = row.trigger
+        except (RunNotFound, ValueError):
+            return None
+        if row.paused_at is not None:
+            raise RequestProblem(409, "CONFLICT", "the webhook is paused")
+        return trigger if isinstance(trigger, WebhookTrigger) else None
+
+    def _check_rate(self, trigger_id: str) -> None:
+        with self._lock:
+            times = self._wrong[trigger_id]
+            while times and times[0] < time.monotonic() - _WRONG_S:
+                times.popleft()
+            if len(times) >= _MOST_WRONG:
+                wait_s = int(times[0] + _WRONG_S - time.monotonic()) + 1
+                detail = "too many requests with a wrong signature"
+                raise RequestProblem(429, "TOO_MANY", detail, headers={"Retry-After": str(wait_s)})
+
+    def _verified(
+        self, trigger_id: str, trigger: WebhookTrigger, headers: Mapping[str, str], body: bytes
+    ) -> str | None:
+        """Return what identifies a delivery whose signature is right; None for a wrong one."""
+        key = self._control.secret(trigger_id.partition(":")[0], trigger.secret).encode()
+        match trigger.scheme:
+            case "github":
+                signature = headers.get("x-hub-signature-256", "")
+                expected = f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"
+                identity = headers.get("x-github-delivery") or hashlib.sha256(body).hexdigest()
+                return identity if _same(signature, expected) else None
+            case "timestamped":
+                match = _SIGNED.match(headers.get("x-webhook-signature", ""))
+                if match is None or abs(time.time() - int(match[1])) > _TOLERANCE_S:
+                    return None
+                expected = hmac.new(key, f"{match[1]}.".encode() + body, hashlib.sha256).hexdigest()
+                return f"{match[1]} {expected}" if _same(match[2], expected) else None
+            case _:
+                identity = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
+                sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
+                return identity if _same(sent, key.decode()) else None
+
+    def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer:
+        key = f"delivery {delivery.delivery_id[:200]}"
+        before = [fire for fire in read_fires(self._db, [delivery.trigger_id], limit=10_000) if key in fire.key]
+        if before:
+            fire = before[0]
+            started = StartedRun(run_id=fire.run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason)
+            return Answer(body=_shape(started), status=200)
+        params = {} if trigger.param is None else {trigger.param: self._store(delivery)}
+        started = self._control.fire(delivery.trigger_id, caller="webhook", key=key, params=params)
+        return Answer(body=_shape(started), status=202)
+
+    def _store(self, delivery: Delivery) -> str:
+        """Write the body of a delivery to a file of its own, and return its path."""
+        folder = f"{os.path.abspath(self._db)}_webhooks"
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder):
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - _BODIES_S:
+                    os.unlink(entry.path)
+        name = hashlib.sha256(f"{delivery.trigger_id} {delivery.delivery_id}".encode()).hexdigest()[:32]
+        path = os.path.join(folder, f"{name}.body")
+        temporary = f"{path}.{secrets.token_hex(4)}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(delivery.body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        return path
+
+
+def _same(sent: str, expected: str) -> bool:
+    return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), expected.encode())
+
+
+def _shape(started: StartedRun) -> dict[str, object]:
+    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": started.reason}

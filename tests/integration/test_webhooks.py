@@ -1,0 +1,135 @@
+"""Webhooks: a signed request starts one run, however often it is sent; without the secret nothing starts."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_kit import RunningServer, serving
+
+from lightflow.client import Client
+
+SECRET = "a-shared-secret"
+FLOW = """
+workflow_name: deploy
+secrets: [HOOK_KEY]
+params:
+  body: {type: path}
+on:
+  webhook:
+    - {secret: HOOK_KEY, scheme: github, param: body}
+    - {secret: HOOK_KEY, scheme: timestamped, param: body}
+    - {secret: HOOK_KEY, scheme: token, param: body}
+tasks:
+  read: {run: 'cat ${{ params.body }}'}
+"""
+BODY = b'{"ref": "main; touch injected"}'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("hooks")
+    (folder / "deploy.yaml").write_text(FLOW)
+    os.environ["HOOK_KEY"] = SECRET
+    try:
+        with serving(folder, "serve") as running:
+            yield running
+    finally:
+        del os.environ["HOOK_KEY"]
+
+
+def github(body: bytes, delivery: str, key: str = SECRET) -> dict[str, str]:
+    digest = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    return {"X-Hub-Signature-256": f"sha256={digest}", "X-GitHub-Delivery": delivery}
+
+
+def timestamped(body: bytes, at: float, key: str = SECRET) -> dict[str, str]:
+    digest = hmac.new(key.encode(), f"{at:.0f}.".encode() + body, hashlib.sha256).hexdigest()
+    return {"X-Webhook-Signature": f"t={at:.0f},v1={digest}"}
+
+
+def fires(server: RunningServer) -> int:
+    return len(server.get("/api/v1/fires?limit=1000")["fires"])
+
+
+def test_a_delivery_starts_one_run_with_its_body(server: RunningServer) -> None:
+    headers = github(BODY, "first")
+    answer = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=headers)
+    assert answer.status == 202, answer.body
+    run_id = answer.json()["run_id"]
+    client = Client(server.url, server.viewer)
+    run = client.wait(run_id, timeout_s=60)
+    assert run["status"] == "SUCCESS"
+    assert b"".join(client.logs(run_id, "read")) == BODY
+    path = Path(run["params"]["body"])
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (BODY, 0o600)
+    before = fires(server)
+    again = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=headers)
+    assert (again.status, again.json()["run_id"]) == (200, run_id)
+    assert fires(server) == before
+    assert not (server.folder / "injected").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/hooks/deploy/webhook", {}, 401),
+        ("/hooks/deploy/webhook", github(BODY, "x", "another key"), 401),
+        ("/hooks/deploy/webhook", github(BODY + b" ", "x"), 401),
+        ("/hooks/deploy/webhook:2", timestamped(BODY, time.time() - 400), 401),
+        ("/hooks/deploy/webhook:2", timestamped(BODY, time.time() + 400), 401),
+        ("/hooks/deploy/webhook:2", {"X-Webhook-Signature": "t=1,v1="}, 401),
+        ("/hooks/deploy/webhook:3", {"X-Webhook-Token": SECRET[:-1]}, 401),
+        ("/hooks/deploy/webhook:4", github(BODY, "x"), 404),
+        ("/hooks/none/webhook", github(BODY, "x"), 404),
+        ("/hooks/deploy/manual", github(BODY, "x"), 404),
+        ("/hooks/../api/v1/runs", github(BODY, "x"), 404),
+        ("/hooks/deploy/webhook", {**github(BODY, "x"), "Content-Type": "image/png"}, 415),
+    ],
+)
+def test_what_is_not_signed_as_declared_starts_nothing(
+    server: RunningServer, path: str, headers: dict[str, str], status: int
+) -> None:
+    before = fires(server)
+    assert server.request("POST", path, BODY, token=None, headers=headers).status == status
+    assert fires(server) == before
+
+
+def test_the_other_schemes(server: RunningServer) -> None:
+    signed = timestamped(BODY, time.time())
+    for path, headers in (
+        ("/hooks/deploy/webhook:2", signed),
+        ("/hooks/deploy/webhook:3", {"X-Webhook-Token": SECRET, "X-Webhook-Id": "one"}),
+    ):
+        first = server.request("POST", path, BODY, token=None, headers=headers)
+        second = server.request("POST", path, BODY, token=None, headers=headers)
+        assert (first.status, second.status) == (202, 200)
+        assert first.json()["run_id"] == second.json()["run_id"]
+
+
+def test_the_body_is_bounded_and_wrong_signatures_are_slowed_down(server: RunningServer) -> None:
+    large = b"x" * (2 * 1024 * 1024)
+    assert server.request("POST", "/hooks/deploy/webhook", large, token=None).status == 413
+    statuses = [
+        server.request("POST", "/hooks/deploy/webhook:3", BODY, token=None, headers={"X-Webhook-Token": "wrong"}).status
+        for _ in range(25)
+    ]
+    assert statuses[0] == 401
+    assert statuses[-1] == 429
+    right = {"X-Webhook-Token": SECRET, "X-Webhook-Id": "two"}
+    assert server.request("POST", "/hooks/deploy/webhook:3", BODY, token=None, headers=right).status == 429
+    # Other webhooks are not hurt.
+    accepted = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "last"))
+    assert accepted.status == 202
+
+
+def test_a_paused_webhook_says_so(server: RunningServer) -> None:
+    assert server.request("PUT", "/api/v1/workflows/deploy/pause", {}).status == 200
+    answer = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "paused"))
+    assert (answer.status, answer.json()["detail"]) == (409, "the webhook is paused")
+    assert server.request("DELETE", "/api/v1/workflows/deploy/pause").status == 200

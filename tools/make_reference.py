@@ -31,6 +31,7 @@ from lightflow.parser.subjects.environment import SECRET
 from lightflow.parser.subjects.groups import GROUP_KEYS, KEYS_OF_GROUPS
 from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
 from lightflow.parser.subjects.params import PARAM
+from lightflow.parser.subjects.repeats import REPEAT
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
@@ -129,6 +130,7 @@ def _file_sections() -> Iterator[_Section]:
         "A pool is its number of slots, or a mapping with these keys. Their use is in [limits](../howto/limits.md).",
         POOL,
     )
+    yield _Section("## repeat: its keys", REPEAT["description"], REPEAT, "repeat.")
     yield _Section("## retry: keys of the retry of a run", RUN_RETRY["description"], RUN_RETRY, "retry.")
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
@@ -185,7 +187,7 @@ def _type_sections() -> Iterator[_Section]:
         if "x-message" in schema:
             text += f"\n\nSuch a task {schema['x-message']}."
         properties = {key: _with_inner_facts(part) for key, part in schema["properties"].items()}
-        yield _Section(f"## Tasks of type {info.name}", text, {**schema, "properties": properties})
+        yield _Section(f"## Tasks of type `{info.name}`", text, {**schema, "properties": properties})
 
 
 def _with_inner_facts(schema: Mapping[str, Any]) -> Mapping[str, Any]:

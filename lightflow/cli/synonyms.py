@@ -10,10 +10,6 @@ from lightflow.spelling import nearest
 _DELETE: Final = (
     "`liteflow delete WORKFLOW --db lightflow.db` deletes a workflow with its runs, `--run RUN` a single run"
 )
-_NO_SERVER: Final = (
-    "there is no server: `lightflow run FILE` runs a workflow (see docs/howto/ci-and-cron.md for schedules)"
-)
-
 #: words: what to type instead
 ANSWERS: Final[dict[str, str]] = {
     "start exec execute launch go begin submit trigger do make build up": "`lightflow run FILE`",
@@ -41,7 +37,8 @@ ANSWERS: Final[dict[str, str]] = {
     "diagnose diagnostics health ping debug env": "`lightflow doctor`",
     "complete completions autocomplete": "`lightflow completion bash`",
     "json-schema jsonschema": "`lightflow schema`",
-    "schedule schedules scheduler cron serve server daemon web webserver ui dashboard worker agent deploy": _NO_SERVER,
+    "schedules scheduler cron triggers": "`lightflow schedule list` shows what starts runs, `lightflow serve` starts them",
+    "server daemon web webserver dashboard worker agent deploy": "`lightflow serve` starts scheduled runs and answers requests",
     "backfill": "`lightflow run FILE --date 2026-01-31` runs it for that day",
     "upgrade update self-update migrate": "the next run upgrades the state file; `pip install --upgrade lightflow-workflows` upgrades the program",
     "params config configure settings set": "`lightflow run FILE -p NAME=VALUE` sets a parameter; settings are in the file",

@@ -90,24 +90,10 @@ def family(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-class Forks:
-    """The forks of runs, whose rows name logs of the run that they are forks of."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._last_run_no = 0
-        self._forks: dict[str, list[str]] = {}
-
-    def of(self, run_id: str) -> list[str]:
-        """Return the forks of a run that still exist. Only runs that are new since the last call are read."""
-        execute, last = self._connection.execute, self._last_run_no
-        (self._last_run_no,) = execute("SELECT coalesce(max(run_no), 0) FROM liteflow_dag_runs").fetchone()
-        if self._last_run_no > last:
-            sql = "SELECT origin_run_id, run_id FROM liteflow_dag_runs WHERE run_no>? AND origin_run_id IS NOT NULL"
-            for origin, fork in execute(sql, (last,)):
-                self._forks.setdefault(origin, []).append(fork)
-        exists = "SELECT 1 FROM liteflow_dag_runs WHERE run_id=?"
-        return [fork for fork in self._forks.get(run_id, ()) if execute(exists, (fork,)).fetchone()]
+def forks_of(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return the forks of a run, whose rows name logs of that run."""
+    rows = connection.execute("SELECT run_id FROM liteflow_dag_runs WHERE origin_run_id=? ORDER BY run_no", (run_id,))
+    return [str(fork) for (fork,) in rows]
 
 
 class RunDeletion:
@@ -121,7 +107,6 @@ class RunDeletion:
         self._locks = locks
         self._deadline = deadline
         self._next_at = 0.0  # when the next transaction may begin, of the monotonic clock
-        self.forks = Forks(connection)
 
     def take(self, run_id: str) -> tuple[RunKey, str]:
         """Own the run, so that no other process can while it is deleted. Return it, and its status."""
@@ -214,7 +199,7 @@ class RunDeletion:
             for task_id, log_path in self._connection.execute(_LOGS, {"run_id": run_id}).fetchall()
             if os.path.basename(log_path).startswith((f"task_{task_id}_", f"task_{task_id}."))
         ]
-        if forks := self.forks.of(run_id):
+        if forks := forks_of(self._connection, run_id):
             paths = [path for path in paths if not self._names_log(forks, path)]
         if STORED_ID_PATTERN.match(dag_id):
             name = checkpoint_name(dag_id, run_id)

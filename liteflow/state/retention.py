@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from liteflow.errors import RunOwned
 from liteflow.limits import Retention
 from liteflow.record import Record
-from liteflow.state.deletion import Forks, RunDeletion, family
+from liteflow.state.deletion import RunDeletion, family, forks_of
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import connect, connect_read_only, real_path, translated_errors
 from liteflow.state.transitions import RunKey
@@ -177,7 +177,6 @@ class _Choice:
         self._locks = locks
         self._younger_than = younger_than
         self._dry_run = dry_run
-        self._forks = Forks(connection)
         self._runs: dict[str, list[str]] = {}
         self._preserved = Counter[str]()
 
@@ -218,7 +217,7 @@ class _Choice:
             return "changed since"
         if status not in _FINISHED and self._waits(run_id):
             return "waiting"
-        return "forked" if self._forks.of(run_id) else None
+        return "forked" if forks_of(self._connection, run_id) else None
 
     def _waits(self, run_id: str) -> bool:
         sql = "SELECT 1 FROM liteflow_task_instances WHERE run_id=? AND status='WAITING'"

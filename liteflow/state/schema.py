@@ -201,6 +201,8 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: the values of 
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX liteflow_removals ON liteflow_requests (request_no) WHERE action = 'remove_files';
+CREATE INDEX liteflow_runs_by_origin ON liteflow_dag_runs (origin_run_id) WHERE origin_run_id IS NOT NULL;
 
 CREATE TABLE liteflow_undos (                -- attempts whose undo is due if their run has no owner, or has failed
   run_id    TEXT NOT NULL,

@@ -51,7 +51,7 @@ def test_help_of_a_command_and_version(tmp_path: Path) -> None:
         ("plot", "lightflow dag FILE"),
         ("init", "lightflow template NAME"),
         ("delete", "liteflow delete WORKFLOW --db lightflow.db"),
-        ("prune", "liteflow delete WORKFLOW --db lightflow.db"),
+        ("retention", "lightflow prune"),
         ("rm", "liteflow delete WORKFLOW --db lightflow.db"),
         ("tail", "lightflow logs TASK"),
         ("output", "lightflow outputs"),

@@ -143,6 +143,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "FireRecord": ("liteflow.state.triggers", "FireRecord"),
     "NewFire": ("liteflow.state.triggers", "NewFire"),
     "read_triggers": ("liteflow.state.triggers", "read_triggers"),
+    "find_fire": ("liteflow.state.triggers", "find_fire"),
     "read_fires": ("liteflow.state.triggers", "read_fires"),
     "pause_triggers": ("liteflow.state.triggers", "pause_triggers"),
     "unpause_triggers": ("liteflow.state.triggers", "unpause_triggers"),

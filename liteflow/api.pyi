@@ -96,6 +96,7 @@ from liteflow.state.triggers import TriggerRecord as TriggerRecord
 from liteflow.state.triggers import TriggerStore as TriggerStore
 from liteflow.state.triggers import WorkflowTriggers as WorkflowTriggers
 from liteflow.state.triggers import end_fire as end_fire
+from liteflow.state.triggers import find_fire as find_fire
 from liteflow.state.triggers import pause_triggers as pause_triggers
 from liteflow.state.triggers import read_fires as read_fires
 from liteflow.state.triggers import read_triggers as read_triggers
@@ -261,6 +262,7 @@ __all__ = [
     "end_fire",
     "exclude_from_resume",
     "find_approval",
+    "find_fire",
     "find_leftovers",
     "folded",
     "gc_paused",

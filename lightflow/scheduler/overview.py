@@ -19,6 +19,7 @@ from liteflow.api import (
     NewFire,
     Record,
     TriggerRecord,
+    find_fire,
     pause_triggers,
     read_fires,
     read_triggers,
@@ -197,7 +198,7 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
     row, now = rows[0], time.time()
     trigger = row.trigger
     values = dict(trigger.params) if isinstance(trigger, Schedule) else {}
-    key = f"by hand {instant_key(now)} {os.urandom(3).hex()}" if key is None else f"request {key}"
+    key = f"by hand {instant_key(now)} {os.urandom(3).hex()}" if key is None else request_key(key)
     run_id = run_id_of(row.trigger_id, key, now)
     moment = now if at is None and isinstance(trigger, Schedule | WorkflowTrigger) else at
     new = NewFire(
@@ -210,9 +211,14 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
         params={**values, **(params or {})},
         started_by=by,
     )
-    if not request_fire(db, new):
-        run_id = next(str(each.run_id) for each in read_fires(db, [row.trigger_id], limit=1000) if each.key == key)
+    if not request_fire(db, new) and (before := find_fire(db, row.trigger_id, key)) is not None:
+        run_id = str(before.run_id)
     return run_id
+
+
+def request_key(key: str) -> str:
+    """Return the key of the fire of a request that has a key of its caller."""
+    return f"request {key}"
 
 
 def person() -> str:

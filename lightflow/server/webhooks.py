@@ -18,13 +18,13 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from lightflow.scheduler.overview import find_triggers
+from lightflow.scheduler.overview import find_triggers, request_key
 from lightflow.server.gate import Headers, values
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer
 from lightflow.server.services import Control, StartedRun
 from liteflow import RunNotFound, WebhookTrigger
-from liteflow.api import read_fires
+from liteflow.api import find_fire
 
 PREFIX: Final = "/hooks/"
 _PATH: Final = re.compile(r"/hooks/([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})/(webhook(?::[0-9]{1,3})?)\Z")
@@ -119,9 +119,8 @@ class Webhooks:
 
     def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer:
         key = f"delivery {delivery.delivery_id[:200]}"
-        before = [fire for fire in read_fires(self._db, [delivery.trigger_id], limit=10_000) if key in fire.key]
-        if before:
-            fire = before[0]
+        fire = find_fire(self._db, delivery.trigger_id, request_key(key))
+        if fire is not None:
             started = StartedRun(run_id=fire.run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason)
             return Answer(body=_shape(started), status=200)
         params = {} if trigger.param is None else {trigger.param: self._store(delivery)}

@@ -357,6 +357,18 @@ def read_fires(
         connection.close()
 
 
+def find_fire(path: str, trigger_id: str, key: str) -> FireRecord | None:
+    """Return the fire of a trigger with this key, which is unique for the trigger; None if there is none."""
+    connection = connect_read_only(path)
+    try:
+        with translated_errors(path):
+            if not _has_triggers(connection):
+                return None
+            return next(iter(_fires(connection, "trigger_id=? AND key=?", (trigger_id, key))), None)
+    finally:
+        connection.close()
+
+
 def _has_triggers(connection: sqlite3.Connection) -> bool:
     """Return whether the file has the tables; one that an older version wrote does not."""
     sql = "SELECT 1 FROM sqlite_schema WHERE name='liteflow_triggers'"

@@ -75,6 +75,15 @@ def test_a_delivery_starts_one_run_with_its_body(server: RunningServer) -> None:
     assert not (server.folder / "injected").exists()
 
 
+def test_a_delivery_whose_id_begins_that_of_another_is_not_taken_for_it(server: RunningServer) -> None:
+    answers = [
+        server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, delivery))
+        for delivery in ("id-12", "id-1")
+    ]
+    assert [answer.status for answer in answers] == [202, 202]
+    assert answers[0].json()["run_id"] != answers[1].json()["run_id"]
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [

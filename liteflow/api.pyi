@@ -36,6 +36,7 @@ from liteflow.pictures.folding import FOLDED as FOLDED
 from liteflow.pictures.folding import arranged as arranged
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
+from liteflow.pictures.picture import ALL_STYLES as ALL_STYLES
 from liteflow.pictures.picture import Edge as PictureEdge
 from liteflow.pictures.picture import Node as PictureNode
 from liteflow.pictures.picture import Picture as Picture
@@ -108,6 +109,7 @@ from liteflow.state.triggers import request_fire as request_fire
 from liteflow.state.triggers import scheduler_is_active as scheduler_is_active
 from liteflow.state.triggers import unpause_triggers as unpause_triggers
 from liteflow.states import RUN_ENDED as RUN_ENDED
+from liteflow.states import RUN_STATUSES as RUN_STATUSES
 from liteflow.states import TASK_ENDED as TASK_ENDED
 from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus

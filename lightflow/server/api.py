@@ -9,7 +9,7 @@ from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
 from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
 from liteflow import __version__
-from liteflow.api import TASK_STATUSES
+from liteflow.api import RUN_STATUSES, TASK_STATUSES
 
 _RUN: Final = "/api/v1/runs/{run}"
 _TASK: Final = f"{_RUN}/tasks/{{task}}"
@@ -165,7 +165,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         "/api/v1/runs",
         resources.list_runs,
-        query=(Query(name="workflow", about="Only runs of this workflow."), _AFTER, _limit(50, 500)),
+        query=(
+            Query(name="workflow", about="Only runs of this workflow."),
+            Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            _AFTER,
+            _limit(50, 500),
+        ),
     ),
     _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", _RUN, resources.get_run),

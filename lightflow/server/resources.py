@@ -65,7 +65,9 @@ def list_runs(request: CheckedRequest) -> Answer:
     """Return a page of runs, the newest first."""
     query = request.query
     with _reading(request) as (history, as_of):
-        records = history.runs(query["workflow"], limit=query["limit"] + 1, before=_number(query["after"]))
+        records = history.runs(
+            query["workflow"], status=query["status"], limit=query["limit"] + 1, before=_number(query["after"])
+        )
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
     after = str(page[-1].run_no) if len(records) > len(page) else None

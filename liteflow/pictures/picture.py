@@ -179,6 +179,72 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         dark=Colours(fill="#38323e", stroke="#b3a6bf", ink="#e9e2ef"),
     ),
 }
+#: States that no task has: of runs, attempts and fires.
+_OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
+    "INTERRUPTED": StatusStyle(
+        name="interrupted",
+        sign="⏸",
+        word="interrupted",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "TIMED_OUT": StatusStyle(
+        name="timeout",
+        sign="⧖",
+        word="timed out",
+        light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
+        dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
+    ),
+    "LOST": StatusStyle(
+        name="lost",
+        sign="?",
+        word="lost",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "REPEATED": StatusStyle(
+        name="repeated",
+        sign="⟳",
+        word="repeated",
+        light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
+        dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
+        dashed=True,
+    ),
+    "MISSED": StatusStyle(
+        name="missed",
+        sign="◇",
+        word="missed",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "CLAIMED": StatusStyle(
+        name="claimed",
+        sign="◔",
+        word="starting",
+        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+    ),
+    "STARTED": StatusStyle(
+        name="started",
+        sign="▶",
+        word="started",
+        light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
+        dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
+    ),
+    "DELETED": StatusStyle(
+        name="deleted",
+        sign="∅",
+        word="deleted",
+        light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
+        dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
+        dashed=True,
+    ),
+}
+#: The styles of all states.
+ALL_STYLES: Final[Mapping[str, StatusStyle]] = {**STATUS_STYLES, **_OTHER_STYLES}
 #: The style of a task without a state: a definition instead of a run.
 PLAIN_STYLE: Final = StatusStyle(
     name="plain",
@@ -193,7 +259,7 @@ def status_style(status: str | None) -> StatusStyle:
     """Return the style of a state. An unknown state, of a later version, gets the plain style with its own word."""
     if status is None:
         return PLAIN_STYLE
-    if (style := STATUS_STYLES.get(status)) is not None:
+    if (style := ALL_STYLES.get(status)) is not None:
         return style
     return StatusStyle(
         name="plain",

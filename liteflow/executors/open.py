@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
@@ -20,9 +20,6 @@ from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
-if TYPE_CHECKING:
-    from liteflow.executors.process import ProcessBackend
-
 #: The backend of commands; the other names are modes.
 COMMAND: Final = "command"
 #: The mode in which tasks run in the thread of the loop.
@@ -106,7 +103,7 @@ class _Executor:
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
-        self._polls: ProcessBackend | None = None  # runs the polls of waiting tasks
+        self._polls: Backend | None = None  # runs the polls of waiting tasks
         self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
@@ -147,9 +144,7 @@ class _Executor:
             self._backends[name] = backends[name](context)
         polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
         if polled:
-            from liteflow.executors.process import ProcessBackend
-
-            self._polls = ProcessBackend(
+            self._polls = _process(
                 BackendContext(
                     outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
                 )

@@ -76,6 +76,11 @@ class Backend:
         """Start an attempt of one of the backend's tasks."""
         raise NotImplementedError
 
+    def submit_all(self, works: Sequence[Work]) -> None:
+        """Start several attempts; a backend may run them in one process, one after the other."""
+        for work in works:
+            self.submit(work)
+
     def cancel(self, node: int, grace_s: float) -> None:
         """End the attempt of a node within `grace_s` seconds; do nothing when it has ended."""
         raise NotImplementedError

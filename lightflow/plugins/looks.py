@@ -19,7 +19,7 @@ from liteflow.api import replace
 LOOK_S: Final = 20.0
 #: Statuses from 400 to 499 that can become another one; the others fail the task.
 _NOT_YET: Final = ("404", "408", "425", "429")
-#: What the client of HTTP says about a server that cannot be reached now, or whose content is not the expected one.
+#: The codes of the client for a server that cannot be reached now, or whose content is not the expected one.
 _NO_ANSWER: Final = ("connect", "timeout", "closed", "expect")
 
 

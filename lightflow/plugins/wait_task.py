@@ -272,7 +272,7 @@ def _look_at_server(subject: str, config: Mapping[str, Any], context: PluginCont
     if subject == "sql":
         return look_by_sql(config, context)
     seen = look_by_http(config, context)
-    if isinstance(seen, Waiting) and seen.again_s is not None:  # what the server asks for, at least
+    if isinstance(seen, Waiting) and seen.again_s is not None:  # at least the time in Retry-After
         return seen._replace(again_s=max(seen.again_s, seconds(config.get("every", _EVERY_S))))
     return seen
 

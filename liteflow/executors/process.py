@@ -82,7 +82,6 @@ class ProcessBackend(Backend):
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._submissions: dict[int, _Submission] = {}  # by node
-        self._count = 0  # of the submissions that have not ended
         self._queue: deque[_Submission] = deque()  # those that have no worker yet
         self._gathered: list[Outcome] = []
         self._gathering: Timer | None = None
@@ -100,7 +99,6 @@ class ProcessBackend(Backend):
             return
         for work in works:
             self._submissions[work.node] = submission
-        self._count += 1
         self._queue.append(submission)
         self._start_queued()
 
@@ -108,7 +106,7 @@ class ProcessBackend(Backend):
 
     def _start_queued(self) -> None:
         """Give queued attempts to workers as long as there are slots."""
-        while self._queue and self._count - len(self._queue) < self._slots:
+        while self._queue and sum(worker.attempt is not None for worker in self._workers) < self._slots:
             submission = self._queue.popleft()
             try:
                 self._start(submission, self._idle.pop() if self._idle else self._new_worker())
@@ -153,7 +151,6 @@ class ProcessBackend(Backend):
         """Forget an attempt that has ended or was never started."""
         for work in submission.works:
             del self._submissions[work.node]
-        self._count -= 1
         if submission.timer is not None:
             submission.timer.cancel()
 

@@ -1,7 +1,7 @@
 """The times of waits: when each is polled next, and when its time is over.
 
 A poll is due when one of two clocks has reached its time: the monotonic one, so that a clock which is set back does not
-lengthen a pause, or that of the wall, which goes on while the machine sleeps. Deadlines are epoch seconds, because they
+lengthen a pause, or that of the wall, which continues while the machine sleeps. Deadlines are epoch seconds, because they
 outlive processes.
 """
 

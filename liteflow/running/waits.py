@@ -3,8 +3,8 @@
 The handle of a wait is stored before anything else follows from it, so a run that is resumed polls on. A poll is work
 of an executor, and not an attempt. The first answer ends a wait; a later answer is dropped.
 
-Polls that are due together are one work, if each has taken a short time before. What happens to such a work is no
-answer of a poll: each is repeated alone.
+Polls that are due together are one work, if each has taken a short time before. A work that ends without their outcomes
+answers none of them: each is repeated alone.
 
 Only the loop calls these methods. Times without a name are epoch seconds, because waits outlive processes.
 """

@@ -28,6 +28,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "TaskStatus": ("liteflow.states", "TaskStatus"),
     "RUN_ENDED": ("liteflow.states", "RUN_ENDED"),
     "TASK_ENDED": ("liteflow.states", "TASK_ENDED"),
+    "FIRE_STATUSES": ("liteflow.states", "FIRE_STATUSES"),
     "TASK_STATUSES": ("liteflow.states", "TASK_STATUSES"),
     "instance_name": ("liteflow.planning.task_table", "instance_name"),
     "open_log": ("liteflow.processes.log_file", "open_log_for_reading"),

@@ -9,7 +9,7 @@ from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
 from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
 from liteflow import __version__
-from liteflow.api import FIRE_STATUSES, TASK_STATUSES
+from liteflow.api import FIRE_STATUSES, RUN_STATUSES, TASK_STATUSES
 
 _RUN: Final = "/api/v1/runs/{run}"
 _TASK: Final = f"{_RUN}/tasks/{{task}}"
@@ -125,6 +125,15 @@ _LOG_QUERY: Final = (
     Query(name="limit", about="The most bytes.", kind="integer", default=65536, minimum=1, maximum=1024 * 1024),
     Query(name="find", about="Begin at the next line with this text, from `offset` on."),
 )
+_FOLD_QUERY: Final = (
+    Query(
+        name="fold",
+        about="Which groups and stacks of alike tasks are one box; `auto` folds what is large.",
+        default="auto",
+        enum=("auto", "none", "all"),
+    ),
+    Query(name="toggled", about="Groups and stacks in the other state, separated by commas."),
+)
 _INSTANCES_QUERY: Final = (
     Query(name="status", about="Only these states.", enum=tuple(TASK_STATUSES), many=True),
     Query(name="label", about="Only instances whose label contains this text."),
@@ -173,6 +182,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/system", resources.get_system),
     _route("GET", "/api/v1/workflows", resources.list_workflows, query=(_RUNS,)),
     _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
+    _route("GET", f"{_WORKFLOW}/geometry", resources.get_workflow_geometry, query=_FOLD_QUERY),
     _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
     _route(
         "GET",
@@ -191,14 +201,20 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         "/api/v1/runs",
         resources.list_runs,
-        query=(Query(name="workflow", about="Only runs of this workflow."), _AFTER, _limit(50, 500)),
+        query=(
+            Query(name="workflow", about="Only runs of this workflow."),
+            Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            _AFTER,
+            _limit(50, 500),
+        ),
     ),
     _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", _RUN, resources.get_run),
     _route("GET", f"{_RUN}/tasks", resources.list_tasks),
     _route("GET", f"{_RUN}/attempts", resources.list_attempts),
     _route("GET", f"{_RUN}/graph", resources.get_graph),
-    _route("GET", f"{_RUN}/critical-path", run_details.get_critical_path),
+    _route("GET", f"{_RUN}/geometry", resources.get_geometry, query=_FOLD_QUERY),
+    _route("GET", f"{_RUN}/critical-path", resources.get_critical_path),
     _route("GET", f"{_RUN}/waits", run_details.list_waits),
     _route("GET", f"{_RUN}/groups", run_details.list_groups),
     _route("GET", f"{_RUN}/children", run_details.list_children),

@@ -1,4 +1,4 @@
-"""The reading routes for what is computed about a run: its critical path, what waits, what a retry would run."""
+"""The reading routes for what is computed about a run: what waits, its groups, what a retry would run."""
 
 from __future__ import annotations
 
@@ -9,32 +9,12 @@ from lightflow.server.resources import hide_values, reading, seconds_of
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
-from lightflow.service.critical_path import critical_path
 from lightflow.service.durations import durations
 from lightflow.service.json_shapes import group_shape, iso, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
 from liteflow import RunNotFound
 from liteflow.api import History, open_approvals
-
-
-def get_critical_path(request: CheckedRequest) -> Answer:
-    """Return the tasks that determined when a run ended, in order, with their share of its time."""
-    with reading(request) as (history, as_of):
-        path = critical_path(history, request.path["run"])
-    total = path.total_s
-    steps = [
-        {
-            "task": step.task_id,
-            "status": step.status,
-            "started_at": iso(step.started_at),
-            "ended_at": iso(step.ended_at),
-            "duration_s": round(path.seconds(step), 6),
-            "share": round(path.seconds(step) / total, 4) if total > 0 else None,
-        }
-        for step in path.steps
-    ]
-    return Answer(body={"as_of": as_of, "run_id": path.run.run_id, "duration_s": round(total, 6), "tasks": steps})
 
 
 def list_waits(request: CheckedRequest) -> Answer:

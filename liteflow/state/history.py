@@ -291,12 +291,17 @@ class History(WaitHistory):
 
     # -- runs ----------------------------------------------------------------------------------------------
 
-    def runs(self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None) -> list[RunRecord]:
+    def runs(
+        self, dag_id: str | None = None, *, status: str | None = None, limit: int = 20, before: int | None = None
+    ) -> list[RunRecord]:
         """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
         where, parameters = ["1"], list[object]()
         if dag_id is not None:
             where.append("dag_id=?")
             parameters.append(dag_id)
+        if status is not None:
+            where.append("status=?")
+            parameters.append(status)
         if before is not None:
             where.append("run_no<?")
             parameters.append(before)

@@ -253,8 +253,7 @@ def test_the_path_that_took_longest_and_the_durations(parts: RunningServer) -> N
     for run_id in runs:
         client.wait(run_id, timeout_s=60)
     path = parts.get(f"/api/v1/runs/{runs[0]}/critical-path")
-    assert [step["task"] for step in path["tasks"]] in (["a", "b", "c"], ["a", "d"])
-    assert 0 < sum(step["share"] for step in path["tasks"]) <= 1.001
+    assert path["tasks"] in (["a", "b", "c"], ["a", "d"])
     known = parts.get("/api/v1/workflows/parts/durations?runs=50")
     assert [run["run_id"] for run in known["runs"]] == runs[::-1]
     assert [task["task"] for task in known["tasks"]] == ["a", "b", "c", "d"]

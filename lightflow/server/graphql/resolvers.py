@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,6 @@ from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.shapes import approval_shape
 from lightflow.service import explanations, pools, queries
-from lightflow.service.critical_path import critical_path
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
 from liteflow import RunNotFound, __version__
@@ -29,6 +29,7 @@ from liteflow.api import (
     InstanceRecord,
     Record,
     RunRecord,
+    critical_path_of,
     day_text,
     instance_name,
     open_approvals,
@@ -157,7 +158,7 @@ def _owner(run: RunRecord, _: OperationContext) -> dict[str, Any] | None:
 
 
 def _critical_path(run: RunRecord, context: OperationContext) -> list[str]:
-    return [step.task_id for step in critical_path(context.history, run.run_id).steps]
+    return critical_path_of(context.history, run, time.time())
 
 
 def list_tasks(

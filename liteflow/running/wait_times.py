@@ -1,8 +1,8 @@
 """The times of waits: when each is polled next, and when its time is over.
 
 A poll is due when one of two clocks has reached its time: the monotonic one, so that a clock which is set back does not
-lengthen a pause, or that of the wall, which continues while the machine sleeps. Deadlines are epoch seconds, because they
-outlive processes.
+lengthen a pause, or that of the wall, which continues while the machine sleeps. Deadlines are epoch seconds, because
+they outlive processes.
 """
 
 from __future__ import annotations

@@ -190,6 +190,7 @@ def check_dependencies(
 ) -> Iterator[Problem]:
     """Report upstream tasks that do not exist, and cycles."""
     upstreams: dict[str, list[str]] = {task_id: [] for task_id in tree.task_ids}
+    upstreams |= {task_id: list(task.depends_on) for task_id, task in tree.grafted.items()}
     is_complete = True
     for task_id, task in tree.tasks.items():
         upstreams[task_id] += implied_upstreams(task_id, task, expressions, conditions)
@@ -198,6 +199,8 @@ def check_dependencies(
                 if not isinstance(other, str):
                     continue
                 message = _dependency_problem(task_id, other, key, upstreams)
+                if key == "teardown_of" and not message and other in tree.grafted:
+                    message = f"{quoted(other)} is in an included file: tear it down there"
                 if message:
                     is_complete = False
                     yield tree.problem(["tasks", task_id, key, index], message)

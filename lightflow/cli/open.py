@@ -11,6 +11,7 @@ from lightflow.cli.output import say
 
 
 @command(
+    "open",
     epilog="""\b
 Examples:
   lightflow open

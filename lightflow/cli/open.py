@@ -20,7 +20,7 @@ Examples:
 
 \b
 The link is valid once, for a minute. With --print it is printed instead, for a browser on
-another machine that reaches the server by `ssh -L 8787:127.0.0.1:8787`."""
+another machine that reaches the server by `ssh -L 8787:127.0.0.1:8787`.""",
 )
 @click.option("--print", "prints", is_flag=True, help="Print the link instead of opening a browser.")
 @click.option("--viewer", is_flag=True, help="Log in as a viewer, who may change nothing.")

@@ -83,6 +83,7 @@ from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
@@ -232,6 +233,7 @@ __all__ = [
     "PictureEdge",
     "PictureNode",
     "Poll",
+    "ParkedRun",
     "PoolRecord",
     "Pruned",
     "QueueOptions",

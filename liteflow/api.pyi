@@ -83,7 +83,6 @@ from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
-from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
@@ -92,6 +91,7 @@ from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -228,12 +228,12 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParkedRun",
     "Payload",
     "Picture",
     "PictureEdge",
     "PictureNode",
     "Poll",
-    "ParkedRun",
     "PoolRecord",
     "Pruned",
     "QueueOptions",

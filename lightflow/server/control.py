@@ -14,13 +14,13 @@ from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
 from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
 from lightflow.scheduler.starter import FORESTALLED, RerunOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.service.parameters import ParamArguments, new_run_values
-from lightflow.service.python_files import file_of
 from lightflow.service.workflows import declared_secret
 from liteflow import DefinitionError, Param, RunNotFound, RunOwned
 from liteflow.api import (
@@ -138,10 +138,9 @@ class SchedulerControl:
         served = self._scheduler.view.workflows.get(run.dag_id)
         if served is None:
             raise RunNotFound(f"this server does not serve workflow {run.dag_id!r}; in a terminal: {_resume(run)}")
-        source = "" if run.source is None else os.path.join(run.cwd or "", file_of(run.source))
-        if os.path.realpath(source) != os.path.realpath(served.path):
+        if not is_source(served, run.source, run.cwd):
             raise DefinitionError(
-                f"run {run.run_id} came from {source or 'a program'}, and this server serves {served.path}; "
+                f"run {run.run_id} came from {run.source or 'a program'}, and this server serves {served.path}; "
                 f"in a terminal: {_resume(run)}"
             )
         return run

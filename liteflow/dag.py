@@ -55,6 +55,7 @@ from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.history import DagRecord, History, RunRecord
+from liteflow.state.records import ParentTask
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
 from liteflow.values.dates import Day, check_moment
@@ -138,6 +139,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             retention=checked_retention(retention),
         )
         self.tasks: dict[str, Task] = {}
+        #: the values of a run by name, for the run whose task executes it: tasks, or outputs of tasks
+        self.outputs: dict[str, Any] = {}
         #: the file that defines the dag; None: the program that runs
         self.source: str | None = None
         self._stored: StoredTasks | None = None  # of a dag that was loaded from the state file
@@ -400,6 +403,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         until: Sequence[str] = (),
         skip: Sequence[str] = (),
         values_from: str | None = None,
+        parent: ParentTask | None = None,
     ) -> DagRun:
         """Run all tasks, or those that are selected, and return the run in any state; `raise_for_failure()` raises.
 
@@ -430,6 +434,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             only, start, until, skip: names of tasks: these alone; these and all that follows them; these and all that
                 they need; not these. The other tasks are SKIPPED and count as a success.
             values_from: the run whose values of tasks that are not selected are read.
+            parent: the task of another run that executes this child run (see `Dag.workflow`).
 
         Raises:
             DefinitionError: the graph or an argument is not valid; nothing ran. ParamError: a parameter. SecretError: a
@@ -465,6 +470,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             secrets=self._fetched_secrets(secrets, values),
             selected=selected,
             copied=copied,
+            parent=parent,
             **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=False, raise_signals=raise_signals)
@@ -488,6 +494,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         rerun: Rerun | None = None,
+        parent: ParentTask | None = None,
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
@@ -525,6 +532,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
             rerun=rerun,
+            parent=parent,
             **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=True, raise_signals=raise_signals)

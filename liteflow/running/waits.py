@@ -30,6 +30,7 @@ from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, RunInfo, Waiting
 
 _LONGEST_PAUSE_S: Final = 30.0  # so that a wait ends in time although the clock was set, or the machine slept
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
+CHILD_DIED: Final = "workflow:died"
 _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
 #: The class names of errors that are an answer; after another error, a poll has no answer.
 _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
@@ -211,6 +212,22 @@ class Waits:
         moments = [min(wait.due.epoch, wait.deadline) for wait in self._waits.values()]
         return min((moment for moment in moments if moment < inf), default=None)
 
+    def execute_child_runs(self) -> bool:
+        """Return whether child runs are being executed."""
+        return any(wait.is_polled and wait.poll.child is not None for wait in self._waits.values())
+
+    def interrupt_child_runs(self) -> None:
+        """Let the child runs that are being executed end so that they can be resumed: this run is interrupted."""
+        for node, wait in self._waits.items():
+            if wait.is_polled and wait.poll.child is not None:
+                self._executor.interrupt(node)
+
+    def end_child_runs(self) -> None:
+        """End the processes of all child runs that are being executed, at once."""
+        for node, wait in self._waits.items():
+            if wait.is_polled and wait.poll.child is not None:
+                self._executor.cancel(node, 0.0)
+
     def are_idle(self) -> bool:
         """Return whether there are waits, and nothing is with the executor for them."""
         return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
@@ -221,7 +238,7 @@ class Waits:
             return 0.0
         return self._heap[0][0] if self._heap else None
 
-    def due(self) -> list[tuple[Start, str, float]]:
+    def due(self) -> list[tuple[Start, str, float | None]]:
         """Return the polls to start now: each as a start, the handle and the limit of its time in seconds."""
         polls = []
         monotonic = self._clock.monotonic()
@@ -264,7 +281,8 @@ class Waits:
                 self._wait_on(node, wait, wait.waiting._replace(again_s=wait.waiting.again_s or 0.0), why)
                 return None
             message = f"{wait.failures} polls in a row failed; the last: {error.message}"
-            outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message))
+            codes = error.codes if wait.poll.child is None else (CHILD_DIED,)
+            outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message, codes=codes))
         return self._end(node, wait, outcome)
 
     def _wait_on(self, node: int, wait: _Wait, waiting: Waiting, reason: str) -> None:
@@ -313,7 +331,7 @@ class Waits:
             return False
         if wait.is_polled:  # the node is free for a retry when its poll has ended
             wait.outcome = outcome
-            self._executor.cancel(node, 0.0)
+            self._executor.cancel(node, 0.0 if wait.poll.child is None else inf)
         elif (ended := self._end(node, wait, outcome)) is not None:
             self._ended.append(ended)
         return True
@@ -406,7 +424,7 @@ class Waits:
 _NO_POLL: Final = Poll(func=print)
 
 
-def polling(work: Work, handle: str, limit_s: float) -> Work:
+def polling(work: Work, handle: str, limit_s: float | None) -> Work:
     """Return the work of a poll, from the work of its attempt."""
     return replace(work, handle=handle, timeout_s=limit_s, grace_s=0.0)
 

@@ -295,7 +295,7 @@ _TOLERATED: Final = (
 )
 _NEW_TABLES: Final = """
 CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out, NULL AS origin_run_id,
-  NULL AS selection FROM main.liteflow_dag_runs;
+  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
 CREATE TEMP TABLE liteflow_fires (run_id, trigger_id, at, started_by);

@@ -1,7 +1,7 @@
 """Child runs: a task of a run executes another dag as a run of its own, in the same state file.
 
-The task waits for it without a slot. The child run is executed by a worker of the parent run, as a long poll; whatever
-dies, the next poll finds the child run by its id and continues it.
+The task waits for it without a slot. The child run is executed by a worker of the parent run, as a long poll. If a
+process dies, the next poll finds the child run by its id and continues it.
 """
 
 from __future__ import annotations

@@ -139,8 +139,6 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             retention=checked_retention(retention),
         )
         self.tasks: dict[str, Task] = {}
-        #: the values of a run by name, for the run whose task executes it: tasks, or outputs of tasks
-        self.outputs: dict[str, Any] = {}
         #: the file that defines the dag; None: the program that runs
         self.source: str | None = None
         self._stored: StoredTasks | None = None  # of a dag that was loaded from the state file

@@ -1,8 +1,9 @@
-"""The tasks of a dag that wait without a worker: sensors and approvals."""
+"""The tasks of a dag that wait without a worker: sensors, approvals, and child runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from liteflow.definition.options import make_options
@@ -23,6 +24,11 @@ class WaitingTasks(Protocol):
     def add_task(self, task: Task) -> Task: ...
 
     def _free_name(self, base: str) -> str: ...
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The values of a run by name, for the task that executes it as a child run: tasks, or outputs of tasks."""
+        return {}
 
     def sensor(
         self,
@@ -89,7 +95,7 @@ class WaitingTasks(Protocol):
         task_options, arguments, expansion = make_options(options, task_id), dict(params or {}), None
         if expand is not None:
             expansion, arguments = expand_over(expand, arguments, task_options.map_key, task_id)
-        if self in executed_dags(dag):
+        if id(self) in map(id, executed_dags(dag)):
             raise DefinitionError(f"task {task_id!r}: dag {dag.dag_id!r} executes this dag: that would never end")
         if dag.params is not None:
             check_params(dag.params, arguments, task_id)

@@ -279,7 +279,7 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
-    round: int = 0  #: how often a rerun has begun the instance anew
+    round: int = 0  #: the number of reruns that have reset the instance
     iteration: int = 1  #: of a task that is repeated
     previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt

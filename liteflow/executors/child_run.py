@@ -44,7 +44,7 @@ class ChildRunBackend(ProcessBackend):
         body = self._bodies[work.task_id]
         assert isinstance(body, Call)
         assert body.poll is not None
-        place = [work.task_id, work.map_index, work.round, work.iteration]
+        place: list[str | int] = [work.task_id, work.map_index, work.round, work.iteration]
         if body.poll.child == "new":
             place.append(work.attempt)
         run_id, now = child_run_id(self._info.run_id, *place), time.time()

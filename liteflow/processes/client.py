@@ -273,7 +273,7 @@ class GuardianConnection:
 
     def signal(self, job: int, number: int) -> None:
         """Send a signal to the first process of a job."""
-        self._send(("signal", job, number))
+        self._send(("signal", job, int(number)))
 
     def register_undo(self, number: int, packet: bytes) -> None:
         """Register an undo: it is done if this process dies. Its number is that of no job."""

@@ -50,7 +50,7 @@ class Recorder:
         self._gates = gates
 
     def round_of(self, task_id: str, map_index: int) -> int:
-        """Return how often a rerun has begun an instance anew."""
+        """Return the number of reruns that have reset an instance."""
         rounds = self._batch.rounds
         return rounds.get((task_id, map_index), 0) if rounds else 0
 

@@ -33,7 +33,7 @@ from liteflow.state.row_kinds import (
     holds,
 )
 from liteflow.state.run_fires import FIRE_COLUMN, NEXT_FIRES_SQL, RunFire, run_fire
-from liteflow.state.schema import INSTANCE_VALUES_SQL
+from liteflow.state.schema import ANCESTORS_SQL, INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.state.stored_texts import from_json, is_id, is_task, path_as_named
@@ -313,12 +313,7 @@ class History(WaitHistory):
 
     def ancestors(self, run_id: str) -> list[str]:
         """Return the ids of the parent of a run, of the parent of that, and so on."""
-        sql = (
-            "WITH RECURSIVE line(run_id, depth) AS (SELECT parent_run_id, 1 FROM liteflow_dag_runs WHERE run_id=? UNION "
-            "SELECT parent_run_id, depth + 1 FROM line JOIN liteflow_dag_runs USING (run_id) WHERE depth < 100) "
-            "SELECT run_id FROM line WHERE run_id IS NOT NULL ORDER BY depth"
-        )
-        return [row[0] for row in self._rows(sql, (run_id,), (ID,))]
+        return [row[0] for row in self._rows(ANCESTORS_SQL, (run_id,), (ID,))]
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run by its id, or by a prefix of its id that no other run has; a child run by a prefix of its own.

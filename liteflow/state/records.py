@@ -52,7 +52,7 @@ class NewRun(Record):
     instances: Iterable[NewInstance]  # iterated once
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
-    parent: ParentTask | None = None  # the task that executes it; None: it is no child run
+    parent: ParentTask | None = None  # the task that executes it; None: it has none
     origin_run_id: str | None = None  # the run that it is a fork of
     source: str | None = None
     settings: Mapping[str, Any] = EMPTY_MAPPING

@@ -322,6 +322,13 @@ INSTANCE_VALUES_SQL: Final = (
     "WHERE x.run_id=? AND x.task_id=? AND x.map_index>=0 AND x.key=? ORDER BY coalesce(i.position, x.map_index)"
 )
 
+#: Selects the parent of a run, the parent of that, and so on.
+ANCESTORS_SQL: Final = (
+    "WITH RECURSIVE line(run_id, depth) AS (SELECT parent_run_id, 1 FROM liteflow_dag_runs WHERE run_id=? UNION "
+    "SELECT parent_run_id, depth + 1 FROM line JOIN liteflow_dag_runs USING (run_id) WHERE depth < 100) "
+    "SELECT run_id FROM line WHERE run_id IS NOT NULL ORDER BY depth"
+)
+
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
 _AS_NEWEST: Final[tuple[str, ...]] = (_V1_AS_NEWEST, _V2_AS_NEWEST)
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -40,12 +40,14 @@ class ChildDag(Protocol):
     dag_id: str
     db_path: str
     params: dict[str, Param] | None
-    outputs: dict[str, Any]
     tasks: dict[str, Task]
 
-    def run(self, max_workers: int | None = None, mode: str = "process", **options: Any) -> DagRun: ...
+    @property
+    def outputs(self) -> dict[str, Any]: ...
 
-    def resume(self, run_id: str | None = None, **options: Any) -> DagRun: ...
+    def run(self, *arguments: Any, **options: Any) -> DagRun: ...
+
+    def resume(self, *arguments: Any, **options: Any) -> DagRun: ...
 
 
 class ChildRun(Record):
@@ -152,12 +154,14 @@ def execute_dag(dag: ChildDag, params: Mapping[str, Any]) -> Any:
     def resume(record: RunRecord, parent: ParentTask) -> DagRun:
         return dag.resume(record.run_id, parent=parent, **options)
 
-    def outputs(run: DagRun) -> Mapping[str, Any]:
-        with History(run.db_path) as history:
-            payloads = {name: history.value(run.run_id, *_ref(value)) for name, value in dag.outputs.items()}
-        return {name: None if payload is None else decode(payload) for name, payload in payloads.items()}
+    return execute(ChildRun(start=start, resume=resume, outputs=partial(outputs_of, dag)))
 
-    return execute(ChildRun(start=start, resume=resume, outputs=outputs))
+
+def outputs_of(dag: ChildDag, run: DagRun) -> dict[str, Any]:
+    """Return the outputs of a run of a dag by name; that of a task without the value is None."""
+    with History(run.db_path) as history:
+        payloads = {name: history.value(run.run_id, *_ref(value)) for name, value in dag.outputs.items()}
+    return {name: None if payload is None else decode(payload) for name, payload in payloads.items()}
 
 
 def dag_call(dag: ChildDag, params: Mapping[str, Any], on_retry: str) -> Call:

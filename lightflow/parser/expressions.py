@@ -57,7 +57,12 @@ _OPERATOR_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 def read_expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     """Return all expressions of a tree, and the problems in them."""
     reader = _Reader(tree, registry)
-    return ExpressionIndex(tasks=reader.tasks, conditions=reader.conditions, problems=reader.templates.problems)
+    return ExpressionIndex(
+        tasks=reader.tasks,
+        conditions=reader.conditions,
+        outputs=reader.outputs,
+        problems=reader.templates.problems,
+    )
 
 
 class _Templates:
@@ -237,6 +242,7 @@ class _Reader:
         self._shared_env = self._variables(["env"], mapping_or_empty(tree.root.get("env")), scope, self._env_names({}))
         self.tasks = dict(self._read_tasks())
         self.conditions = dict(self._read_conditions())
+        self.outputs = self._outputs(replace(scope, scopes=("params", "run", "workflow", "tasks"), secrets=None))
 
     def _read_tasks(self) -> Iterator[tuple[str, Expressions]]:
         shared = any(not isinstance(text, str) for text in self._shared_env.values())
@@ -380,6 +386,18 @@ class _Reader:
                     message = "must be an expression alone: with text around it, it gives text and no list"
                     self.templates.report(path, part, part.index(OPEN), message)
         return templates
+
+    def _outputs(self, scope: NameScope) -> Expressions | None:
+        """Return the expressions in the values of a run."""
+        config = []
+        for path, text in texts_in(["outputs"], mapping_or_empty(self._tree.root.get("outputs"))):
+            template = self.templates.read(path, text, scope)
+            if isinstance(template, tuple):
+                config.append(KeyTemplate(tuple(path), "text", template))
+        reading = [key.template for key in config]
+        if not config:
+            return None
+        return Expressions(workflow=self._workflow, reads=_reads(reading), config=tuple(config), names=_names(reading))
 
     # -- variables ----------------------------------------------------------------------------------------------------
 

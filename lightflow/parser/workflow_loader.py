@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
@@ -22,7 +22,7 @@ from lightflow.parser.subjects.triggers import build_triggers
 from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
-from lightflow.spec.model import WorkflowSpec, digest_of
+from lightflow.spec.model import CHILD_WORKFLOW, WorkflowSpec, digest_of
 from liteflow.api import PARAM_TYPES, gc_paused, replace
 
 
@@ -101,8 +101,13 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 
-def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree, Registry]:
-    """Take a source through the stages: declare its task types, normalize it, check it, build the specification."""
+def _load(
+    source: Source, registry: Registry | None, parents: Sequence[WorkflowSpec] = ()
+) -> tuple[WorkflowSpec, Tree, Registry]:
+    """Take a source through the stages: declare its task types, normalize it, check it, build the specification.
+
+    `parents` are the workflows that execute it in child runs, the nearest last.
+    """
     types = registry.copy() if registry else Registry()
     plugins, plugin_problems = declare_plugins(source, types)
     types.use(_type_names(source.tree))
@@ -113,7 +118,16 @@ def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree
     problems = [*plugin_problems, *checked.problems, *name_problems]
     if problems:
         raise WorkflowError(problems)
-    return _build(checked, name, plugins, types), tree, types
+    spec = _build(checked, name, plugins, types)
+    if any(task.type == CHILD_WORKFLOW for task in spec.tasks.values()):
+        from lightflow.parser.child_workflows import ChildWorkflows  # few workflows have child runs
+
+        def load_child(child: Source) -> WorkflowSpec:
+            return _load(child, registry, (*parents, spec))[0]
+
+        if problems := list(ChildWorkflows(spec, tree, (*parents, spec), load_child).problems()):
+            raise WorkflowError(problems)
+    return spec, tree, types
 
 
 def _type_names(tree: Any) -> Iterator[str]:
@@ -172,4 +186,6 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
         limits=replace(build_limits(root), triggers=build_triggers(root)),
+        outputs=root.get("outputs", {}),
+        output_expressions=checked.outputs,
     )

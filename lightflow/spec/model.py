@@ -23,6 +23,7 @@ from liteflow.api import (
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
+    "CHILD_WORKFLOW",
     "GROUP",
     "BoundValue",
     "ConditionSpec",
@@ -50,6 +51,8 @@ __all__ = [
 Mode = Literal["thread", "process", "async"]
 #: The type of a group in place of a task type.
 GROUP: Final = "group"
+#: The type of a task that executes another workflow.
+CHILD_WORKFLOW: Final = "workflow"
 
 
 class Settings(Record):
@@ -290,6 +293,8 @@ class WorkflowSpec(Record):
     secrets: Mapping[str, SecretSpec] = EMPTY_MAPPING
     hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: of the run, by event
     limits: Limits = Limits()
+    outputs: Mapping[str, Any] = EMPTY_MAPPING  #: the values of a run by name, as written
+    output_expressions: Expressions | None = None  #: those in `outputs`
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

@@ -49,7 +49,8 @@ class ChildRunBackend(ProcessBackend):
             place.append(work.attempt)
         run_id, now = child_run_id(self._info.run_id, *place), time.time()
         waiting = self._info.stored_wait(Waiting({"run": run_id}, 0.0, f"child run {run_id}"))
-        outcome = Outcome(work.node, work.attempt, "LOST", None, None, None, None, now, now, None, waiting=waiting)
+        log = work.log_path
+        outcome = Outcome(work.node, work.attempt, "LOST", None, None, None, None, now, now, log, waiting=waiting)
         self._outcomes.post(outcome)
 
     def cancel(self, node: int, grace_s: float) -> None:

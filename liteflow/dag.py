@@ -3,7 +3,6 @@
 with Dag("etl") as dag:
     a = dag.task(extract)
     b = dag.task(transform, data=a, retries=2)
-    a >> b
 run = dag.run(max_workers=4, mode="process")
 """
 
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -72,6 +71,13 @@ def init_schema(db_path: str = "liteflow.db") -> None:
         StoreError: the file cannot be written, or belongs to another program.
     """
     connect(real_path(db_path)).close()
+
+
+class TaskSource(Protocol):
+    """Tasks that are defined elsewhere, for `Dag.include`."""
+
+    def add_to(self, dag: Dag, group: str) -> None:
+        """Add the tasks to a dag, each with an id that begins with that of the group and a dot."""
 
 
 class Dag(CurrentDag, DagReruns, WaitingTasks):
@@ -192,6 +198,17 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         group = Group(name, dag=self, options=group_options(options, name))
         group << depends_on
         self.add_task(group)
+        return group
+
+    def include(self, group_id: str, source: TaskSource, *, depends_on: Any = (), **options: Any) -> Group:
+        """Add the tasks of a source, such as a workflow file, as a group, and return the group.
+
+            dag.include("checks", lightflow.tasks.included_file("checks.yaml", {"strict": True}), depends_on=load)
+
+        The other arguments are those of `group`.
+        """
+        with self.group(group_id, depends_on=depends_on, **options) as group:
+            source.add_to(self, group.task_id)
         return group
 
     def shell(
@@ -416,16 +433,14 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
                 context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: the folder of the logs, one file per attempt; None: output goes to the terminal.
             fail_fast: the first task that fails for good ends the run.
-            durability: "process" survives the crash of any process; "power" also a power cut, with a disk sync each
-                step.
+            durability: "process" survives the crash of any process; "power" also a power cut (it syncs each step).
             observers: objects that are called with the events of the run (see `Observer`).
             done: tasks that count as succeeded, with the seconds they took; they do not run and have no value.
             timeout, retry, concurrency: override those of the dag.
             raise_signals: whether a signal that interrupted the run is raised again once the run is stored; otherwise
                 only the `signal` of the run shows it.
             claim_children: this program exists only for the run, so the end of the run ends all processes that the
-                program has started, also from tasks in threads, and also if the program is killed. Processes that
-                worker processes and commands start are always ended.
+                program has started, also if it is killed. What workers and commands start is always ended.
             park: end the run as INTERRUPTED when only tasks are left that wait for a minute or more, so that no process
                 stays: `resume` continues it. The reason says until when it waits.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
@@ -498,9 +513,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
 
         Tasks that succeeded, and tasks that skipped themselves, keep their results. All others run, with their full
         time and all their retries; so does a setup that was torn down and that one of them needs. A run that succeeded
-        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
-        number of workers and the log folder are those of the run unless they are given. `rerun` are tasks to run again,
-        also of a run that succeeded: see `retry`.
+        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the number of
+        workers and the log folder are those of the run by default. `rerun`: see `retry`.
 
         Raises:
             RunNotFound: there is no such run.

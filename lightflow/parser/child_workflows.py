@@ -13,27 +13,34 @@ from lightflow.parser.positions import Key, Source
 from lightflow.parser.tree import Tree
 from lightflow.plugins.expression_kinds import texts_in
 from lightflow.plugins.workflow_task import child_reference
-from lightflow.spec.model import CHILD_WORKFLOW, TaskSpec, WorkflowSpec
+from lightflow.spec.model import CHILD_WORKFLOW, Ancestor, TaskSpec, WorkflowSpec
 from lightflow.text import quoted
 from liteflow.api import MAX_CHILD_DEPTH, unknown_param
 
 
 class ChildWorkflows:
-    """The workflows that one workflow executes. `line` are those above them: this one is the last."""
+    """The workflows that one workflow executes; `above` are those that execute it, the nearest last.
+
+    Tasks of included files are checked with these files.
+    """
 
     def __init__(
-        self, spec: WorkflowSpec, tree: Tree, line: Sequence[WorkflowSpec], load: Callable[[Source], WorkflowSpec]
+        self,
+        spec: WorkflowSpec,
+        tree: Tree,
+        above: Sequence[Ancestor],
+        load: Callable[[Source, Sequence[Ancestor]], WorkflowSpec],
     ) -> None:
         self._spec = spec
         self._tree = tree
-        self._line = line
+        self._line = (*above, Ancestor(spec.path, spec.name, _group(spec)))
         self._load = load
         self._loaded: dict[str, WorkflowSpec | None] = {}  # None: it has mistakes, which are reported
 
     def problems(self) -> Iterator[Problem]:
         """Yield the mistakes in the tasks that execute workflows, and in these workflows."""
         for task in self._spec.tasks.values():
-            if task.type == CHILD_WORKFLOW:
+            if task.type == CHILD_WORKFLOW and task.file == self._spec.path:
                 yield from self._problems_of(task)
 
     def _problems_of(self, task: TaskSpec) -> Iterator[Problem]:
@@ -45,7 +52,7 @@ class ChildWorkflows:
             self._loaded[reference] = None
             try:
                 source = read_source(reference)
-                line = [(spec.path, spec.name) for spec in self._line]
+                line = [each[:2] for each in self._line]
                 key = (os.path.abspath(source.file), source.name or os.path.basename(source.file).split(".")[0])
                 if key in line:
                     names = [name for _, name in [*line[line.index(key) :], key]]
@@ -55,7 +62,7 @@ class ChildWorkflows:
                     message = f"there are {len(line)} workflows above it, and at most {MAX_CHILD_DEPTH} are allowed"
                     yield self._tree.problem(path, message)
                     return
-                self._loaded[reference] = self._load(source)
+                self._loaded[reference] = self._load(source, self._line)
             except WorkflowError as error:
                 yield from _placed(error, self._tree, path)
         child = self._loaded[reference]
@@ -66,11 +73,11 @@ class ChildWorkflows:
     def _group_problems(self, child: WorkflowSpec, path: list[Key]) -> Iterator[Problem]:
         """Report a child run that would wait for a run that waits for it."""
         group = _group(child)
-        for spec in self._line:
-            if group is not None and _group(spec) == group:
+        for each in self._line:
+            if group is not None and each.group == group:
                 message = (
                     f"workflow {quoted(child.name)} is in the concurrency group {quoted(group)}, and so is "
-                    f"{quoted(spec.name)}, which waits for it: it would wait for ever"
+                    f"{quoted(each.name)}, which waits for it: it would wait for ever"
                 )
                 yield self._tree.problem(path, message)
                 return

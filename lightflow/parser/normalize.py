@@ -6,7 +6,7 @@ Keywords of the schema select the work: `x-aliases`, `x-list`, `x-lines`, `x-sho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -28,12 +28,20 @@ _RELEVANT: Final = frozenset(["$ref", "properties", "patternProperties", "then",
 _CLASSES: Final[Mapping[str, type]] = {"string": str, "object": dict}
 
 
-def normalize(source: Source, schema: Schema, registry: Registry) -> Tree:
+def normalize(
+    source: Source, schema: Schema, registry: Registry, include: Callable[[Tree], object] = lambda tree: None
+) -> Tree:
     """Return the normalized tree of a source; its `problems` are those that the normalization finds.
 
-    `schema` is the normalized schema with the task types of the file.
+    `schema` is the normalized schema with the task types of the file; `include` adds the tasks of included files,
+    whose names other keys may have.
     """
-    return _Normalizer(Tree(source), registry).run(_PlaceSchema([schema], schema))
+    tree = _Normalizer(Tree(source), registry).run(_PlaceSchema([schema], schema))
+    include(tree)
+    _resolve_names(tree)
+    if any("defaults" in keys for keys in (tree.root, *(tree.tasks[group] for group in tree.groups))):
+        apply_defaults(tree)
+    return tree
 
 
 class _PlaceSchema:
@@ -134,9 +142,6 @@ class _Normalizer:
         if is_jobs:  # report the mistakes in them too
             schema.aliases["jobs"] = "tasks"
         tree.root = self._mapping(schema, raw, ())
-        self._resolve_names()
-        if any("defaults" in keys for keys in (tree.root, *(tree.tasks[group] for group in tree.groups))):
-            apply_defaults(tree)
         if is_jobs:
             tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
         return tree
@@ -232,19 +237,19 @@ class _Normalizer:
                 task.pop("name", None)
         replace_strategy(self._tree, task, path)
 
-    def _resolve_names(self) -> None:
-        """Replace the names of other tasks in groups by their ids: names of the group come first."""
-        tree = self._tree
-        for task_id, group in tree.parents.items():
-            task = tree.tasks.get(task_id, {})
-            for key in ("depends_on", "teardown_of"):
-                names = task.get(key)
-                if isinstance(names, list):
-                    task[key] = [tree.task_named(name, group) for name in names]
-                    tree.raw_containers[id(task[key])] = tree.raw_containers.get(id(names), names)
-
     def _has_name(self, task: Mapping[str, Any]) -> bool:
         """Return whether the type of a task may have a key `name`, which then is not the id of a task in a list."""
         task_type = task.get("type", DEFAULT_TYPE)
         infos = [info for info in self._registry.described() if info.name == task_type]
         return any(info.schema is None or "name" in info.schema.get("properties", ()) for info in infos)
+
+
+def _resolve_names(tree: Tree) -> None:
+    """Replace the names of other tasks in groups by their ids: names of the group come first."""
+    for task_id, group in tree.parents.items():
+        task = tree.tasks.get(task_id, {})
+        for key in ("depends_on", "teardown_of"):
+            names = task.get(key)
+            if isinstance(names, list):
+                task[key] = [tree.task_named(name, group) for name in names]
+                tree.raw_containers[id(task[key])] = tree.raw_containers.get(id(names), names)

@@ -18,10 +18,12 @@ from lightflow.server.app import Application
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.gate import Gate, hosts_of, is_loopback
+from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.options import WebOptions
 from lightflow.server.protocol import MOST_HEADER_BYTES, StrictProtocol
 from lightflow.server.services import Services
+from lightflow.server.static import static_paths
 from lightflow.server.tokens import LoginCodes, load_tokens, token_path
 from lightflow.server.webhooks import PREFIX, Webhooks
 from liteflow import DefinitionError
@@ -57,6 +59,7 @@ class WebServer:
             metrics=Metrics(),
             tokens=tokens,
             codes=LoginCodes(),
+            layouts=Layouts(),
             control=None if options.is_read_only else options.control,
             is_read_only=options.is_read_only,
             hides_values=options.hides_values,
@@ -66,7 +69,7 @@ class WebServer:
             tokens=tokens,
             hosts=hosts_of(options.host, port, options.allowed_hosts),
             is_read_only=options.is_read_only,
-            open_routes=OPEN_ROUTES,
+            open_routes=OPEN_ROUTES | {("GET", path) for path in static_paths()},
             open_prefixes=(("POST", PREFIX),),
         )
         control = self.services.control

@@ -58,7 +58,7 @@ class ChildRunBackend(ProcessBackend):
         if grace_s <= 0 or not self._signal(node, CANCEL_SIGNAL):
             super().cancel(node, 0.0)
         elif grace_s != float("inf"):
-            self._outcomes.at(time.monotonic() + grace_s, partial(self._end_late, node, self._submissions[node].work))
+            self._outcomes.at(time.monotonic() + grace_s, partial(self._end_late, node, self._submissions[node]))
 
     def interrupt(self, node: int) -> None:
         if not self._signal(node, signal.SIGTERM):
@@ -73,7 +73,6 @@ class ChildRunBackend(ProcessBackend):
         self._guardian.signal(worker.handle, number)
         return True
 
-    def _end_late(self, node: int, work: Work) -> None:
-        submission = self._submissions.get(node)
-        if submission is not None and submission.work is work:
+    def _end_late(self, node: int, submission: object) -> None:
+        if self._submissions.get(node) is submission:
             super().cancel(node, 0.0)

@@ -7,6 +7,7 @@ owner died is INTERRUPTED at once.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,8 +33,8 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
-from liteflow.state.run_fires import FIRE_COLUMN, NEXT_FIRES_SQL, RunFire, run_fire
-from liteflow.state.schema import ANCESTORS_SQL, INSTANCE_VALUES_SQL
+from liteflow.state.run_fires import FIRE_COLUMN, FireHistory, RunFire, run_fire
+from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.state.stored_texts import from_json, is_id, is_task, path_as_named
@@ -197,7 +198,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitHistory):
+class History(WaitHistory, FireHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -279,13 +280,6 @@ class History(WaitHistory):
         sql = "SELECT count(*) FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND kind='task'"
         return sum(self._rows(sql, (run_id,), (INT,))[0][0] for run_id in alive)
 
-    def fire_counts(self) -> dict[str, int]:
-        """Return the number of fires by status."""
-        if not self._has("liteflow_fires"):
-            return {}
-        sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
-        return dict(self._rows(sql, (), (STATE, INT)))
-
     def is_owned(self, run_no: int) -> bool:
         """Return whether a run has a live owner."""
         return self._locks.is_held(run_no)
@@ -293,27 +287,37 @@ class History(WaitHistory):
     # -- runs ----------------------------------------------------------------------------------------------
 
     def runs(
-        self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None, with_children: bool = False
+        self,
+        dag_id: str | None = None,
+        *,
+        status: str | None = None,
+        limit: int = 20,
+        before: int | None = None,
+        with_children: bool = False,
     ) -> list[RunRecord]:
         """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
         where, parameters = ["1" if with_children else "parent_run_id IS NULL"], list[object]()
         if dag_id is not None:
             where.append("dag_id=?")
             parameters.append(dag_id)
+        if status is not None:
+            where.append("status=?")
+            parameters.append(status)
         if before is not None:
             where.append("run_no<?")
             parameters.append(before)
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
-    def child_runs(self, run_id: str) -> list[RunRecord]:
-        """Return the child runs of a run, the oldest first."""
-        sql = f"{_RUN} WHERE parent_run_id=? ORDER BY run_no"
-        return [self._run(row) for row in self._rows(sql, (run_id,), RUN_KINDS)]
+    def children(self, run_id: str) -> list[RunRecord]:
+        """Return the runs that tasks of a run have started, the oldest first."""
+        rows = self._rows(f"{_RUN} WHERE parent_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+        return [self._run(row) for row in rows]
 
-    def ancestors(self, run_id: str) -> list[str]:
-        """Return the ids of the parent of a run, of the parent of that, and so on."""
-        return [row[0] for row in self._rows(ANCESTORS_SQL, (run_id,), (ID,))]
+    def forks(self, run_id: str) -> list[RunRecord]:
+        """Return the forks of a run, the oldest first."""
+        rows = self._rows(f"{_RUN} WHERE origin_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+        return [self._run(row) for row in rows]
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run by its id, or by a prefix of its id that no other run has; a child run by a prefix of its own.
@@ -472,6 +476,16 @@ class History(WaitHistory):
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
 
+    def task_times(self, run_ids: Sequence[str], task_id: str | None = None) -> list[tuple[str, str, float, float]]:
+        """Return task id, run id, first start and last end of the tasks that succeeded in some runs."""
+        where, parameters = ("", []) if task_id is None else (" AND task_id=?", [task_id])
+        sql = (
+            "SELECT task_id, run_id, min(started_at), max(ended_at) FROM liteflow_task_instances "
+            "WHERE run_id IN (SELECT value FROM json_each(?)) AND kind='task' AND status='SUCCESS' "
+            f"AND started_at IS NOT NULL AND ended_at IS NOT NULL{where} GROUP BY task_id, run_id ORDER BY task_id"
+        )
+        return self._rows(sql, [json.dumps(list(run_ids)), *parameters], (ID, ID, REAL, REAL))
+
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (
@@ -532,10 +546,6 @@ class History(WaitHistory):
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
-
-    def next_fires(self) -> dict[str, float]:
-        """Return when a schedule of each dag is due next, for dags with one that is active."""
-        return dict(self._rows(NEXT_FIRES_SQL, (), (ID, REAL)))
 
     def undos(self, run_id: str) -> list[UndoRecord]:
         """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.

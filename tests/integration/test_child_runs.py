@@ -43,7 +43,7 @@ def add(numbers: list[dict[str, int]]) -> int:
 
 def children(run: DagRun) -> list[RunRecord]:
     with History(run.db_path) as history:
-        return history.child_runs(run.run_id)
+        return history.children(run.run_id)
 
 
 def test_a_child_run_has_parameters_outputs_and_a_parent(db: str) -> None:

@@ -103,6 +103,7 @@ class FakeExecutor:
         self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._woken = False
+        self.works_of_polls: list[list[int]] = []  # the nodes of polls that were submitted together
         self.waits = 0  # how often the loop has waited
         self._idle_waits = 0  # … in succession without letting time pass
 
@@ -119,6 +120,11 @@ class FakeExecutor:
             return
         self.queued.append(work)
         self._start_queued()
+
+    def poll(self, works: Sequence[Work]) -> None:
+        self.works_of_polls.append([work.node for work in works])
+        for work in works:
+            self.submit(work)
 
     def _start_queued(self) -> None:
         while self.queued and sum(work.handle is None for work, _ in self.running.values()) < self._slots:

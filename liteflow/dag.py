@@ -440,7 +440,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             raise_signals: whether a signal that interrupted the run is raised again once the run is stored; otherwise
                 only the `signal` of the run shows it.
             claim_children: this program exists only for the run, so the end of the run ends all processes that the
-                program has started, also if it is killed. What workers and commands start is always ended.
+                program has started, also if it is killed. All that workers and commands start is ended, too.
             park: end the run as INTERRUPTED when only tasks are left that wait for a minute or more, so that no process
                 stays: `resume` continues it. The reason says until when it waits.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.

@@ -10,6 +10,7 @@ from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -64,6 +65,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         tasks.check_ids(tree),
         groups.check_groups(tree),
         defaults.check_defaults(tree),
+        connections.check_connections(tree, registry.described()),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),

@@ -14,6 +14,7 @@ import importlib
 
 _HOMES = {
     "aws_lambda": "lambda_body",
+    "connection": "bodies",
     "docker": "docker_body",
     "http": "http_body",
     "mail": "mail_body",
@@ -21,7 +22,7 @@ _HOMES = {
     "sql": "sql_body",
 }
 
-__all__ = ["aws_lambda", "docker", "http", "mail", "notify", "sql"]
+__all__ = ["aws_lambda", "connection", "docker", "http", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final
 
 from lightflow.errors import Problem
+from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
@@ -64,6 +65,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         settings.check_shells(tree),
         tasks.check_ids(tree),
         groups.check_groups(tree),
+        check_includes(tree),
         defaults.check_defaults(tree),
         connections.check_connections(tree, registry.described()),
         tasks.check_types(tree, registry),

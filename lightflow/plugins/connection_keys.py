@@ -1,7 +1,8 @@
 """The keys of a connection: which keys of a task type its named connections may have, by the annotation `x-connection`.
 
 `x-connection: true` in the schema of a key means that a connection has the key, too; a text is the name that the key
-has in the connection.
+has in the connection. `x-connection-of: TYPE` in the schema of a mapping means that it has keys of that type, and may
+name a connection for it.
 """
 
 from __future__ import annotations

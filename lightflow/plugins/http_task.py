@@ -14,6 +14,7 @@ from lightflow.plugins.connection_keys import CONNECTION, TLS
 from lightflow.plugins.http_bodies import BODIES, body_of, pairs_of, scalar
 from lightflow.spec.durations import seconds
 from liteflow import TaskFailed, current_context
+from liteflow.api import replace
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _ERROR_BYTES: Final = 64 * 1024  # of the content of an error, for the log
@@ -271,11 +272,13 @@ class HttpTask(TaskType):
         try:
             with exchange(request) as reply:
                 print(f"{request.method} {shown(reply.url)}: {reply.status} {reply.reason}", flush=True)
-                value = _Answer(config, reply).value()
+                value, values = _Answer(config, reply).read()
         except SystemExit:  # the attempt is being ended
             if request.method not in SAFE:
                 print("the request was sent; whether the server has done it is unknown", flush=True)
             raise
+        for name, output in values.items():
+            current_context().xcom_push(name, output)
         print(f"done in {time.monotonic() - begin:.2f} s")
         return value
 
@@ -290,6 +293,17 @@ def _url_problems(config: Mapping[str, Any]) -> Iterator[ConfigProblem]:
         yield ConfigProblem("url", "must begin with http:// or https:// and a host")
     if base is not None and not url.startswith("/"):
         yield ConfigProblem("url", "must be a path such as /orders: the connection or `base_url` has the server")
+
+
+def answered(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, Mapping[str, Any]]:
+    """Send a request that may be repeated. Return the content of the expected answer, and what else is to be stored.
+
+    Raises TaskFailed.
+    """
+    from lightflow.plugins.http_client import exchange
+
+    with exchange(replace(_request(config, context), is_repeatable=True)) as reply:
+        return _Answer(config, reply).read()
 
 
 def _method(config: Mapping[str, Any]) -> str:
@@ -388,8 +402,8 @@ class _Answer:
         self._reply = reply
         self._expect: Mapping[str, Any] = config.get("expect") or {}
 
-    def value(self) -> Any:
-        """Return the content, or nothing if it is saved or not wanted. Raises TaskFailed."""
+    def read(self) -> tuple[Any, dict[str, Any]]:
+        """Return the content, or nothing if it is saved or not wanted, and the further values. Raises TaskFailed."""
         reply, config = self._reply, self._config
         if not self._is_expected():
             raise self._refused()
@@ -406,9 +420,7 @@ class _Answer:
             values |= {"size": len(content), "sha256": _sha256(content)}
             value = self._decoded(content)
         self._check_json(content)
-        for name, output in values.items():
-            current_context().xcom_push(name, output)
-        return value
+        return value, values
 
     def _failure(self, text: str, code: str, *, final: bool = False, **details: Any) -> TaskFailed:
         from lightflow.plugins.http_client import failed

@@ -104,6 +104,37 @@ def test_a_connection_without_tasks_is_a_warning(tmp_path: Path) -> None:
     assert [(hint.path, hint.line) for hint in hints] == [("connections", 1)]
 
 
+def test_a_wait_for_a_server_takes_the_keys_of_a_connection() -> None:
+    text = """
+connections:
+  api: {type: http, url: "https://example.org/v1", headers: {A: b}}
+  db: {type: sql, url: "sqlite:///a.db", read_only: true}
+tasks:
+  job: {type: wait, http: {connection: api, url: /jobs}}
+  row: {type: wait, sql: {connection: db, sql: SELECT 1}}
+"""
+    spec = loads_workflow(text)
+    keys = {"base_url": "https://example.org/v1", "headers": {"A": "b"}, "url": "/jobs"}
+    assert spec.tasks["job"].config["http"] == keys
+    assert spec.tasks["row"].config["sql"] == {"connection": "sqlite:///a.db", "sql": "SELECT 1"}
+
+
+def test_a_file_that_is_included_has_connections_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text(
+        "connections: {db: {type: sql, url: 'sqlite:///part.db'}}\n"
+        "tasks: {a: {type: sql, connection: db, sql: SELECT 1}}\n"
+    )
+    file = tmp_path / "flow.yaml"
+    file.write_text(
+        "connections: {db: {type: sql, url: 'sqlite:///whole.db'}}\n"
+        "tasks: {part: {include: part.yaml}, b: {type: sql, connection: db, sql: SELECT 1}}\n"
+    )
+    (spec,), hints = load_with_hints(file)
+    connections = {name: task.config["connection"] for name, task in spec.tasks.items() if task.type == "sql"}
+    assert connections == {"part.a": "sqlite:///part.db", "b": "sqlite:///whole.db"}
+    assert hints == []
+
+
 def test_connections_in_python() -> None:
     api = connection("http", url="https://h/v1", headers={"X-Key": Secret("TOKEN"), "Accept": "a/b"})
     call = http("/orders", connection=api, headers={"accept": "c/d"})

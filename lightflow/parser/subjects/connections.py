@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, Schema, is_expression
 from lightflow.parser.subjects.defaults import add_entries
-from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
+from lightflow.parser.tree import Tree, mapping_or_empty
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.connection_keys import (
     connection_schema,
@@ -72,19 +72,41 @@ def connection_schemas(types: Mapping[str, Mapping[str, Any]]) -> dict[str, Sche
 
 def apply_connections(tree: Tree, types: Iterable[TypeInfo]) -> None:
     """Give each task and hook that names a connection the keys of it."""
-    schemas = {info.name: info.schema for info in types if keys_of_connection(info.schema)}
+    schemas = {info.name: info.schema for info in types if info.schema is not None}
     connections = mapping_or_empty(tree.root.get("connections"))
-    for node in tree.task_nodes:
-        name, task_type = node.keys.get("connection"), node.keys.get("type")
-        schema = schemas.get(task_type) if isinstance(task_type, str) else None
-        if schema is None or not isinstance(name, str) or not _is_name(name):
+    for place in _places(tree, schemas):
+        name, schema = place.keys.get("connection"), schemas.get(place.task_type)
+        if not keys_of_connection(schema) or schema is None or not isinstance(name, str) or not _is_name(name):
             continue
         connection = connections.get(name)
-        if not isinstance(connection, dict) or connection.get("type") != task_type:
-            tree.problems.append(tree.problem([*node.path, "connection"], _problem(name, task_type, connections)))
+        if not isinstance(connection, dict) or connection.get("type") != place.task_type:
+            message = _problem(name, place.task_type, connections)
+            tree.problems.append(tree.problem([*place.path, "connection"], message))
             continue
-        del node.keys["connection"]
-        _merge(tree, node, schema, connection, ["connections", name])
+        del place.keys["connection"]
+        _merge(tree, place, schema, connection, ["connections", name])
+
+
+class _Place(NamedTuple):
+    """A mapping that may name a connection."""
+
+    keys: dict[str, Any]
+    path: list[Key]
+    task_type: str
+    allowed: Collection[str]  # the keys that it may have
+
+
+def _places(tree: Tree, schemas: Mapping[str, Mapping[str, Any]]) -> Iterator[_Place]:
+    """Yield the tasks, the hooks, and the mappings in them that have the keys of a type: `x-connection-of`."""
+    for node in tree.task_nodes:
+        task_type = node.keys.get("type")
+        if not isinstance(task_type, str):
+            continue
+        properties = schemas.get(task_type, {}).get("properties", {})
+        yield _Place(node.keys, node.path, task_type, properties)
+        for key, part in properties.items():
+            if "x-connection-of" in part and isinstance(inner := node.keys.get(key), dict):
+                yield _Place(inner, [*node.path, key], part["x-connection-of"], part["properties"])
 
 
 def _is_name(text: str) -> bool:
@@ -101,17 +123,18 @@ def _problem(name: str, task_type: Any, connections: Mapping[str, Any]) -> str:
 
 
 def _merge(
-    tree: Tree, node: TaskNode, schema: Mapping[str, Any], connection: Mapping[str, Any], path: list[Key]
+    tree: Tree, place: _Place, schema: Mapping[str, Any], connection: Mapping[str, Any], path: list[Key]
 ) -> None:
+    keys = place.keys
     for name, key in keys_of_connection(schema).items():
-        if name not in connection:
+        if name not in connection or key not in place.allowed:
             continue
-        present, value = node.keys.get(key), connection[name]
-        if key not in node.keys:
-            node.keys[key] = value
-            tree.note_origin(node.keys, key, connection, name, [*path, name])
+        present, value = keys.get(key), connection[name]
+        if key not in keys:
+            keys[key] = value
+            tree.note_origin(keys, key, connection, name, [*path, name])
         elif has_free_names(schema, key) and isinstance(present, dict) and isinstance(value, dict):
-            add_entries(tree, node.keys, key, connection, path, names=entries_of_connection(present, value))
+            add_entries(tree, keys, key, connection, path, names=entries_of_connection(present, value))
 
 
 def check_connections(tree: Tree, types: Iterable[TypeInfo]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from typing import Final
 _HOMES: Final[dict[str, tuple[str, str]]] = {
     # Records and queries of the state file
     "History": ("liteflow.state.history", "History"),
+    "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
@@ -28,6 +29,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "TaskStatus": ("liteflow.states", "TaskStatus"),
     "RUN_ENDED": ("liteflow.states", "RUN_ENDED"),
     "TASK_ENDED": ("liteflow.states", "TASK_ENDED"),
+    "FIRE_STATUSES": ("liteflow.states", "FIRE_STATUSES"),
     "combined_status": ("liteflow.states", "combined_status"),
     "RUN_STATUSES": ("liteflow.states", "RUN_STATUSES"),
     "TASK_STATUSES": ("liteflow.states", "TASK_STATUSES"),

@@ -92,6 +92,7 @@ from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -109,6 +110,7 @@ from liteflow.state.triggers import read_triggers as read_triggers
 from liteflow.state.triggers import request_fire as request_fire
 from liteflow.state.triggers import scheduler_is_active as scheduler_is_active
 from liteflow.state.triggers import unpause_triggers as unpause_triggers
+from liteflow.states import FIRE_STATUSES as FIRE_STATUSES
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import RUN_STATUSES as RUN_STATUSES
 from liteflow.states import TASK_ENDED as TASK_ENDED
@@ -171,6 +173,7 @@ __all__ = [
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
+    "FIRE_STATUSES",
     "FOLDED",
     "HOOK_EVENTS",
     "LAYERED",
@@ -227,6 +230,7 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParkedRun",
     "Payload",
     "Picture",
     "PictureEdge",

@@ -31,8 +31,6 @@ from liteflow.running.waits import Waits
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
 _IDLE_POLL_S: Final = 1.0  # … while nothing runs: a run that waits for days costs less
 _PARKED_S: Final = 60.0  # a shorter wait does not park the run
-#: The first words of the reason of a run that was parked.
-PARKED: Final = "parked: it waits"
 _HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
 
 
@@ -143,7 +141,8 @@ class Loop:
             until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))
             self._take_requests()  # a decision may have been made while no process ran the run
             if not self._store.batch:
-                plan.pause(f"{PARKED} until {until}")
+                plan.pause(f"parked: it waits until {until}")
+                self._parts.recorder.park(wake_at)
         return plan.stopped is not None
 
     def _submit(self, starts: list[Start]) -> None:

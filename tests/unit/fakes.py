@@ -273,6 +273,7 @@ class FakeBatch:
         self.undos = UndoRows("")
         self.rounds: dict[Key, int] = {}
         self.verdict: tuple[RunStatus, str | None] | None = None
+        self.parked_until: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.pending or self.slot_requests or self.verdict)
@@ -365,6 +366,9 @@ class FakeBatch:
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
         self.verdict = (status, reason)
+
+    def park(self, wake_at: float | None) -> None:
+        self.parked_until = wake_at
 
     def trigger_hook(
         self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"

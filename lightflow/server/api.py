@@ -147,6 +147,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/workflows", resources.list_workflows, query=(_RUNS,)),
     _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
     _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
+    _route("GET", f"{_WORKFLOW}/source", resources.get_source),
     _route("POST", f"{_WORKFLOW}/check", actions.check_params, body=_PARAMS),
     _route("POST", f"{_WORKFLOW}/runs", actions.start_run, role="operator", body=_PARAMS, status=201, takes_key=True),
     _route("PUT", f"{_WORKFLOW}/pause", actions.pause_workflow, role="operator", body=_REASON),

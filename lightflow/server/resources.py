@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
@@ -36,6 +36,9 @@ from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
 from liteflow.api import History, RunRecord, read_fires
+
+
+_MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
 
 
 @contextlib.contextmanager
@@ -261,6 +264,23 @@ def _served_shape(workflow: Any) -> Shape:
         "params": workflow.params_schema,
         "triggers": list(workflow.triggers),
     }
+
+
+def get_source(request: CheckedRequest) -> Answer:
+    """Return the text of the file of a workflow that this server serves."""
+    _refuse_hidden(request)
+    name = request.path["workflow"]
+    control = request.services.control
+    served = {} if control is None else {each.name: each for each in control.workflows()}
+    if name not in served:
+        raise RunNotFound(f"this server does not serve a file of the workflow {name!r}")
+    path = served[name].file
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_SOURCE)
+    except OSError as error:
+        raise RunNotFound(f"{path}: {error.strerror}") from None
+    return Answer(body={"workflow": name, "file": path, "text": text})
 
 
 def get_grid(request: CheckedRequest) -> Answer:

@@ -507,3 +507,15 @@ export const Dialog = ({ title, onClose, children }) => {
     <header><h2>${title}</h2><button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
     ${children}</dialog>`;
 };
+
+/** A component of a module that is read when it is first shown. */
+export const Lazy = ({ module, name, ...props }) => {
+  const [state, set] = useState({});
+  useEffect(() => {
+    let left = false;
+    import(`./${module}.js`).then(read => { if (!left) set({ Part: read[name] }); }, () => { if (!left) set({ failed: true }); });
+    return () => { left = true; };
+  }, [module]);
+  if (state.failed) return html`<p class="problem">This part of the page could not be read from the server.</p>`;
+  return state.Part ? html`<${state.Part} ...${props} />` : html`<${Waiting} />`;
+};

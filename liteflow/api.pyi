@@ -27,9 +27,13 @@ from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
-from liteflow.pictures.boxes import folded as folded
+from liteflow.pictures.boxes import critical_edges as critical_edges
 from liteflow.pictures.boxes import with_boxes as with_boxes
+from liteflow.pictures.drawing import critical_path_of as critical_path_of
+from liteflow.pictures.drawing import picture_of_graph as picture_of_graph
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
+from liteflow.pictures.folding import FOLDED as FOLDED
+from liteflow.pictures.folding import arranged as arranged
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
 from liteflow.pictures.picture import ALL_STYLES as ALL_STYLES
@@ -110,6 +114,7 @@ from liteflow.states import TASK_ENDED as TASK_ENDED
 from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus
 from liteflow.states import TaskStatus as TaskStatus
+from liteflow.states import combined_status as combined_status
 from liteflow.traces import Frame as TraceFrame
 from liteflow.traces import TracedException as TracedException
 from liteflow.traces import from_json as read_trace
@@ -165,6 +170,7 @@ __all__ = [
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
+    "FOLDED",
     "HOOK_EVENTS",
     "MAX_DAYS",
     "MAX_INSTANCES",
@@ -246,10 +252,14 @@ __all__ = [
     "ValueRecord",
     "Work",
     "WorkflowTriggers",
+    "arranged",
     "back_up",
     "box_label",
     "cancel_interrupted",
     "clean_text",
+    "combined_status",
+    "critical_edges",
+    "critical_path_of",
     "current_day",
     "date_of",
     "day_epoch",
@@ -266,7 +276,6 @@ __all__ = [
     "find_approval",
     "find_fire",
     "find_leftovers",
-    "folded",
     "gc_paused",
     "group_mistakes",
     "group_nodes",
@@ -285,6 +294,7 @@ __all__ = [
     "param_from_default",
     "parse_moment",
     "pause_triggers",
+    "picture_of_graph",
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",

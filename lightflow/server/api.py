@@ -98,6 +98,15 @@ _LOG_QUERY: Final = (
     Query(name="limit", about="The most bytes.", kind="integer", default=65536, minimum=1, maximum=1024 * 1024),
     Query(name="find", about="Begin at the next line with this text, from `offset` on."),
 )
+_FOLD_QUERY: Final = (
+    Query(
+        name="fold",
+        about="Which groups and stacks of alike tasks are one box; `auto` folds what is large.",
+        default="auto",
+        enum=("auto", "none", "all"),
+    ),
+    Query(name="toggled", about="Groups and stacks in the other state, separated by commas."),
+)
 _INSTANCES_QUERY: Final = (
     Query(name="status", about="Only these states.", enum=tuple(TASK_STATUSES), many=True),
     Query(name="label", about="Only instances whose label contains this text."),
@@ -146,6 +155,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/system", resources.get_system),
     _route("GET", "/api/v1/workflows", resources.list_workflows, query=(_RUNS,)),
     _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
+    _route("GET", f"{_WORKFLOW}/geometry", resources.get_workflow_geometry, query=_FOLD_QUERY),
     _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
     _route("GET", f"{_WORKFLOW}/source", resources.get_source),
     _route("POST", f"{_WORKFLOW}/check", actions.check_params, body=_PARAMS),
@@ -168,6 +178,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", f"{_RUN}/tasks", resources.list_tasks),
     _route("GET", f"{_RUN}/attempts", resources.list_attempts),
     _route("GET", f"{_RUN}/graph", resources.get_graph),
+    _route("GET", f"{_RUN}/geometry", resources.get_geometry, query=_FOLD_QUERY),
+    _route("GET", f"{_RUN}/critical-path", resources.get_critical_path),
     _route("GET", f"{_RUN}/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", f"{_RUN}/values", resources.list_values),
     _route("GET", f"{_RUN}/values/{{task}}/{{key}}", resources.get_value),

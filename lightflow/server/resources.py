@@ -21,7 +21,7 @@ from lightflow.server.shapes import (
     run_state_shape,
     trigger_shape,
 )
-from lightflow.service import explanations, pools, queries
+from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
     Shape,
     explanation_shape,
@@ -35,7 +35,15 @@ from lightflow.service.json_shapes import (
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
-from liteflow.api import History, RunRecord, read_fires
+from liteflow.api import (
+    History,
+    Picture,
+    RunRecord,
+    arranged,
+    critical_path_of,
+    picture_of_graph,
+    read_fires,
+)
 
 
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
@@ -99,6 +107,42 @@ def get_graph(request: CheckedRequest) -> Answer:
         run = _run(history, request)
         graph = history.graph(run.graph_digest)
     return Answer(body={"as_of": as_of, "digest": run.graph_digest, "tasks": graph.get("tasks", [])})
+
+
+def get_geometry(request: CheckedRequest) -> Answer:
+    """Return where the boxes and edges of the graph of a run are; a graph that is too large is folded."""
+    with _reading(request) as (history, _):
+        run = _run(history, request)
+        picture = picture_of_graph(run.dag_id, history.graph(run.graph_digest))
+    return _geometry(request, picture)
+
+
+def get_workflow_geometry(request: CheckedRequest) -> Answer:
+    """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
+    name = request.path["workflow"]
+    control = request.services.control
+    file = next((each.file for each in control.workflows() if each.name == name), None) if control else None
+    if file is not None and not file.endswith(".py"):  # a Python file would be executed
+        return _geometry(request, workflows.picture(workflows.outline(file)))
+    with _reading(request) as (history, _):
+        runs = history.runs(name, limit=1)
+        if not runs:
+            raise RunNotFound(f"workflow {name!r} has not run yet, so its graph is not available")
+        picture = picture_of_graph(name, history.graph(runs[0].graph_digest))
+    return _geometry(request, picture)
+
+
+def _geometry(request: CheckedRequest, picture: Picture) -> Answer:
+    toggled = frozenset(filter(None, (request.query["toggled"] or "").split(",")))
+    return Answer(body=request.services.layouts.geometry(arranged(picture, request.query["fold"], toggled)))
+
+
+def get_critical_path(request: CheckedRequest) -> Answer:
+    """Return the chain of tasks that decided when a run ended, or that is the longest so far."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        path = critical_path_of(history, run, time.time())
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, "tasks": path})
 
 
 def list_events(request: CheckedRequest) -> Answer:

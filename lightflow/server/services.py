@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
+from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.tokens import LoginCodes, Tokens
 from liteflow.api import EMPTY_MAPPING, Record
@@ -77,6 +78,7 @@ class Services(Record):
     metrics: Metrics
     tokens: Tokens
     codes: LoginCodes
+    layouts: Layouts
     control: Control | None  #: None: this server starts nothing
     is_read_only: bool = False
     hides_values: bool = False  #: Whether values and parameters are left out of all answers.

@@ -18,6 +18,7 @@ from lightflow.server.app import Application
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.gate import Gate, hosts_of, is_loopback
+from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.options import WebOptions
 from lightflow.server.protocol import MOST_HEADER_BYTES, StrictProtocol
@@ -58,6 +59,7 @@ class WebServer:
             metrics=Metrics(),
             tokens=tokens,
             codes=LoginCodes(),
+            layouts=Layouts(),
             control=None if options.is_read_only else options.control,
             is_read_only=options.is_read_only,
             hides_values=options.hides_values,

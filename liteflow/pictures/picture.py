@@ -29,6 +29,7 @@ class Node(Record):
     duration_s: float | None = None
     status_text: str | None = None  #: replaces the word of the state: `1 of 6 failed`
     group: str = ""  #: the innermost group that it is in
+    members: tuple[str, ...] = ()  #: the tasks in whose place it is drawn, when they are folded
 
 
 class Box(Record):
@@ -58,6 +59,7 @@ class Picture(Record):
     status: str | None = None
     boxes: tuple[Box, ...] = ()  #: the groups, each after the group around it
     facts: tuple[tuple[str, str], ...] = ()  #: further lines of the heading, such as ("Run", "20260102-…")
+    critical: tuple[str, ...] = ()  #: the critical path, in order
 
     def names(self) -> list[str]:
         """Return the ids of all tasks, then those of the boxes: what edges connect."""
@@ -298,11 +300,11 @@ def duration_text(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
-def tally_text(counts: Mapping[str, int]) -> str:
+def tally_text(counts: Mapping[str, int], noun: str = "instance") -> str:
     """Return the progress of a mapped task: `23/10,000 done, 2 failed, 4 running`; at its end `10,000 instances`."""
     total = sum(counts.values())
     done = sum(number for status, number in counts.items() if status in TASK_ENDED)
-    head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"
+    head = f"{done:,}/{total:,} done" if done < total else f"{total:,} {noun}{'' if total == 1 else 's'}"
     shown = [status for status in STATUS_STYLES if counts.get(status) and status not in ("SUCCESS", "PENDING")]
     return ", ".join([head, *(f"{counts[status]:,} {status_style(status).word}" for status in shown)])
 
@@ -342,8 +344,8 @@ def make_picture(
     return Picture(title=title, nodes=tuple(shown), edges=edges, subtitle=subtitle, status=status, facts=tuple(facts))
 
 
-def layer_sizes(picture: Picture) -> list[int]:
-    """Return the number of tasks at each distance from the start (longest path), without the tasks of a cycle."""
+def layers(picture: Picture) -> dict[str, int]:
+    """Return the distance of each task and box from the start (longest path), without those of a cycle."""
     downstream: dict[str, list[str]] = {name: [] for name in picture.names()}
     waiting = dict.fromkeys(downstream, 0)
     inside = [Edge(box.group, box.group_id) for box in picture.boxes if box.group in downstream]
@@ -360,7 +362,12 @@ def layer_sizes(picture: Picture) -> list[int]:
             waiting[target] -= 1
             if waiting[target] == 0:
                 ready.append(target)
-    sizes = Counter(depth for task_id, depth in layer.items() if waiting[task_id] == 0)
+    return {task_id: depth for task_id, depth in layer.items() if waiting[task_id] == 0}
+
+
+def layer_sizes(picture: Picture) -> list[int]:
+    """Return the number of tasks and boxes in each layer."""
+    sizes = Counter(layers(picture).values())
     return [sizes[depth] for depth in sorted(sizes)]
 
 

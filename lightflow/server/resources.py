@@ -45,7 +45,6 @@ from liteflow.api import (
     read_fires,
 )
 
-
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
 
 
@@ -264,7 +263,10 @@ def list_workflows(request: CheckedRequest) -> Answer:
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
         shape["served"] = _served_shape(workflow)
-    return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)]})
+    control = request.services.control
+    problems = {} if control is None else control.problems()
+    files = [{"file": path, "problem": problems[path]} for path in sorted(problems)]
+    return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)], "problems": files})
 
 
 def get_workflow(request: CheckedRequest) -> Answer:

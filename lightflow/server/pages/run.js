@@ -200,6 +200,7 @@ export const TABS = [["graph", "Graph"], ["table", "Table"], ["gantt", "Gantt"],
 export default function Run({ id, tab = TABS[0][0], query }) {
   const { run, rows, problem, reload } = useRun(id);
   const [state, setState] = useState(query.state || null), [text, setText] = useState(""), [selected, select] = useState(query.task || null);
+  useEffect(() => { if (query.task) select(query.task); }, [query.task]);
   const before = useRef();
   useEffect(() => {
     if (run && before.current && before.current !== run.status && !ACTIVE.has(run.status)) announce(`${run.workflow}: ${wordOf(run.status)}`);

@@ -15,8 +15,6 @@ export const fireNow = trigger => act(
   () => send("POST", `triggers/${encode(trigger)}/fire`, {}, { key: key() }),
   answer => answer.run_id ? `Run ${answer.run_id} has started.` : `${wordOf(answer.status)}: ${answer.reason || "it starts when there is room."}`);
 
-const sign = text => text.replace(/\+\d\d:?\d\d$|[+-]\d{4}$/, "");
-
 /** The instant of a trigger in its own zone, and in that of the browser where it differs. */
 const Instant = ({ at, zone }) => {
   const now = useNow();
@@ -24,6 +22,14 @@ const Instant = ({ at, zone }) => {
   return html`<time dateTime=${at} title=${`${moment(at, { zone: "UTC" })} UTC`}>${there}${zone && ` ${zone}`}
     <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here})` : ""}</span></time>`;
 };
+
+/** Return entries of a day; many of one trigger in one state are one entry with their number. */
+function folded(list) {
+  const groups = new Map();
+  for (const each of list) groups.set(`${each.trigger} ${each.state}`, [...(groups.get(`${each.trigger} ${each.state}`) || []), each]);
+  return [...groups.values()].flatMap(group => group.length > 4 ? [{ ...group[0], count: group.length }] : group)
+    .sort((a, b) => a.at.localeCompare(b.at));
+}
 
 /** Seven days: what fired, what was missed, what is planned. */
 const Week = ({ fires, planned, now }) => {
@@ -39,13 +45,13 @@ const Week = ({ fires, planned, now }) => {
   for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
   return html`<div class="week" role="list" aria-label="A week of fires">${days.map(day => {
     const list = (entries.get(day.toDateString()) || []).sort((a, b) => a.at.localeCompare(b.at));
-    const shown = list.slice(0, 12);
+    const shown = folded(list).slice(0, 12);
     return html`<div key=${day.toDateString()} role="listitem" class=${day.toDateString() === new Date(now).toDateString() ? "today" : ""}>
       <h3>${moment(day.toISOString()).split(",")[0]}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
         href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${clean(`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`)}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
-        <span>${moment(each.at, { seconds: false }).split(", ")[1]}</span> <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
-      ${list.length > shown.length && html`<span class="muted">and ${number(list.length - shown.length)} more</span>`}
+        <span>${moment(each.at, { seconds: false }).split(", ")[1]}</span> <span class="cut">${clean(each.trigger.split(":")[0])}</span>
+        ${each.count > 1 && html`<b>×${number(each.count)}</b>`}</a>`)}
       ${!list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };

@@ -8,7 +8,7 @@ export default function System() {
   const live = usePolled("system", 2000), triggers = useLive("triggers");
   const workflows = useLive("workflows?runs=0");
   if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
-  const system = live.data, broken = (workflows.data?.workflows || []).filter(each => each.served?.problem);
+  const system = live.data, broken = workflows.data?.problems || [];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${system.problem && html`<p class="problem"><span>${clean(system.problem)}</span></p>`}
     <dl class="sheet">
@@ -22,6 +22,6 @@ export default function System() {
       <${Row} name="Browsers that follow">${number(system.stream_clients)}<//>
     </dl>
     <h2>Files with problems</h2>
-    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.workflow}><b>${clean(each.workflow)}</b> <code>${clean(each.served.file)}</code><br />${clean(each.served.problem)}</li>`)}</ul>`
+    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.file}>${clean(each.problem)}</li>`)}</ul>`
       : html`<p class="muted">None.</p>`}`;
 }

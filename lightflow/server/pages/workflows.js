@@ -67,12 +67,11 @@ export default function Workflows({ query }) {
   const all = [...live.data.workflows].sort(BROKEN_FIRST);
   const words = filter.toLowerCase();
   const shown = all.filter(each => each.workflow.toLowerCase().includes(words));
-  const broken = all.filter(each => each.served?.problem);
   const unknown = new Set(live.data.workflows.map(each => each.workflow));
   return html`<div class="head"><h1>Workflows</h1><span class="muted">${number(all.length)}</span><span class="grow"></span>
       <input type="search" data-filter placeholder="Filter  /" aria-label="Filter workflows" value=${filter} onInput=${event => setFilter(event.target.value)} /></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
-    ${broken.map(each => html`<p class="problem" key=${each.workflow}><span><b>${clean(each.workflow)}</b> ${clean(each.served.problem)}</span></p>`)}
+    ${(live.data.problems || []).map(each => html`<p class="problem" key=${each.file}><span>${clean(each.problem)}</span></p>`)}
     ${!all.length && html`<${Empty} title="No workflow has run, and none is served">
       <p>Write one with <code>lightflow template > flow.yaml</code>, run it with <code>lightflow run flow.yaml</code>,
       or start the server in the folder of your workflows: <code>lightflow serve</code>.</p><//>`}

@@ -28,6 +28,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "TaskStatus": ("liteflow.states", "TaskStatus"),
     "RUN_ENDED": ("liteflow.states", "RUN_ENDED"),
     "TASK_ENDED": ("liteflow.states", "TASK_ENDED"),
+    "FIRE_STATUSES": ("liteflow.states", "FIRE_STATUSES"),
     "combined_status": ("liteflow.states", "combined_status"),
     "RUN_STATUSES": ("liteflow.states", "RUN_STATUSES"),
     "TASK_STATUSES": ("liteflow.states", "TASK_STATUSES"),

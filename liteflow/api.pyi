@@ -108,6 +108,7 @@ from liteflow.state.triggers import read_triggers as read_triggers
 from liteflow.state.triggers import request_fire as request_fire
 from liteflow.state.triggers import scheduler_is_active as scheduler_is_active
 from liteflow.state.triggers import unpause_triggers as unpause_triggers
+from liteflow.states import FIRE_STATUSES as FIRE_STATUSES
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import RUN_STATUSES as RUN_STATUSES
 from liteflow.states import TASK_ENDED as TASK_ENDED
@@ -170,6 +171,7 @@ __all__ = [
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
+    "FIRE_STATUSES",
     "FOLDED",
     "HOOK_EVENTS",
     "MAX_DAYS",

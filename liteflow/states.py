@@ -63,6 +63,8 @@ RUN_STATUSES: Final[tuple[RunStatus, ...]] = (
     "CANCELLED",
     "INTERRUPTED",
 )
+#: The states of a fire of a trigger.
+FIRE_STATUSES: Final = ("WAITING", "CLAIMED", "STARTED", "SKIPPED", "MISSED", "FAILED")
 
 #: A task instance in one of these will not change again in this run, unless it is run again on purpose.
 TASK_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"})

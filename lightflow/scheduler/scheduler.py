@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import liteflow
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
-from lightflow.scheduler.starter import FORESTALLED, RunStarter, StartOrder
+from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
 from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
 from liteflow.api import (
@@ -112,6 +114,15 @@ class Scheduler:
         """Look for requests at once. It may be called by another thread."""
         self._starts.has_news = True
         self._starts.wake()
+
+    def request(self, order: RerunOrder) -> SimpleQueue[ProcessEnd]:
+        """Have a run continued or forked; the queue gets the end of its process. It may be called by another thread.
+
+        Also a standby does it: nothing about it is decided by time.
+        """
+        requested = self._starts.request(order)
+        self._starts.wake()
+        return requested
 
     @property
     def is_active(self) -> bool:
@@ -408,10 +419,10 @@ class Scheduler:
         fires = self._store.open_fires()
         claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
         for end in ends:
-            if end.run_id in claimed and end.code != FORESTALLED:
-                del claimed[end.run_id]
-                self._store.end(end.run_id, "FAILED", _failure(end.code, end.output))
-                self.options.report(f"run {end.run_id} did not start: {_failure(end.code, end.output)}")
+            if end.key in claimed and end.code != FORESTALLED:
+                del claimed[end.key]
+                self._store.end(end.key, "FAILED", end.failure)
+                self.options.report(f"run {end.key} did not start: {end.failure}")
         starts.starting &= claimed.keys()
         for run_id, fire in claimed.items():
             if run_id not in starts.ordered:
@@ -470,6 +481,7 @@ class Scheduler:
             day = float((date.toordinal() - _EPOCH_ORDINAL) * 86_400)
         self._starts.order(
             StartOrder(
+                key=str(fire.run_id),
                 run_id=str(fire.run_id),
                 source=served.workflow.reference,
                 dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
@@ -486,13 +498,6 @@ class Scheduler:
 
 
 _EPOCH_ORDINAL: Final = 719_163  # of 1970-01-01
-
-
-def _failure(code: int, output: str) -> str:
-    """Return why the process of a run ended before the run began."""
-    if output.strip():
-        return output.strip()
-    return f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
 
 
 class _Timers:
@@ -533,8 +538,10 @@ class _Starts:
         self._starter = RunStarter()  # before the database is open
         self._started_at, self._version = time.monotonic(), _version()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.ordered: set[str] = set()  # runs whose processes have not ended
-        self.starting: set[str] = set()  # those of them whose first commit is to come
+        self.ordered: set[str] = set()  # the keys of orders whose processes have not ended
+        self.starting: set[str] = set()  # those of them that start a run whose first commit is to come
+        self._requests: SimpleQueue[RerunOrder] = SimpleQueue()  # of other threads
+        self._requested: dict[str, SimpleQueue[ProcessEnd]] = {}  # by the key of the order
         self.waiting: list[FireRecord] = []
         self.has_news = True  # whether fires may have to be started
 
@@ -543,21 +550,34 @@ class _Starts:
         starting = 2 * (os.cpu_count() or 1) - len(self.starting)
         return max(0, min(starting, self._options.max_runs - len(self.ordered)))
 
-    def order(self, order: StartOrder) -> None:
-        """Have a run started."""
-        self.ordered.add(order.run_id)
-        self.starting.add(order.run_id)
+    def request(self, order: RerunOrder) -> SimpleQueue[ProcessEnd]:
+        """Order later what another thread requests."""
+        requested: SimpleQueue[ProcessEnd] = SimpleQueue()
+        self._requested[order.key] = requested
+        self._requests.put(order)
+        return requested
+
+    def order(self, order: Order) -> None:
+        """Have a process started."""
+        self.ordered.add(order.key)
+        if isinstance(order, StartOrder):
+            self.starting.add(order.key)
         self._starter.start(order)
 
-    def ends(self) -> list[Any]:
-        """Return the runs whose processes have ended. A starter that has ended is replaced."""
+    def ends(self) -> list[ProcessEnd]:
+        """Order what was requested, and return the processes that have ended. A starter that has ended is replaced."""
+        while not self._requests.empty():
+            self.order(self._requests.get())
         ends = self._starter.ended()
         if ends is None:
             self._options.report("the starter has ended and is replaced; the runs continue")
             self._replace()
             return []
-        self.ordered -= {end.run_id for end in ends}
-        self.starting -= {end.run_id for end in ends}
+        for end in ends:
+            self.ordered.discard(end.key)
+            self.starting.discard(end.key)
+            if (requested := self._requested.pop(end.key, None)) is not None:
+                requested.put(end)
         return ends
 
     def renew(self) -> None:
@@ -570,6 +590,8 @@ class _Starts:
         self._starter.close()
         time.sleep(max(0.0, _RESTART_S - (time.monotonic() - self._started_at)))
         self._starter, self._started_at, self._version = RunStarter(), time.monotonic(), _version()
+        for key in self.ordered & self._requested.keys():
+            self._requested.pop(key).put(ProcessEnd(key, -signal.SIGKILL, "the starter was replaced; look at the run"))
         self.ordered, self.starting, self.has_news = set(), set(), True
 
     def wait(self, seconds: float) -> None:

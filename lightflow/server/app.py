@@ -166,6 +166,8 @@ async def _body(route: Route, scope: Scope, receive: Receive) -> Any:
         if raw:
             raise RequestProblem(400, "BAD_INPUT", "this request takes no body")
         return None
+    if not raw and not route.body.get("required"):
+        return {}
     media = values(scope["headers"], b"content-type")
     if not media or media[0].partition(b";")[0].strip().lower() != b"application/json":
         raise RequestProblem(415, "BAD_INPUT", "send the body as Content-Type: application/json")

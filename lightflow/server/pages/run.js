@@ -1,14 +1,13 @@
 // A run: its head, its failures, and its tasks as a table; the panel of the selected task beside it.
 
 import {
-  html, useLive, useNow, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, taskHref, State, Took, Ago,
+  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, taskHref, State, Took, Ago,
   Tally, Failure, Waiting, Lazy, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
   moment, ZONE, ACTIVE,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
 import { RunActions } from "./actions.js";
 import { TaskPanel, Tail } from "./task.js";
-import { RunGraph } from "./workflow.js";
 
 const encode = encodeURIComponent;
 const ROW = 32;
@@ -137,27 +136,6 @@ const Neighbours = ({ run }) => {
     ${around.newer && html`<a class="button quiet" data-key="]" href=${href(["r", around.newer])} title="next run (])">next ›</a>`}</span>`;
 };
 
-/** The attempts of a run over time, with its critical path. */
-const RunGantt = ({ run, rows, selected, onSelect }) => {
-  const path = `runs/${encode(run.run_id)}`;
-  const attempts = useLive(`${path}/attempts`), critical = useLive(`${path}/critical-path`), now = useNow(ACTIVE.has(run.status));
-  const changes = JSON.stringify(run.counts) + run.status;
-  useEffect(() => {
-    const timer = setTimeout(() => { attempts.reload(); critical.reload(); }, 300);
-    return () => clearTimeout(timer);
-  }, [changes]);
-  const tasks = useMemo(() => {
-    const byName = new Map();
-    for (const each of attempts.data ? rowsOf(attempts.data) : []) byName.set(instanceName(each), [...(byName.get(instanceName(each)) || []), each]);
-    return [...rows.values()].filter(row => row.started_at || byName.has(instanceName(row)))
-      .map(row => ({ ...row, name: instanceName(row), attempts: byName.get(instanceName(row)) || [] }))
-      .sort((a, b) => (a.started_at || a.attempts[0].started_at || "").localeCompare(b.started_at || b.attempts[0].started_at || ""));
-  }, [rows, attempts.data]);
-  if (attempts.problem) return html`<${Failure} problem=${attempts.problem} />`;
-  if (!attempts.data) return html`<${Waiting} />`;
-  return html`<${Lazy} module="gantt" name="Gantt" tasks=${tasks} now=${now} critical=${critical.data?.tasks || []} run=${run} selected=${selected} onSelect=${onSelect} />`;
-};
-
 /** The changes of state of a run, a page at a time. */
 const Events = ({ run, id }) => {
   const [pages, set] = useState([]), [problem, setProblem] = useState(null), end = useRef(null);
@@ -218,8 +196,8 @@ export default function Run({ id, tab = TABS[0][0], query }) {
   const pick = name => select(name === selected ? null : name);
   const table = () => html`<${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${pick} />`;
   const view = () => {
-    if (tab === "graph") return html`<${RunGraph} run=${id} digest=${run.graph} states=${rows} selected=${selected} onSelect=${pick} fallback=${table()} />`;
-    if (tab === "gantt") return html`<${RunGantt} run=${run} rows=${rows} selected=${selected} onSelect=${pick} />`;
+    if (tab === "graph") return html`<${Lazy} module="graph" name="GraphView" path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
+    if (tab === "gantt") return html`<${Lazy} module="gantt" name="GanttView" path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
     if (tab === "events") return html`<${Events} run=${run} id=${id} />`;
     if (tab === "values") return html`<${Values} id=${id} state=${run.status} />`;
     return table();

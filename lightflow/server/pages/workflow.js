@@ -26,19 +26,9 @@ const GridTab = ({ name }) => {
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;
 };
 
-const GraphTab = ({ workflow }) => {
-  if (!workflow.latest) return html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(workflow.served?.file || "flow.yaml")}</code> draws the file.</p><//>`;
-  return html`<${RunGraph} run=${workflow.latest.run_id} digest=${workflow.latest.graph} states=${{}} onSelect=${task => go(href(["r", workflow.latest.run_id], { task }))} />`;
-};
-
-/** The graph of a run; each failure to draw is a sentence, and the table has all tasks. */
-export const RunGraph = ({ run, digest, states, selected, onSelect, fallback }) => {
-  const live = useLive(`runs/${encode(run)}/geometry`);
-  if (live.problem) return html`<p class="problem"><span>${clean(live.problem.message)}</span></p>${fallback}`;
-  if (!live.data) return html`<${Waiting} />`;
-  if (live.data.problem) return html`<p class="muted">${clean(live.data.problem)}</p>${fallback}`;
-  return html`<${Lazy} module="graph" name="Graph" geometry=${live.data} states=${states} selected=${selected} onSelect=${onSelect} />`;
-};
+const GraphTab = ({ workflow, name }) => workflow.latest
+  ? html`<${Lazy} module="graph" name="GraphView" path=${`workflows/${encode(name)}`} graph=${workflow.latest.run_id} onSelect=${task => go(href(["r", workflow.latest.run_id], { task }))} />`
+  : html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(workflow.served?.file || "flow.yaml")}</code> draws the file.</p><//>`;
 
 const Triggers = ({ name, served }) => {
   const live = usePolled(`triggers?workflow=${encode(name)}`), fires = usePolled("fires?limit=200");
@@ -69,6 +59,6 @@ export default function Workflow({ name, tab = "grid", query }) {
     ${workflow.description && html`<p class="muted">${clean(workflow.description)}</p>`}
     ${served?.problem && html`<p class="problem"><span>${clean(served.problem)}</span></p>`}
     <div class="bar"><nav class="tabs" aria-label="Views of the workflow">${TABS.map(([id, label]) => html`<a key=${id} href=${href(["w", name, id])} aria-current=${tab === id ? "page" : undefined}>${label}</a>`)}</nav></div>
-    ${tab === "grid" && html`<${GridTab} name=${name} />`}${tab === "graph" && html`<${GraphTab} workflow=${workflow} />`}
+    ${tab === "grid" && html`<${GridTab} name=${name} />`}${tab === "graph" && html`<${GraphTab} workflow=${workflow} name=${name} />`}
     ${tab === "triggers" && html`<${Triggers} name=${name} served=${served} />`}${tab === "source" && html`<${Source} workflow=${workflow} name=${name} />`}`;
 }

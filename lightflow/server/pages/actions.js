@@ -77,7 +77,7 @@ export const RunActions = ({ run }) => {
 };
 
 const Params = ({ params }) => Object.keys(params || {}).length
-  ? html`<dl class="sheet">${Object.entries(params).map(([name, value]) => html`<div key=${name}><dt>${clean(name)}</dt><dd><code>${clean(typeof value === "string" ? value : JSON.stringify(value))}</code></dd></div>`)}</dl>`
+  ? html`<dl class="pairs">${Object.entries(params).map(([name, value]) => html`<div key=${name}><dt>${clean(name)}</dt><dd><code>${clean(typeof value === "string" ? value : JSON.stringify(value))}</code></dd></div>`)}</dl>`
   : html`<p class="muted">It has none.</p>`;
 
 /** The actions of a task, or of an instance of a mapped task. */

@@ -1,7 +1,7 @@
 // A run: its head, its failures, and its tasks as a table; the panel of the selected task beside it.
 
 import {
-  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, taskHref, State, Took, Ago,
+  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, go, taskHref, State, Took, Ago,
   Tally, Failure, Waiting, Lazy, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
   moment, ZONE, ACTIVE,
 } from "./kit.js";
@@ -194,20 +194,21 @@ export default function Run({ id, tab = TABS[0][0], query }) {
     announce(`${instanceName(row)} failed`);
   };
   const pick = name => select(name === selected ? null : name);
+  const filter = picked => { setState(picked); if (picked && tab !== "table") go(href(["r", id, "table"])); };
   const table = () => html`<${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${pick} />`;
   const view = () => {
-    if (tab === "graph") return html`<${Lazy} module="graph" name="GraphView" path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
-    if (tab === "gantt") return html`<${Lazy} module="gantt" name="GanttView" path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
+    if (tab === "graph") return html`<${Lazy} module="graph" part="GraphView" path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
+    if (tab === "gantt") return html`<${Lazy} module="gantt" part="GanttView" path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
     if (tab === "events") return html`<${Events} run=${run} id=${id} />`;
     if (tab === "values") return html`<${Values} id=${id} state=${run.status} />`;
     return table();
   };
   return html`<${Failure} problem=${problem} retry=${reload} />
     ${run.deleted && html`<p class="problem">This run was deleted. <a href=${href(["runs"])}>All runs</a></p>`}
-    <${Head} run=${run} rows=${rows} picked=${state} onPick=${setState} />
+    <${Head} run=${run} rows=${rows} picked=${state} onPick=${filter} />
     <${Failures} run=${run} rows=${rows} onSelect=${select} />
     <div class="bar"><nav class="tabs" aria-label="Views of the run">${TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
-      <input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />
+      ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
       ${failures.length > 0 && html`<button type="button" class="quiet" data-key="e" onClick=${nextFailure}>Next failure</button>`}
       <span class="grow"></span><${Neighbours} run=${run} /></div>
     <div class=${chosen ? "split" : ""}><div>${view()}</div>

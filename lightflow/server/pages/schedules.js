@@ -50,8 +50,8 @@ const Week = ({ fires, planned, now }) => {
       <h3>${moment(day.toISOString()).split(",")[0]}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
         href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${clean(`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`)}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
-        <span>${moment(each.at, { seconds: false }).split(", ")[1]}</span> <span class="cut">${clean(each.trigger.split(":")[0])}</span>
-        ${each.count > 1 && html`<b>×${number(each.count)}</b>`}</a>`)}
+        <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false }).split(", ")[1]}</span>
+        <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
       ${!list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };

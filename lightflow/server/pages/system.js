@@ -11,7 +11,7 @@ export default function System() {
   const system = live.data, broken = workflows.data?.problems || [];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${system.problem && html`<p class="problem"><span>${clean(system.problem)}</span></p>`}
-    <dl class="sheet">
+    <dl class="pairs">
       <${Row} name="Version">Lightflow ${clean(system.version)}<//>
       <${Row} name="State file"><code>${clean(system.db)}</code> ${size(system.bytes)}${system.wal_bytes ? `, write-ahead log ${size(system.wal_bytes)}` : ""}<//>
       <${Row} name="Running for">${duration(system.uptime_s)}<//>

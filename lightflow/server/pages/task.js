@@ -102,7 +102,7 @@ export default function Task({ id, task, index, query }) {
         <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}</span></div>
       ${shown.error && shown.error !== `exit code ${shown.exit_code}` && html`<p class="problem"><span>${clean(shown.error)}</span></p>`}
       ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
-      <${Lazy} module="log" name="Log" key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
+      <${Lazy} module="log" part="Log" key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
     ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
     <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />`;

@@ -20,22 +20,23 @@ const GridTab = ({ name }) => {
   if (!runs.length) return html`<${Empty} title="It has not run yet">${session.mayAct && html`<p><a class="button primary" href=${href(["w", name, "run"])}>Run…</a></p>`}<//>`;
   const medians = new Map((durations.data?.tasks || []).map(each => [each.task, each]));
   const ordered = [...runs].reverse();
-  return html`<div class="gridbox"><${Lazy} module="grid" name="Grid" runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians}
+  return html`<div class="gridbox"><${Lazy} module="grid" part="Grid" runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians}
       onSelect=${(run, task) => go(task == null ? href(["r", run]) : href(["r", run, "t", task]))} /></div>
     <p>${live.data.after && count < 100 && html`<button type="button" onClick=${() => setCount(Math.min(100, count + 25))}>More runs</button>`}
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;
 };
 
 const GraphTab = ({ workflow, name }) => workflow.latest
-  ? html`<${Lazy} module="graph" name="GraphView" path=${`workflows/${encode(name)}`} graph=${workflow.latest.run_id} onSelect=${task => go(href(["r", workflow.latest.run_id], { task }))} />`
+  ? html`<${Lazy} module="graph" part="GraphView" path=${`workflows/${encode(name)}`} graph=${workflow.latest.run_id} onSelect=${task => go(href(["r", workflow.latest.run_id], { task }))} />`
   : html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(workflow.served?.file || "flow.yaml")}</code> draws the file.</p><//>`;
 
 const Triggers = ({ name, served }) => {
-  const live = usePolled(`triggers?workflow=${encode(name)}`), fires = usePolled("fires?limit=200");
-  if (live.problem?.status === 404) return html`<${Empty} title="No triggers"><p>It runs by hand. <code>schedule: "30 2 * * *"</code> in its file starts it each night.</p><//>`;
+  const live = usePolled("triggers"), fires = usePolled("fires?limit=200");
+  const triggers = live.data?.triggers.filter(each => each.workflow === name);
+  if (triggers && !triggers.length) return html`<${Empty} title="No triggers"><p>It runs by hand. <code>schedule: "30 2 * * *"</code> in its file starts it each night.</p><//>`;
   if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
   const past = (fires.data?.fires || []).filter(each => each.trigger.startsWith(`${name}:`)).slice(0, 50);
-  return html`<${TriggerTable} triggers=${live.data.triggers} withWorkflow=${false} onChange=${() => { live.reload(); fires.reload(); }} />
+  return html`<${TriggerTable} triggers=${triggers} withWorkflow=${false} onChange=${() => { live.reload(); fires.reload(); }} />
     <h2 class="gap">Last fires</h2>${!past.length ? html`<p class="muted">None.</p>` : html`<table class="list"><thead><tr><th>State</th><th>For</th><th class="wide">Trigger</th><th>Run</th><th class="wide">Reason</th></tr></thead>
       <tbody>${past.map(each => html`<tr key=${each.fire_no} data-row><td><${State} state=${each.status} /></td><td>${moment(each.at || each.due_at)}</td><td class="wide muted">${clean(each.trigger.slice(name.length + 1))}${each.started_by && ` by ${clean(each.started_by)}`}</td>
         <td>${each.status === "STARTED" ? html`<a href=${href(["r", each.run_id])}><span class="id">${clean(each.run_id)}</span></a>` : ""}</td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>`}`;

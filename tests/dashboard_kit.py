@@ -74,8 +74,10 @@ class Tabs:
         """Close all tabs; fail if anything went wrong in one of them."""
         for context in self._contexts:
             context.close()
+        self._contexts = []
         unexpected = [line for line in self.trouble if not any(part in line for part in self.expected)]
-        assert unexpected == []
+        if unexpected:
+            pytest.fail("\n".join(unexpected))
 
 
 def log_in(page: Any, url: str, token: str, fragment: str = "#/") -> Any:

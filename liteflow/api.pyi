@@ -91,6 +91,7 @@ from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -227,6 +228,7 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParkedRun",
     "Payload",
     "Picture",
     "PictureEdge",

@@ -169,7 +169,7 @@ def _task_sections() -> Iterator[_Section]:
         "## Defaults", f"{text}[compose workflows](../howto/compose.md#defaults).", {"properties": {"types": types}}
     )
     allowed = ", ".join(f"`{key}`" for key in COMMON if key in KEYS_OF_GROUPS - {"type"})
-    text = f"A task with `tasks` is a group. It may have these keys of every task: {allowed}. See "
+    text = f"A task with `tasks`, or with `include`, is a group. It may have these keys of every task: {allowed}. See "
     yield _Section("## Groups", f"{text}[compose workflows](../howto/compose.md#groups).", {"properties": GROUP_KEYS})
     text = (
         f"The keys that are not axes: {_named(COMMON['matrix'])}. See [run a task for each item](../howto/fan-out.md)."

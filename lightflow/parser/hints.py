@@ -189,7 +189,7 @@ def _hidden_failures(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
     for task_id in _from_the_ends(tasks, downstreams):
         following = downstreams[task_id]
         hidden[task_id] = bool(following) and all(task in hiding or hidden[task] for task in following)
-    for task_id in (task_id for task_id in tasks if task_id in hiding):
+    for task_id in (task_id for task_id in tasks if task_id in hiding and task_id in tree.tasks):
         failing = [name for name in tasks[task_id].depends_on if hidden.get(name) and not _is_tolerated(tasks[name])]
         if failing:
             yield _hidden_failure(tree, task_id, failing)
@@ -245,7 +245,7 @@ def _task_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
             continue
         built_in = registry.built_in(name)
         for hint in built_in.hints(node.keys) if built_in is not None else ():
-            yield tree.problem([*node.path, hint.key], hint.message)
+            yield tree.problem([*node.path, *hint.key.split(".")], hint.message)
         missing = missing_modules(info.needs if built_in is None else built_in.needed_modules(node.keys))
         if missing:
             yield tree.problem([*node.path, "type"], needs_text(name, missing, info.extra))

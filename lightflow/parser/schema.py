@@ -147,14 +147,18 @@ def _branches(types: Iterable[str], kind: str) -> list[Schema]:
     ]
 
 
+#: A task that has one of these and no type is a group.
+_GROUP_HAS: Final = [{"required": ["tasks"]}, {"required": ["include"]}]
+
+
 def _written_branches(types: Iterable[str], kind: str) -> list[Schema]:
     """Return the keys of each type as they are written: a group has `tasks` and no type."""
     branches = _branches(types, kind)
     for name, branch in zip(types, branches, strict=True):
         if name == GROUP:
-            branch["if"] = {"type": "object", "required": ["tasks"], "not": {"required": ["type"]}}
+            branch["if"] = {"type": "object", "anyOf": _GROUP_HAS, "not": {"required": ["type"]}}
         elif name == DEFAULT_TYPE:
-            branch["if"]["anyOf"] = [{"required": ["type"]}, {"not": {"required": ["tasks"]}}]
+            branch["if"]["anyOf"] = [{"required": ["type"]}, {"not": {"anyOf": _GROUP_HAS}}]
     return branches
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final
 
 from lightflow.errors import Problem
+from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
@@ -63,6 +64,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         settings.check_shells(tree),
         tasks.check_ids(tree),
         groups.check_groups(tree),
+        check_includes(tree),
         defaults.check_defaults(tree),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),

@@ -32,9 +32,17 @@ def value_origins(path: str | os.PathLike[str], task_id: str) -> list[ValueOrigi
     Raises:
         WorkflowError: everything that is wrong with the file, or there is no such task.
     """
-    tree = load_tree(path)
+    tree, name = load_tree(path), task_id
+    while (
+        group := next((group for group in tree.includes if name.startswith(f"{group}.")), "")
+    ) and name in tree.grafted:
+        tree, name = tree.includes[group].tree, name.removeprefix(f"{group}.")
+    return _origins(tree, name)
+
+
+def _origins(tree: Tree, task_id: str) -> list[ValueOrigin]:
     if task_id not in tree.tasks:
-        hint = did_you_mean(task_id, tree.tasks)
+        hint = did_you_mean(task_id, tree.all_ids)
         raise WorkflowError([Problem(tree.source.file, 0, 0, "tasks", f"no task {quoted(task_id)}{hint}")])
     origins = list(_of_task(tree, task_id))
     keys = {origin.key for origin in origins}

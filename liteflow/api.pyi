@@ -33,6 +33,7 @@ from liteflow.pictures.drawing import critical_path_of as critical_path_of
 from liteflow.pictures.drawing import picture_of_graph as picture_of_graph
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.folding import FOLDED as FOLDED
+from liteflow.pictures.folding import LAYERED as LAYERED
 from liteflow.pictures.folding import arranged as arranged
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -175,6 +176,7 @@ __all__ = [
     "FIRE_STATUSES",
     "FOLDED",
     "HOOK_EVENTS",
+    "LAYERED",
     "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",

@@ -42,7 +42,7 @@ tasks:
   extract: {run: "echo reading 3 sources; sleep 0.3; echo rows=4120 >> $LIGHTFLOW_OUTPUT"}
   clean: {run: "echo 4120 rows, 12 dropped; sleep 0.2", depends_on: [extract]}
   resize:
-    run: "echo image ${{ item }}; sleep 0.0${{ item }}; test $FIXED = yes -o ${{ item }} != 7"
+    run: "echo image ${{ item }}; sleep 0.0${{ item }}; test $FIXED != no -o ${{ item }} != 7"
     foreach: [1, 2, 3, 4, 5, 6, 7, 8, 9]
     depends_on: [clean]
     on_failure: continue
@@ -158,8 +158,8 @@ def make_history(world: World) -> None:
     for name, text in texts.items():
         (world.folder / f"{name}.yaml").write_text(text)
     for number in range(8):
-        world.lightflow("run", "nightly.yaml", FIXED="yes" if number != 4 else "no")
-    world.lightflow("run", "nightly.yaml", FIXED="no")
+        world.lightflow("run", "nightly.yaml", FIXED="no" if number == 4 else "yes")
+    world.lightflow("run", "nightly.yaml", FIXED="later")
 
 
 def watched(page: Page) -> Page:
@@ -246,7 +246,8 @@ def take(world: World, browser: Any, out: Path, options: argparse.Namespace) -> 
             runs = world.wait_for_runs("report", "sync")
             pages = page_addresses(runs)
             if options.docs:
-                picked = {each: pages[each] for each in ("run-graph", "workflows")}
+                picked = {each: pages[each] for each in ("run-graph", "workflow-grid")}
+                page.set_viewport_size({"width": 1200, "height": 640})
                 shoot(page, address, picked, out, "light")
                 page.emulate_media(color_scheme="dark")
                 shoot(page, address, {"run-graph": pages["run-graph"]}, out, "dark")

@@ -140,7 +140,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("value", "param", "write `default: {value|100}`", "Argo, Dagu"),
     ForeignTerm("optional nullable", "param", "write `required: false`", "Prefect"),
     ForeignTerm("regex validator format", "param", "text is checked by a regular expression: `pattern: '[a-z]+'`", "Kestra"),
-    ForeignTerm("connections credentials vault conn_id", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
+    ForeignTerm("conn_id connection_id http_conn_id postgres_conn_id mysql_conn_id aws_conn_id", "task", "a named connection is declared under `connections` of the workflow; write `connection: {value|NAME}`", "Airflow"),
+    ForeignTerm("credentials vault", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
     ForeignTerm("env_var variable environment", "secret", "the environment variable is `key: {value|NAME}`", "Kestra"),
 )  # fmt: skip
 

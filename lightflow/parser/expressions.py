@@ -44,7 +44,8 @@ _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MA
 _NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
 #: The beginning of a URL with a complete host.
-_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]"
+#: The text before the first expression of a URL: a server and the begin of its path, or the path alone.
+_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]|/(?!/)"
 _IN_HOST: Final = (
     "an expression is not allowed before the path of a URL, where its value could name another server; "
     "make the whole URL an expression"

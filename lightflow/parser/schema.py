@@ -12,6 +12,7 @@ from typing import Any, Final
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -53,6 +54,7 @@ TOP: Final[dict[str, Schema]] = {
     "env": environment.env("Environment variables of every task."),
     "dotenv": environment.dotenv("Files with environment variables of every task; `env` overrides them."),
     "secrets": environment.SECRETS,
+    "connections": connections.CONNECTIONS,
     **control_flow.hook_keys(of_run=True),
     "defaults": defaults.DEFAULTS,
     "plugins": {
@@ -91,6 +93,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "precondition": control_flow.PRECONDITION,
             "repeat": repeats.REPEAT,
             **defaults.defaults_schemas(COMMON, described),
+            **connections.connection_schemas(described),
             "task": {
                 "title": "Task",
                 "type": "object",

@@ -11,6 +11,7 @@ from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -66,6 +67,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         groups.check_groups(tree),
         check_includes(tree),
         defaults.check_defaults(tree),
+        connections.check_connections(tree, registry.described()),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),

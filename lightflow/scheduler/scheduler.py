@@ -136,6 +136,7 @@ class Scheduler:
         now = time.time()
         if (step := self._timers.clock_step()) is not None:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+            self._triggers.look_again()
         if self._timers.is_due("scan", _SCAN_S):
             self._take_changes(self.files.scan())
         if not self._active and not self._take_over():

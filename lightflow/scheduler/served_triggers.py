@@ -82,6 +82,12 @@ class ServedTriggers:
         self.agenda.set(trigger_id, NEVER)
         self.watches.pop(trigger_id, None)
 
+    def look_again(self) -> None:
+        """Let all schedules be due: the clock was set, and what was due next is no longer true."""
+        for trigger_id, served in self._triggers.items():
+            if served.clock is not None and served.row.paused_at is None:
+                self.agenda.set(trigger_id, 0.0)
+
     def __getitem__(self, trigger_id: str) -> ServedTrigger:
         return self._triggers[trigger_id]
 

@@ -172,8 +172,15 @@ def _entries(folder: str, depth: int) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             if depth > 1:
                 yield from _entries(entry.path, depth - 1)
-        elif entry.name.endswith(_SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(_SUFFIXES) and _is_file(entry):
             yield entry.path
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:

@@ -1,6 +1,7 @@
 """R22: one instant, one run, whatever is killed.
 
-Proved: while servers and starters are killed or stopped at random moments, each instant of schedules of one second has one fire;
+Proved: while servers and starters are killed or stopped at random moments, each instant of schedules of one second has
+one fire;
 each fire that started has one run, which succeeds; no instant is lost and no process is left.
 Not proved: power cuts (R4 has the state file).
 

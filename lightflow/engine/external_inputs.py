@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from lightflow.errors import Problem, WorkflowError
 from lightflow.spec.model import EnvFile, WorkflowSpec
 from liteflow import DotenvError, SecretError
-from liteflow.api import EMPTY_MAPPING, Record
+from liteflow.api import EMPTY_MAPPING, Record, replace
 from liteflow.values.secrets import Secrets, fetch
 
 
@@ -24,7 +24,7 @@ class ExternalInputs(Record):
         if self.secrets is None:
             return error
         text = self.secrets.masker.text
-        return WorkflowError([problem._replace(message=text(problem.message)) for problem in error.problems])
+        return WorkflowError([replace(problem, message=text(problem.message)) for problem in error.problems])
 
 
 NO_INPUTS = ExternalInputs()

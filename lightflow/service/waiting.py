@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.service.mapped_instances import instance_name_of, is_hook
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
 from lightflow.text import listed
 from liteflow import Status
-from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, RunRecord, instance_name
+from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, Record, RunRecord, instance_name
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
 
 #: The statuses of tasks and hooks that wait, most of them for their start.
@@ -24,7 +24,7 @@ WAITS: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED, Status.WAITI
 _MAX_NAMED: Final = 3  # tasks that a sentence names
 
 
-class WaitReason(NamedTuple):
+class WaitReason(Record, kw_only=False):
     """The reason why a task waits, and the task or hook whose reason explains it further."""
 
     reason: str

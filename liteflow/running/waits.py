@@ -12,13 +12,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import PayloadError
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan
-from liteflow.record import replace
+from liteflow.record import Record, replace
 from liteflow.running.ports import Clock
 from liteflow.running.recorder import Recorder
 from liteflow.running.starting import Start
@@ -35,7 +35,7 @@ _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
 _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
 
 
-class _Moment(NamedTuple):
+class _Moment(Record, kw_only=False):
     """A time on two clocks: it is there when one of them has reached it."""
 
     monotonic: float
@@ -45,7 +45,7 @@ class _Moment(NamedTuple):
 _NO_TIME: Final = _Moment(inf, inf)
 
 
-class _Origin(NamedTuple):
+class _Origin(Record, kw_only=False):
     """The attempt that waits."""
 
     attempt: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Final, NamedTuple
+from typing import Final
+
+from liteflow.record import Record
 
 #: The fire of the run of a row, as JSON; a part of a statement that selects runs.
 FIRE_COLUMN: Final = (
@@ -17,7 +19,7 @@ NEXT_FIRES_SQL: Final = (
 )
 
 
-class RunFire(NamedTuple):
+class RunFire(Record, kw_only=False):
     """The fire of a trigger that started a run."""
 
     trigger_id: str

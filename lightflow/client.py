@@ -54,6 +54,10 @@ class Client:
         self._token = token
         self._timeout_s = timeout_s
 
+    def login_code(self) -> str:
+        """Return a code with which a browser logs in once, within a minute: `ADDRESS/#code=CODE`."""
+        return str(self._json("POST", "codes")["code"])
+
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def start(
@@ -104,6 +108,23 @@ class Client:
     def resume(self, run_id: str) -> dict[str, Any]:
         """Resume a run that has ended."""
         return self._json("POST", f"runs/{_quoted(run_id)}/resume")
+
+    def retry(
+        self, run_id: str, tasks: Sequence[str] = (), *, only: bool = False, changed: bool = False
+    ) -> dict[str, Any]:
+        """Run tasks of a run again, and without `only` what follows them; without tasks all that did not succeed.
+
+        Args:
+            changed: whether the tasks run again, too, whose definition has changed.
+        """
+        body = {"tasks": list(tasks), "only": only, "changed": changed}
+        sent = {name: value for name, value in body.items() if value}
+        return self._json("POST", f"runs/{_quoted(run_id)}/retry", sent)
+
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Start a new run from the middle of another one; `params` are the parameters that differ."""
+        body = {"tasks": list(tasks), "params": dict(params or {})}
+        return self._json("POST", f"runs/{_quoted(run_id)}/fork", body)
 
     # -- logs and events ----------------------------------------------------------------------------------------
 

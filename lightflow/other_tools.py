@@ -30,6 +30,7 @@ _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_e
 _BY_FILES = "files do not decide whether a task runs; a task is skipped where a command fails: `preconditions: [{run: test ! -e out.csv}]`"
 _ONE_MACHINE = "all tasks run on this machine; remove it"
 _DEFAULTS = "keys that tasks share are written once: `defaults: {retries: 2}` at the top of the file"
+_INCLUDE = "a workflow file is included as a group of tasks: `tasks: {GROUP: {include: FILE}}`"
 _CONTAINER = "a task runs in a container with `container: {value|IMAGE}` next to its `run`; a task that runs the program of an image has `type: docker`"
 _LABELS = "labels have no meaning here: write a comment, or a key that begins with x-"
 _EXTRA = "it counts the first attempt too; here only the attempts after it are counted: "
@@ -46,7 +47,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("inputs", "top", "the inputs of a run are declared under `params`", "GitHub Actions, Kestra"),
     ForeignTerm("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (set by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     ForeignTerm("environment", "top task hook", "environment variables are under `env`", "docker compose"),
-    ForeignTerm("default default_args extends include includes import task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
+    ForeignTerm("default default_args extends task_defaults", "top task", _DEFAULTS, "Airflow, GitLab CI, Task"),
+    ForeignTerm("include includes import imports", "top", _INCLUDE, "GitLab CI, Task, docker compose, just"),
     ForeignTerm("version api_version kind metadata spec", "top", "the format has no version and no envelope; remove it", "Task, docker compose, Argo"),
     ForeignTerm("permissions runs_on runner node_selector agent machine", "top task", _ONE_MACHINE, "GitHub Actions, GitLab CI, Argo"),
     ForeignTerm("tags labels group_name owner namespace annotations", "top task", _LABELS, "Airflow, Dagu, Kestra"),
@@ -138,7 +140,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("value", "param", "write `default: {value|100}`", "Argo, Dagu"),
     ForeignTerm("optional nullable", "param", "write `required: false`", "Prefect"),
     ForeignTerm("regex validator format", "param", "text is checked by a regular expression: `pattern: '[a-z]+'`", "Kestra"),
-    ForeignTerm("connections credentials vault conn_id", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
+    ForeignTerm("conn_id connection_id http_conn_id postgres_conn_id mysql_conn_id aws_conn_id", "task", "a named connection is declared under `connections` of the workflow; write `connection: {value|NAME}`", "Airflow"),
+    ForeignTerm("credentials vault", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
     ForeignTerm("env_var variable environment", "secret", "the environment variable is `key: {value|NAME}`", "Kestra"),
 )  # fmt: skip
 

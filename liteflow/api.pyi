@@ -27,11 +27,17 @@ from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
-from liteflow.pictures.boxes import folded as folded
+from liteflow.pictures.boxes import critical_edges as critical_edges
 from liteflow.pictures.boxes import with_boxes as with_boxes
+from liteflow.pictures.drawing import critical_path_of as critical_path_of
+from liteflow.pictures.drawing import picture_of_graph as picture_of_graph
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
+from liteflow.pictures.folding import FOLDED as FOLDED
+from liteflow.pictures.folding import LAYERED as LAYERED
+from liteflow.pictures.folding import arranged as arranged
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
+from liteflow.pictures.picture import ALL_STYLES as ALL_STYLES
 from liteflow.pictures.picture import Edge as PictureEdge
 from liteflow.pictures.picture import Node as PictureNode
 from liteflow.pictures.picture import Picture as Picture
@@ -86,6 +92,7 @@ from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -103,11 +110,14 @@ from liteflow.state.triggers import read_triggers as read_triggers
 from liteflow.state.triggers import request_fire as request_fire
 from liteflow.state.triggers import scheduler_is_active as scheduler_is_active
 from liteflow.state.triggers import unpause_triggers as unpause_triggers
+from liteflow.states import FIRE_STATUSES as FIRE_STATUSES
 from liteflow.states import RUN_ENDED as RUN_ENDED
+from liteflow.states import RUN_STATUSES as RUN_STATUSES
 from liteflow.states import TASK_ENDED as TASK_ENDED
 from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus
 from liteflow.states import TaskStatus as TaskStatus
+from liteflow.states import combined_status as combined_status
 from liteflow.traces import Frame as TraceFrame
 from liteflow.traces import TracedException as TracedException
 from liteflow.traces import from_json as read_trace
@@ -163,7 +173,10 @@ __all__ = [
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
+    "FIRE_STATUSES",
+    "FOLDED",
     "HOOK_EVENTS",
+    "LAYERED",
     "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
@@ -217,6 +230,7 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParkedRun",
     "Payload",
     "Picture",
     "PictureEdge",
@@ -244,10 +258,14 @@ __all__ = [
     "ValueRecord",
     "Work",
     "WorkflowTriggers",
+    "arranged",
     "back_up",
     "box_label",
     "cancel_interrupted",
     "clean_text",
+    "combined_status",
+    "critical_edges",
+    "critical_path_of",
     "current_day",
     "date_of",
     "day_epoch",
@@ -264,7 +282,6 @@ __all__ = [
     "find_approval",
     "find_fire",
     "find_leftovers",
-    "folded",
     "gc_paused",
     "group_mistakes",
     "group_nodes",
@@ -283,6 +300,7 @@ __all__ = [
     "param_from_default",
     "parse_moment",
     "pause_triggers",
+    "picture_of_graph",
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",

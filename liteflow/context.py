@@ -32,6 +32,7 @@ class TaskContext:
         self._work = work
         self._info = info
         self._started_at = time.time()
+        self.params: Mapping[str, Any] = info.params  #: the parameters of the run, or of the included file of the task
         self.pushed: dict[str, Payload] = {}
         self.requested_output: str | None = None  # the output file, once the task has read its path
 
@@ -94,11 +95,6 @@ class TaskContext:
         """In a poll: the handle of the `Waiting` that the task returned last. None in an attempt that does not wait."""
         text = self._work.handle
         return None if text is None else decode(Payload("json", text, len(text)))
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """The parameters of the run."""
-        return self._info.params
 
     @property
     def secrets(self) -> Mapping[str, str]:

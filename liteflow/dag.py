@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -71,6 +71,13 @@ def init_schema(db_path: str = "liteflow.db") -> None:
         StoreError: the file cannot be written, or belongs to another program.
     """
     connect(real_path(db_path)).close()
+
+
+class TaskSource(Protocol):
+    """Tasks that are defined elsewhere, for `Dag.include`."""
+
+    def add_to(self, dag: Dag, group: str) -> None:
+        """Add the tasks to a dag, each with an id that begins with that of the group and a dot."""
 
 
 class Dag(CurrentDag, DagReruns, WaitingTasks):
@@ -191,6 +198,17 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         group = Group(name, dag=self, options=group_options(options, name))
         group << depends_on
         self.add_task(group)
+        return group
+
+    def include(self, group_id: str, source: TaskSource, *, depends_on: Any = (), **options: Any) -> Group:
+        """Add the tasks of a source, such as a workflow file, as a group, and return the group.
+
+            dag.include("checks", lightflow.tasks.included_file("checks.yaml", {"strict": True}), depends_on=load)
+
+        The other arguments are those of `group`.
+        """
+        with self.group(group_id, depends_on=depends_on, **options) as group:
+            source.add_to(self, group.task_id)
         return group
 
     def shell(

@@ -5,6 +5,7 @@ Both are open sets: the database has no CHECK on them, and a later version may a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 
@@ -62,9 +63,29 @@ RUN_STATUSES: Final[tuple[RunStatus, ...]] = (
     "CANCELLED",
     "INTERRUPTED",
 )
+#: The states of a fire of a trigger.
+FIRE_STATUSES: Final = ("WAITING", "CLAIMED", "STARTED", "SKIPPED", "MISSED", "FAILED")
 
 #: A task instance in one of these will not change again in this run, unless it is run again on purpose.
 TASK_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"})
 #: A run in one of these has no owner; INTERRUPTED, FAILED and CANCELLED runs can be resumed. The deletion of a DELETED
 #: run was cut off.
 RUN_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED", "DELETED"})
+#: The status of several instances together is the first of these that one of them has.
+_COMBINED: Final = (
+    "RUNNING",
+    "WAITING",
+    "UP_FOR_RETRY",
+    "QUEUED",
+    "PENDING",
+    "FAILED",
+    "CANCELLED",
+    "UPSTREAM_FAILED",
+    "SUCCESS",
+)
+
+
+def combined_status(statuses: Iterable[str]) -> str | None:
+    """Return the status of several instances together; None where there is none."""
+    present = list(dict.fromkeys(statuses))
+    return next((status for status in _COMBINED if status in present), present[0] if present else None)

@@ -117,6 +117,8 @@ class Call(NamedTuple):
     output: Literal["last_line", "json"] | None = None
     #: how its task waits after the function has returned a `Waiting`
     poll: Poll | None = None
+    #: the parameters in its context, where they are not those of the run
+    params: Mapping[str, Any] | None = None
 
 
 class Poll(Record):

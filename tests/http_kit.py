@@ -35,9 +35,12 @@ class Server(ThreadingHTTPServer):
     def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.received: list[Received] = []
+        self.lock = threading.Lock()
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.gone = threading.Event()  # the client of /wait has closed its connection
+        self.sunk: list[int] = []  # the sizes of the bodies that /sink has read
+        self.held = 0  # requests that wait for their answer while their client is there
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
         if certificate is not None:
@@ -69,14 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+        body = self._sink(length) if self.path == "/sink" else self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(self.command, self.path, headers, body))
         self.server.arrived.set()
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         name = "invocation" if parts.path.endswith("/invocations") else parts.path.strip("/").split("/")[0]
-        getattr(self, f"_{name}", self._echo)(query, body)
+        getattr(self, f"_{name}" if name != "sink" else "_echo", self._echo)(query, body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the names of the base class
 
@@ -89,6 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _sink(self, length: int) -> bytes:
+        """Read a body without storing it."""
+        size = 0
+        while size < length and (block := self.rfile.read(min(65536, length - size))):
+            size += len(block)
+        self.server.sunk.append(size)
+        return b""
 
     def _echo(self, query: dict[str, str], body: bytes) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -104,9 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _invocation(self, query: dict[str, str], body: bytes) -> None:
         """Answer as AWS Lambda; the status 0 closes the connection, 1 waits."""
-        status, headers, content = self.server.answers.pop(0)
+        status, headers, content = self.server.answers.pop(0) if self.server.answers else _called(body)
         if status == 1:
-            self.server.released.wait(60)
+            self._hold()
         if status in (0, 1):
             self.close_connection = True
             return
@@ -124,12 +135,25 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(302, b"", Location="/loop")
 
     def _wait(self, query: dict[str, str], body: bytes) -> None:
-        while not self.server.released.wait(0.02):
-            if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
-                self.server.gone.set()
-                self.close_connection = True
-                return
-        self._answer(200, b"{}")
+        """Answer when the server is released; at once for a later attempt."""
+        if query.get("attempt", "1") == "1" and not self._hold():
+            self.close_connection = True
+        else:
+            self._answer(200, b"{}")
+
+    def _hold(self) -> bool:
+        """Wait until the server is released or the client is gone; return whether the client is still there."""
+        with self.server.lock:
+            self.server.held += 1
+        try:
+            while not self.server.released.wait(0.02):
+                if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+                    self.server.gone.set()
+                    return False
+            return True
+        finally:
+            with self.server.lock:
+                self.server.held -= 1
 
     def _drip(self, query: dict[str, str], body: bytes) -> None:
         self.send_response(200)
@@ -163,6 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
         block = b"0123456789abcdef" * 4096
         for start in range(0, size, len(block)):
             self.wfile.write(block[: min(len(block), size - start)])
+
+
+def _called(event: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Return the answer of a function that waits in its first attempt."""
+    return (1 if json.loads(event).get("attempt", 1) == 1 else 200), {}, b"{}"
 
 
 @contextmanager

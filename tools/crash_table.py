@@ -36,8 +36,6 @@ CLAIMS: Final = {
     "R1b": "the same with worker processes and through the installed command, with shell tasks",
     "R2": "`kill -9` at every system call that writes, syncs, renames or deletes",
     "R3": "nothing is left running after cancellations, timeouts and `kill -9`, however a task hides",
-    "R24": "`kill -9` of orchestrator, workers, guardian, or both at once: no statement and no connection is left on "
-    "PostgreSQL and MariaDB; in the last case from the next resume on",
     "moments": "`kill -9` in a hook, a precondition, a teardown, a back-off, a secret's command: no process survives, "
     "and `resume` runs each triggered hook once",
     "R4": "simulated power cuts: no damage, no disorder; `durability=power` loses nothing, the default about a second",
@@ -63,6 +61,10 @@ CLAIMS: Final = {
     "R21-docker": "`kill -9` of the orchestrator, the client of docker, the guardian, or orchestrator and guardian: no "
     "container of ours is left, and no secret in memory",
     "R21-podman": "the same with podman",
+    "R24": "`kill -9` of the same victims: no statement and no connection is left on "
+    "PostgreSQL and MariaDB; in the last case from the next resume on",
+    "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
+    "attempts",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -12,7 +12,7 @@ from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_late
 from lightflow.cli.output import many, say
 from lightflow.text import printable
 from liteflow import DefinitionError
-from liteflow.api import Picture, folded
+from liteflow.api import FOLDED, LAYERED, Picture, arranged
 
 
 @command(
@@ -32,7 +32,7 @@ Examples:
     type=click.Choice(["svg", "png", "pdf", "html", "mmd", "dot"]),
     help="The format, if the name of OUTPUT does not end with it.",
 )
-@click.option("--fold", is_flag=True, help="Draw each group of tasks as one box.")
+@click.option("--fold", is_flag=True, help="Draw each group, and tasks that are alike, as one box.")
 @click.option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
 @click.option("--dag", metavar="ID", help="The dag to use, for a Python file that defines several.")
 @db_option
@@ -58,7 +58,7 @@ def dag(
         raise click.UsageError("give the file once")
     picture = _picture(name or file, run, dag, db)
     if fold:
-        picture = folded(picture)
+        picture = arranged(picture, "all")
     if output is None and kind in ("mmd", "dot"):
         output = "-"
     if output == "-":
@@ -69,8 +69,9 @@ def dag(
         return
     target = output or f"{picture.title}.{kind or 'svg'}"
     dag_viewer.write_picture(picture, Path(target), kind)
-    say(f"wrote {target} ({many(len(picture.nodes), 'task')})")
-    implied = dict(picture.facts).get(workflows.FROM_EXPRESSIONS)
+    facts = dict(picture.facts)
+    say(f"wrote {target} ({facts.get(FOLDED) or facts.get(LAYERED) or many(len(picture.nodes), 'task')})")
+    implied = facts.get(workflows.FROM_EXPRESSIONS)
     if implied:
         say(f"edges from expressions: {printable(implied)}")
 

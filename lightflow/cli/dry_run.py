@@ -48,7 +48,7 @@ def show_plan(
 
             ended = frozenset(task.task_id for task in view.tasks)
             done = ended - preview(arguments.db, view.run.run_id, rerun)
-    outline = outline.for_run(values)
+    outline = outline.for_run(values, day)
     if selection != ALL_TASKS:
         outline = workflows.with_selection(outline, selection)
     max_workers = arguments.max_workers or outline.settings.max_parallel_tasks

@@ -56,6 +56,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
+    from lightflow.cli.summary import approve_text
     from lightflow.service import queries
     from lightflow.service.parameters import values_text
     from lightflow.service.queries import fire_text
@@ -77,5 +78,6 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("success", summary_text(view.overlooked)),
         ("file", near_path(run.source) if run.source else None),
         ("owner", f"process {run.owner_pid} on {printable(str(run.owner_host))}" if active else None),
+        ("approve", approve_text(view, db)),
         ("resume", with_db(f"lightflow resume {printable(run.run_id)}", db) if resumable else None),
     ]

@@ -245,6 +245,20 @@ def _open_setups(view: RunView) -> str | None:
     return f"{', '.join(view.standing[:3])}{rest}: set up and not torn down"
 
 
+def approve_text(view: RunView, db: str) -> str | None:
+    """Return the command that approves what waits for a decision; None: nothing does."""
+    if not view.approvals:
+        return None
+    rest = f" (and {len(view.approvals) - 1} more)" if len(view.approvals) > 1 else ""
+    command = f"lightflow approve {printable(view.run.run_id)} {_quoted(view.approvals[0])}"
+    return with_db(command, db) + rest
+
+
+def _quoted(name: str) -> str:
+    """Return the name of an instance for a shell, where brackets are a pattern."""
+    return f"'{name}'" if "[" in name else name
+
+
 def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str | None]]:
     """Return what to type next, and where things are."""
     run, wall = report.view.run, report.until - report.since
@@ -254,10 +268,10 @@ def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str 
         if attempt.started_at >= report.since
     )
     blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
-    task = instance_name_of(failed[0]) if failed else ""
-    task = f"'{task}'" if "[" in task else task  # for a shell, brackets are a pattern
+    task = _quoted(instance_name_of(failed[0])) if failed else ""
     return [
         ("work", f"{format_duration(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
+        ("approve", approve_text(report.view, report.db)),
         ("resume", report.resume if run.status != "SUCCESS" else None),
         ("set up", _open_setups(report.view)),
         ("why", with_db(f"lightflow why {blocked[0].task_id}", report.db) if blocked else None),

@@ -56,23 +56,40 @@ def build_dag(
     )
     dag.limits = spec.limits  # checked by the parser
     dag.source = spec.reference
-    builder = _TaskBuilder(
+    builder = _builder(spec, registry, params or {}, inputs, folder)
+    with gc_paused():
+        for task in builder.build_all():
+            dag.add_task(task)
+        dag.hooks |= {event: builder.build(hook) for event, hook in spec.hooks.items()}
+    builder.check()
+    return dag
+
+
+def build_tasks(spec: WorkflowSpec, registry: Registry, inputs: ExternalInputs, folder: str) -> list[Task]:
+    """Return the tasks of a workflow whose parameters are all decided, for a dag that is written in Python.
+
+    Raises:
+        WorkflowError: see `build_dag`.
+    """
+    builder = _builder(spec, registry, {}, inputs, folder)
+    tasks = builder.build_all()
+    builder.check()
+    return tasks
+
+
+def _builder(
+    spec: WorkflowSpec, registry: Registry, params: Mapping[str, Any], inputs: ExternalInputs, folder: str
+) -> _TaskBuilder:
+    return _TaskBuilder(
         spec=spec,
         registry=registry,
-        params=params or {},
+        params=params,
         inputs=inputs,
         folder=folder,
         types={},
         shared_options={},
         problems=[],
     )
-    with gc_paused():
-        for task in spec.tasks.values():
-            dag.add_task(builder.build(task))
-        dag.hooks |= {event: builder.build(hook) for event, hook in spec.hooks.items()}
-    if builder.problems:
-        raise WorkflowError(list(dict.fromkeys(builder.problems)))
-    return dag
 
 
 class _TaskBuilder(Record):
@@ -87,9 +104,18 @@ class _TaskBuilder(Record):
     shared_options: dict[TaskOptions, TaskOptions]  #: most tasks of a large file have equal options
     problems: list[Problem]
 
+    def build_all(self) -> list[Task]:
+        """Build the tasks and groups."""
+        return [self.build(task) for task in self.spec.tasks.values()]
+
+    def check(self) -> None:
+        """Raise WorkflowError where tasks have mistakes."""
+        if self.problems:
+            raise WorkflowError(list(dict.fromkeys(self.problems)))
+
     def build(self, task: TaskSpec, owner: str = "") -> Task:
         """Build a task; `owner` is the task that a hook or a precondition belongs to."""
-        if self.inputs.dotenv or self.inputs.task_dotenv:
+        if self.inputs.has_variables:
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
             task = replace(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
@@ -126,11 +152,12 @@ class _TaskBuilder(Record):
 
     def _with_dotenv(self, task: TaskSpec, owner: str) -> TaskSpec:
         """Return the task with the variables of the dotenv files; a hook has the variables of its owner."""
-        dotenv, task_dotenv = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
+        dotenv, task_dotenv = self.inputs.dotenv_of(task.included), self.inputs.task_dotenv.get(owner, {})
         expressions = task.expressions
         if expressions is not None:
             expressions = replace(expressions, dotenv=dotenv, own_dotenv=task_dotenv)
-        env = {**dotenv, **self.spec.env, **task_dotenv, **task.own_env}
+        file_env = self.spec.includes[task.included].env if task.included else self.spec.env
+        env = {**dotenv, **file_env, **task_dotenv, **task.own_env}
         return replace(
             task,
             env=env,
@@ -153,6 +180,8 @@ class _TaskBuilder(Record):
         body = task_type.build(task)
         if isinstance(body, Call) and modules:
             body = body._replace(preload=modules)
+        if isinstance(body, Call) and task.params is not None:
+            body = body._replace(params=task.params)
         if expressions is None:
             return body
         late = DeferredTaskBody(expressions, self.folder)

@@ -99,7 +99,7 @@ def attempt_values(
     """Return what the expressions of an attempt can name, except `env`."""
     tasks = Tasks(inputs, read, expressions.names)
     return {
-        "params": info.params,
+        "params": params_of(expressions, info.params),
         "run": {
             "id": info.run_id,
             "logical_date": moment_from_epoch(info.logical_date),
@@ -130,7 +130,7 @@ def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inpu
     """Return what expressions can name before the task has an instance or an attempt."""
     tasks = Tasks(inputs, decode_plain, expressions.names)
     values: dict[str, Any] = {
-        "params": info.params,
+        "params": params_of(expressions, info.params),
         "run": {"id": info.run_id, "logical_date": moment_from_epoch(info.logical_date)},
         "task": {"id": task_id},
         "workflow": expressions.workflow,
@@ -144,9 +144,14 @@ def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inpu
 
 def early_values(expressions: Expressions, params: Values) -> dict[str, Any]:
     """Return what expressions can name before the run starts."""
-    values: dict[str, Any] = {"params": params, "workflow": expressions.workflow}
+    values: dict[str, Any] = {"params": params_of(expressions, params), "workflow": expressions.workflow}
     values["env"] = Environment(expressions.layers, values, before_run=True)
     return values
+
+
+def params_of(expressions: Expressions, params: Values) -> Values:
+    """Return the parameters that expressions can name, given those of the run."""
+    return params if expressions.params is None else expressions.params
 
 
 class ValueNotKnown(InputError):
@@ -536,7 +541,7 @@ def preview(
     """
     layers = (dict.fromkeys(hidden, "***"), *expressions.layers)
     values: dict[str, Any] = {
-        "params": params,
+        "params": params_of(expressions, params),
         "workflow": expressions.workflow,
         "secrets": _MaskedSecrets(),
         **(extra_values or {}),

@@ -22,10 +22,10 @@ from lightflow.parser.subjects.environment import secret_names
 from lightflow.parser.subjects.fan_out import item_name, matrix_fields
 from lightflow.parser.subjects.params import is_number
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree, mapping_or_empty
+from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree, mapping_or_empty, workflow_values
 from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.registry import Registry
-from lightflow.spec.model import ConditionSpec, Expression, Expressions, KeyTemplate, Template
+from lightflow.spec.model import GROUP, ConditionSpec, Expression, Expressions, KeyTemplate, Template
 from liteflow import CycleError
 from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, replace, shell_prefix
 
@@ -44,7 +44,8 @@ _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MA
 _NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
 #: The beginning of a URL with a complete host.
-_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]"
+#: The text before the first expression of a URL: a server and the begin of its path, or the path alone.
+_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]|/(?!/)"
 _IN_HOST: Final = (
     "an expression is not allowed before the path of a URL, where its value could name another server; "
     "make the whole URL an expression"
@@ -58,6 +59,14 @@ def read_expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     """Return all expressions of a tree, and the problems in them."""
     reader = _Reader(tree, registry)
     return ExpressionIndex(tasks=reader.tasks, conditions=reader.conditions, problems=reader.templates.problems)
+
+
+def read_arguments(tree: Tree, group: str) -> tuple[dict[str, Template], list[Problem]]:
+    """Return the templates in the values that a group gives its included file, by their text, and the problems."""
+    templates = _Templates(tree)
+    scope = NameScope(params=mapping_or_empty(tree.root.get("params")), tasks=(), scopes=("params", "workflow"))
+    read = templates.read_all(["tasks", group, "params"], tree.tasks[group].get("params"), scope)
+    return read, templates.problems
 
 
 class _Templates:
@@ -221,13 +230,12 @@ class _Reader:
 
     def __init__(self, tree: Tree, registry: Registry) -> None:
         self._tree = tree
-        self._task_ids = dict.fromkeys(tree.task_ids)
+        self._task_ids = dict.fromkeys(tree.all_ids)
+        self._group_ids = tree.all_groups
         self._schemas = [_keys_of_type(node, registry) for node in tree.task_nodes]
         self._params = mapping_or_empty(tree.root.get("params"))
         self._secrets = secret_names(tree.root)
-        path = os.path.abspath(tree.source.file)
-        name = tree.root.get("workflow_name") or os.path.basename(path).split(".")[0]
-        self._workflow = {"name": name, "dir": os.path.dirname(path), "file": path}
+        self._workflow = workflow_values(tree)
         self.templates = _Templates(tree)
         script_keys = [script_key(schema) for schema in self._schemas]
         self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)
@@ -304,7 +312,7 @@ class _Reader:
             tasks=self._task_ids,
             task=task_id,
             groups=self._tree.groups_around(str(node.owner[1]) if node.owner else node.id),
-            group_ids=self._tree.groups,
+            group_ids=self._group_ids,
             secrets=self._secrets,
             item=item,
             fields=fields,
@@ -339,6 +347,8 @@ class _Reader:
     ) -> tuple[_Script, tuple[KeyTemplate, ...]]:
         """Return the script and the other templates in the keys of the task's type."""
         script, templates = _Script(), list[KeyTemplate]()
+        if node.keys.get("type") == GROUP:
+            return script, ()  # its keys are read with its tasks, and before them
         own_keys = {key: value for key, value in node.keys.items() if key not in COMMON}
         for inner_path, text in texts_in([], own_keys):
             if OPEN not in text:
@@ -420,7 +430,7 @@ class _Reader:
             tasks=self._task_ids,
             task=node.task_id,
             groups=self._tree.groups_around(node.task_id),
-            group_ids=self._tree.groups,
+            group_ids=self._group_ids,
             scopes=(*EVERYWHERE, "outputs", "result", "iteration") if node.is_of_repeat else EVERYWHERE,
             condition=not node.is_of_repeat,
             unavailable=item_name(task),

@@ -14,7 +14,7 @@ from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.parser.tree import TaskNode, Tree
+from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
 from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
@@ -52,8 +52,17 @@ def find_hints(tree: Tree, spec: WorkflowSpec, registry: Registry) -> list[Probl
         *_hidden_failures(tree, spec),
         *_scripts(tree, schemas),
         *_task_types(tree, registry),
+        *_connections(tree),
     ]
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+
+
+def _connections(tree: Tree) -> Iterator[Problem]:
+    """Report connections that no task names."""
+    used = {origin.path[1] for origin in tree.origins.values() if origin.path[:1] == ("connections",)}
+    for name in mapping_or_empty(tree.root.get("connections")):
+        if name not in used:
+            yield tree.problem(["connections", name], "no task has this connection: `connection: NAME`", key=True)
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------
@@ -190,7 +199,7 @@ def _hidden_failures(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
     for task_id in _from_the_ends(tasks, downstreams):
         following = downstreams[task_id]
         hidden[task_id] = bool(following) and all(task in hiding or hidden[task] for task in following)
-    for task_id in (task_id for task_id in tasks if task_id in hiding):
+    for task_id in (task_id for task_id in tasks if task_id in hiding and task_id in tree.tasks):
         failing = [name for name in tasks[task_id].depends_on if hidden.get(name) and not _is_tolerated(tasks[name])]
         if failing:
             yield _hidden_failure(tree, task_id, failing)
@@ -246,7 +255,7 @@ def _task_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
             continue
         built_in = registry.built_in(name)
         for hint in built_in.hints(node.keys) if built_in is not None else ():
-            yield tree.problem([*node.path, hint.key], hint.message)
+            yield tree.problem([*node.path, *hint.key.split(".")], hint.message)
         missing = missing_modules(info.needs if built_in is None else built_in.needed_modules(node.keys))
         if missing:
             yield tree.problem([*node.path, "type"], needs_text(name, missing, info.extra))

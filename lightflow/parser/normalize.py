@@ -6,7 +6,7 @@ Keywords of the schema select the work: `x-aliases`, `x-list`, `x-lines`, `x-sho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,11 +14,12 @@ from lightflow.parser.positions import Key, Source
 from lightflow.parser.schema import aliases_of
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import referenced
+from lightflow.parser.subjects.connections import apply_connections
 from lightflow.parser.subjects.defaults import apply_defaults
 from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
 from lightflow.parser.task_collector import TaskTree
-from lightflow.parser.tree import Tree
+from lightflow.parser.tree import Origin, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import GROUP
 
@@ -28,12 +29,22 @@ _RELEVANT: Final = frozenset(["$ref", "properties", "patternProperties", "then",
 _CLASSES: Final[Mapping[str, type]] = {"string": str, "object": dict}
 
 
-def normalize(source: Source, schema: Schema, registry: Registry) -> Tree:
+def normalize(
+    source: Source, schema: Schema, registry: Registry, include: Callable[[Tree], object] = lambda tree: None
+) -> Tree:
     """Return the normalized tree of a source; its `problems` are those that the normalization finds.
 
-    `schema` is the normalized schema with the task types of the file.
+    `schema` is the normalized schema with the task types of the file; `include` adds the tasks of included files,
+    whose names other keys may have.
     """
-    return _Normalizer(Tree(source), registry).run(_PlaceSchema([schema], schema))
+    tree = _Normalizer(Tree(source), registry).run(_PlaceSchema([schema], schema))
+    include(tree)
+    _resolve_names(tree)
+    if any("defaults" in keys for keys in (tree.root, *(tree.tasks[group] for group in tree.groups))):
+        apply_defaults(tree)
+    if "connection" in source.text:
+        apply_connections(tree, registry.described())
+    return tree
 
 
 class _PlaceSchema:
@@ -134,28 +145,33 @@ class _Normalizer:
         if is_jobs:  # report the mistakes in them too
             schema.aliases["jobs"] = "tasks"
         tree.root = self._mapping(schema, raw, ())
-        self._resolve_names()
-        if any("defaults" in keys for keys in (tree.root, *(tree.tasks[group] for group in tree.groups))):
-            apply_defaults(tree)
         if is_jobs:
             tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
         return tree
 
-    def _value(self, schema: _PlaceSchema | None, raw: Any, path: tuple[Key, ...]) -> Any:
-        """Return a normalized value."""
+    def _value(self, schema: _PlaceSchema | None, raw: Any, path: tuple[Key, ...], written: Origin) -> Any:
+        """Return a normalized value, which is written at a place."""
         if schema is None:
             return raw
         if "x-lines" in schema.keywords:
             is_text = isinstance(raw, list) and raw and all(isinstance(line, str) for line in raw)
             return "\n".join(raw) if is_text else raw  # the schema refuses other lists
         if "x-shorthand" in schema.keywords and isinstance(raw, str | list):
-            raw = {schema.keywords["x-shorthand"]: raw}
+            short = schema.keywords["x-shorthand"]
+            mapping = self._mapping(schema, {short: raw}, path)
+            self._tree.origins[id(mapping), short] = written
+            return mapping
         if isinstance(raw, schema.single):
-            return [self._value(schema.item, raw, path)]
+            items = [self._value(schema.item, raw, path, written)]
+            self._tree.origins[id(items), 0] = written
+            return items
         if isinstance(raw, dict):
             return self._as_written(raw) if "x-as-written" in schema.keywords else self._mapping(schema, raw, path)
         if isinstance(raw, list) and schema.item is not None:
-            items = [self._value(schema.item, item, path) for item in raw]
+            items = [
+                self._value(schema.item, item, path, Origin(raw, index, (*path, index)))
+                for index, item in enumerate(raw)
+            ]
             self._tree.raw_containers[id(items)] = raw
             return items
         return raw
@@ -178,7 +194,10 @@ class _Normalizer:
                 value = self._collector.collect(value)
             inner = schema.child(key)
             if inner is not None:
-                result[key] = self._value(inner, value, (*path, key))
+                place = (*path, key)
+                result[key] = self._value(
+                    inner, value, place, Origin(raw, self._tree.aliases.get((id(result), key), key), place)
+                )
         if len(path) == 2 and path[0] == "tasks":
             self._finish_task(result, path)
         return result
@@ -232,19 +251,19 @@ class _Normalizer:
                 task.pop("name", None)
         replace_strategy(self._tree, task, path)
 
-    def _resolve_names(self) -> None:
-        """Replace the names of other tasks in groups by their ids: names of the group come first."""
-        tree = self._tree
-        for task_id, group in tree.parents.items():
-            task = tree.tasks.get(task_id, {})
-            for key in ("depends_on", "teardown_of"):
-                names = task.get(key)
-                if isinstance(names, list):
-                    task[key] = [tree.task_named(name, group) for name in names]
-                    tree.raw_containers[id(task[key])] = tree.raw_containers.get(id(names), names)
-
     def _has_name(self, task: Mapping[str, Any]) -> bool:
         """Return whether the type of a task may have a key `name`, which then is not the id of a task in a list."""
         task_type = task.get("type", DEFAULT_TYPE)
         infos = [info for info in self._registry.described() if info.name == task_type]
         return any(info.schema is None or "name" in info.schema.get("properties", ()) for info in infos)
+
+
+def _resolve_names(tree: Tree) -> None:
+    """Replace the names of other tasks in groups by their ids: names of the group come first."""
+    for task_id, group in tree.parents.items():
+        task = tree.tasks.get(task_id, {})
+        for key in ("depends_on", "teardown_of"):
+            names = task.get(key)
+            if isinstance(names, list):
+                task[key] = [tree.task_named(name, group) for name in names]
+                tree.replace_list(names, task[key])

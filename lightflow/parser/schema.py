@@ -12,6 +12,7 @@ from typing import Any, Final
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -53,6 +54,7 @@ TOP: Final[dict[str, Schema]] = {
     "env": environment.env("Environment variables of every task."),
     "dotenv": environment.dotenv("Files with environment variables of every task; `env` overrides them."),
     "secrets": environment.SECRETS,
+    "connections": connections.CONNECTIONS,
     **control_flow.hook_keys(of_run=True),
     "defaults": defaults.DEFAULTS,
     "plugins": {
@@ -91,6 +93,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "precondition": control_flow.PRECONDITION,
             "repeat": repeats.REPEAT,
             **defaults.defaults_schemas(COMMON, described),
+            **connections.connection_schemas(described),
             "task": {
                 "title": "Task",
                 "type": "object",
@@ -147,14 +150,18 @@ def _branches(types: Iterable[str], kind: str) -> list[Schema]:
     ]
 
 
+#: A task that has one of these and no type is a group.
+_GROUP_HAS: Final = [{"required": ["tasks"]}, {"required": ["include"]}]
+
+
 def _written_branches(types: Iterable[str], kind: str) -> list[Schema]:
     """Return the keys of each type as they are written: a group has `tasks` and no type."""
     branches = _branches(types, kind)
     for name, branch in zip(types, branches, strict=True):
         if name == GROUP:
-            branch["if"] = {"type": "object", "required": ["tasks"], "not": {"required": ["type"]}}
+            branch["if"] = {"type": "object", "anyOf": _GROUP_HAS, "not": {"required": ["type"]}}
         elif name == DEFAULT_TYPE:
-            branch["if"]["anyOf"] = [{"required": ["type"]}, {"not": {"required": ["tasks"]}}]
+            branch["if"]["anyOf"] = [{"required": ["type"]}, {"not": {"anyOf": _GROUP_HAS}}]
     return branches
 
 

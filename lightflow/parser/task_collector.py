@@ -51,10 +51,11 @@ class TaskTree:
         rest = {key: value for key, value in raw.items() if key != "tasks"}
         tasks[task_id] = group = {**rest, "type": GROUP}
         self._tree.raw_containers[id(group)] = raw
-        if isinstance(raw["tasks"], dict | list):
-            self._add(raw["tasks"], task_id, tasks)
+        inner = raw.get("tasks", {})
+        if isinstance(inner, dict | list):
+            self._add(inner, task_id, tasks)
         else:
-            group["tasks"] = raw["tasks"]  # the schema reports it
+            group["tasks"] = inner  # the schema reports it
 
     def _named(self, raw: dict[str, Any] | list[Any], group: str) -> Iterator[tuple[str, Key, Any]]:
         """Yield each task with its name, and its key in the mapping or index in the list."""
@@ -113,5 +114,5 @@ class TaskTree:
 
 
 def _is_group(task: Any) -> bool:
-    """Return whether a task is a group: it has tasks, and no type that could have such a key."""
-    return isinstance(task, dict) and "tasks" in task and "type" not in task
+    """Return whether a task is a group: it has tasks or includes a file, and no type that could have such a key."""
+    return isinstance(task, dict) and ("tasks" in task or "include" in task) and "type" not in task

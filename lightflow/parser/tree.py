@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Location, Problem
 from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
-from lightflow.spec.model import GROUP, ConditionSpec, Expressions
+from lightflow.spec.model import GROUP, ConditionSpec, Expressions, IncludeSpec, TaskSpec, WorkflowSpec
 from liteflow.api import EMPTY_MAPPING, HOOK_EVENTS, Record
 
 _HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
@@ -60,7 +61,10 @@ class ConditionNode(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The place of a value that a task has from elsewhere: raw container, key, and path (empty: that of the task)."""
+    """The place of a value that is written elsewhere: raw container, key, and path (empty: that of the value).
+
+    A task has values from its defaults; a list or a mapping that is written as a single value has its parts from there.
+    """
 
     container: Any
     key: Key
@@ -73,6 +77,16 @@ class ExpressionIndex(Record):
     tasks: Mapping[str, Expressions] = EMPTY_MAPPING
     conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
     problems: Sequence[Problem] = ()
+
+
+class Inclusion(Record):
+    """An included file: its tree, its workflow, and its tasks as those of a group of the including file."""
+
+    tree: Tree
+    spec: WorkflowSpec
+    types: Any  #: the registry of its task types
+    include: IncludeSpec
+    tasks: Mapping[str, TaskSpec]
 
 
 class Tree:
@@ -89,8 +103,9 @@ class Tree:
         self.raw_containers: dict[int, Any] = {}
         self.aliases: dict[tuple[int, str], str] = {}  # (normalized container, key) -> the name in the file
         self.task_places: dict[str, tuple[Any, Key]] = {}  # of tasks in lists and groups: the container, and the key
-        self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is a default
+        self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is not there
         self.parents: dict[str, str] = {}  # the innermost group of each task and group that is in one
+        self.includes: dict[str, Inclusion] = {}  # by the id of the group whose tasks are in another file
         self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
         self.unknown_types: dict[int, str] = {}  # normalized container -> the type in the file, for an assumed type
 
@@ -108,8 +123,25 @@ class Tree:
 
     @cached_property
     def groups(self) -> list[str]:
-        """The ids of all groups."""
+        """The ids of all groups that are written in the file."""
         return [task_id for task_id, task in self.tasks.items() if task.get("type") == GROUP]
+
+    @cached_property
+    def grafted(self) -> dict[str, TaskSpec]:
+        """The tasks of included files, once all are read."""
+        return {task_id: task for inclusion in self.includes.values() for task_id, task in inclusion.tasks.items()}
+
+    @property
+    def all_ids(self) -> list[str]:
+        """The ids of all tasks and groups, those of included files too."""
+        return [*self.task_ids, *self.grafted] if self.includes else self.task_ids
+
+    @property
+    def all_groups(self) -> list[str]:
+        """The ids of all groups, those of included files too."""
+        if not self.includes:
+            return self.groups
+        return [*self.groups, *(task_id for task_id, task in self.grafted.items() if task.type == GROUP)]
 
     @cached_property
     def task_nodes(self) -> list[TaskNode]:
@@ -162,7 +194,8 @@ class Tree:
     def task_named(self, name: Any, group: str) -> Any:
         """Return the id of the task that a name means within a group; the name itself where there is none."""
         around = (group, *self.groups_around(group))
-        return next((f"{each}.{name}" for each in around if f"{each}.{name}" in self.tasks), name)
+        ids = self.tasks.keys() | self.grafted.keys() if self.includes else self.tasks
+        return next((f"{each}.{name}" for each in around if f"{each}.{name}" in ids), name)
 
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
         """Return where the value at `path` (or its key) begins, or else the nearest container that has a position."""
@@ -208,6 +241,12 @@ class Tree:
         """Note that a value of a mapping is where the same value of another one is."""
         path = self.origins[id(source), key].path if (id(source), key) in self.origins else ()
         self.origins[id(target), key] = Origin(*self._written(source, key), path)
+
+    def replace_list(self, items: list[Any], others: list[Any]) -> None:
+        """Note that a list is another one with other names."""
+        self.raw_containers[id(others)] = self.raw_containers.get(id(items), items)
+        if (id(items), 0) in self.origins:
+            self.origins[id(others), 0] = self.origins[id(items), 0]
 
     def written_path(self, path: Sequence[Key]) -> list[Key]:
         """Return the path at which a value is written: that of a default begins with `defaults`, or its group."""
@@ -296,6 +335,13 @@ def dotted(path: Sequence[Key]) -> str:
     while end and isinstance(path[end - 1], int):
         end -= 1
     return ".".join(str(name) for name in path[:end])
+
+
+def workflow_values(tree: Tree) -> dict[str, str]:
+    """Return what `workflow` means in the expressions of a file."""
+    path = os.path.abspath(tree.source.file)
+    name = tree.root.get("workflow_name") or os.path.basename(path).split(".")[0]
+    return {"name": name, "dir": os.path.dirname(path), "file": path}
 
 
 def mapping_or_empty(value: Any) -> Mapping[str, Any]:

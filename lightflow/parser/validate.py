@@ -7,9 +7,11 @@ from itertools import islice
 from typing import Final
 
 from lightflow.errors import Problem
+from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -63,7 +65,9 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         settings.check_shells(tree),
         tasks.check_ids(tree),
         groups.check_groups(tree),
+        check_includes(tree),
         defaults.check_defaults(tree),
+        connections.check_connections(tree, registry.described()),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),

@@ -14,7 +14,7 @@ from lightflow.spec.model import GROUP
 from lightflow.text import did_you_mean, quoted
 
 #: Mappings of which each entry has a place.
-_MERGED = ("env", "retry")
+_MERGED = ("env", "retry", "headers", "query")
 
 
 class ValueOrigin(NamedTuple):
@@ -32,9 +32,17 @@ def value_origins(path: str | os.PathLike[str], task_id: str) -> list[ValueOrigi
     Raises:
         WorkflowError: everything that is wrong with the file, or there is no such task.
     """
-    tree = load_tree(path)
+    tree, name = load_tree(path), task_id
+    while (
+        group := next((group for group in tree.includes if name.startswith(f"{group}.")), "")
+    ) and name in tree.grafted:
+        tree, name = tree.includes[group].tree, name.removeprefix(f"{group}.")
+    return _origins(tree, name)
+
+
+def _origins(tree: Tree, task_id: str) -> list[ValueOrigin]:
     if task_id not in tree.tasks:
-        hint = did_you_mean(task_id, tree.tasks)
+        hint = did_you_mean(task_id, tree.all_ids)
         raise WorkflowError([Problem(tree.source.file, 0, 0, "tasks", f"no task {quoted(task_id)}{hint}")])
     origins = list(_of_task(tree, task_id))
     keys = {origin.key for origin in origins}
@@ -78,6 +86,8 @@ def _origin(tree: Tree, key: str, value: Any, path: Sequence[Key], task_id: str)
         source = f"defaults of {written[1]}"
     elif written[0] == "defaults":
         source = "defaults"
+    elif written[0] == "connections":
+        source = f"the connection {written[1]}"
     else:
         source = "the settings" if written[0] == "settings" else "the workflow"
     if "types" in written[:4] and "defaults" in written[:3]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.files import parse_text, read_source, read_sources, split_reference
+from lightflow.parser.includes import Includer, in_group, with_includes
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
@@ -23,7 +24,7 @@ from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import WorkflowSpec, digest_of
-from liteflow.api import PARAM_TYPES, gc_paused, replace
+from liteflow.api import PARAM_TYPES, Record, gc_paused, replace
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -36,7 +37,7 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
         WorkflowError: everything that is wrong with the file.
     """
     with gc_paused():
-        return _load(read_source(path), registry)[0]
+        return _load(read_source(path), registry).spec
 
 
 def load_with_hints(
@@ -51,26 +52,46 @@ def load_with_hints(
 
     with gc_paused():
         loaded = _load_all(path, registry)
-        hints = [hint for spec, tree, types in loaded for hint in find_hints(tree, spec, types)]
-    return [spec for spec, _, _ in loaded], hints
+        hints = [
+            hint for each in loaded for part in each.parts() for hint in find_hints(part.tree, part.spec, part.types)
+        ]
+    return [each.spec for each in loaded], list(dict.fromkeys(hints))
 
 
-def load_workflows(path: str | os.PathLike[str], registry: Registry | None = None) -> list[WorkflowSpec]:
-    """Read and check all workflows of a file.
+def load_workflows(
+    path: str | os.PathLike[str], registry: Registry | None = None, included: set[str] | None = None
+) -> list[WorkflowSpec]:
+    """Read and check all workflows of a file. The paths of included files are added to `included`, also after an error.
 
     Raises:
         WorkflowError: everything that is wrong with the file.
     """
     with gc_paused():
-        return [spec for spec, _, _ in _load_all(path, registry)]
+        return [each.spec for each in _load_all(path, registry, included)]
 
 
-def _load_all(path: str | os.PathLike[str], registry: Registry | None) -> list[tuple[WorkflowSpec, Tree, Registry]]:
+class Loaded(Record):
+    """A workflow of a file, and what it was made from."""
+
+    spec: WorkflowSpec
+    tree: Tree
+    types: Registry
+
+    def parts(self) -> Iterator[Loaded]:
+        """Yield it and the files that it includes."""
+        yield self
+        for inclusion in self.tree.includes.values():
+            yield from Loaded(spec=inclusion.spec, tree=inclusion.tree, types=inclusion.types).parts()
+
+
+def _load_all(
+    path: str | os.PathLike[str], registry: Registry | None, included: set[str] | None = None
+) -> list[Loaded]:
     file, name = split_reference(os.fspath(path))
     loaded, problems = [], list[Problem]()
     for source in [read_source(path)] if name else read_sources(file):
         try:
-            loaded.append(_load(source, registry))
+            loaded.append(_load(source, registry, included))
         except WorkflowError as error:
             problems += error.problems
     if problems:
@@ -85,7 +106,18 @@ def load_tree(path: str | os.PathLike[str], registry: Registry | None = None) ->
         WorkflowError: everything that is wrong with the file.
     """
     with gc_paused():
-        return _load(read_source(path), registry)[1]
+        return _load(read_source(path), registry).tree
+
+
+def load_group(path: str | os.PathLike[str], group: str, params: Mapping[str, Any]) -> WorkflowSpec:
+    """Read and check a workflow file, and return its tasks as those of a group, which gives it values of parameters.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file or with the values.
+    """
+    with gc_paused():
+        loaded = _load(read_source(path), None)
+        return in_group(loaded.tree, loaded.spec, group, params)
 
 
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
@@ -96,24 +128,34 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
     """
     try:
         with gc_paused():
-            return _load(parse_text(file, text)[0], registry)[0]
+            return _load(parse_text(file, text)[0], registry).spec
     except UnreadableFile as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 
-def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree, Registry]:
+def _load(source: Source, registry: Registry | None, included: set[str] | None = None) -> Loaded:
+    """Take a source through the stages, with the files that it includes."""
+    includer = Includer(lambda path, types: _load_source(read_source(path), types, includer), registry)
+    try:
+        return _load_source(source, registry, includer)
+    finally:
+        if included is not None:
+            included |= includer.paths
+
+
+def _load_source(source: Source, registry: Registry | None, includer: Includer) -> Loaded:
     """Take a source through the stages: declare its task types, normalize it, check it, build the specification."""
     types = registry.copy() if registry else Registry()
     plugins, plugin_problems = declare_plugins(source, types)
     types.use(_type_names(source.tree))
     schema = normalized_schema(types.described())
-    tree = normalize(source, schema, types)
+    tree = normalize(source, schema, types, includer.include)
     checked = validate(tree, schema, types)
     name, name_problems = _name(tree)
     problems = [*plugin_problems, *checked.problems, *name_problems]
     if problems:
         raise WorkflowError(problems)
-    return _build(checked, name, plugins, types), tree, types
+    return Loaded(spec=_build(checked, name, plugins, types), tree=tree, types=types)
 
 
 def _type_names(tree: Any) -> Iterator[str]:
@@ -156,8 +198,13 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         path=path,
         default_retries=settings.retries,
     )
-    tasks = {node.id: builder.build(node) for node in tree.task_nodes if not node.is_hook}
-    return WorkflowSpec(
+    tasks = {}
+    for node in tree.task_nodes:
+        if not node.is_hook:
+            tasks[node.id] = builder.build(node)
+            if node.id in tree.includes:
+                tasks |= tree.includes[node.id].tasks
+    spec = WorkflowSpec(
         name=name,
         tasks=tasks,
         settings=settings,
@@ -173,3 +220,4 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
         limits=replace(build_limits(root), triggers=build_triggers(root)),
     )
+    return with_includes(tree, spec) if tree.includes else spec

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from lightflow.errors import Problem, WorkflowError
 from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import TLS
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import BoundValue, TaskSpec
 from lightflow.sql.addresses import DRIVERS, FILES, Address, address_of, clear_password, scheme_of
@@ -49,11 +50,31 @@ class SqlTask(TaskType):
         "properties": {
             "connection": {
                 "description": "The address of the database: `postgresql://user@host/database`, `mysql://…`, "
-                "`sqlite:///file.db` or `duckdb:///file.duckdb`. An address with a password is a secret. A relative "
-                "path starts from the working directory of the task.",
+                "`sqlite:///file.db` or `duckdb:///file.duckdb`; or the name of a connection of the workflow. An "
+                "address with a password is a secret. A relative path starts from the working directory of the task.",
                 "type": "string",
                 "minLength": 1,
-                "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db"],
+                "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db", "warehouse"],
+                "x-connection": "url",
+            },
+            "user": {
+                "description": "The user, where the address does not name it.",
+                "type": "string",
+                "minLength": 1,
+                "examples": ["loader"],
+                "x-connection": True,
+            },
+            "password": {
+                "description": "The password of the user, where the address does not have it.",
+                "type": "string",
+                "minLength": 1,
+                "examples": ["${{ secrets.DB_PASSWORD }}"],
+                "x-secret": True,
+                "x-connection": True,
+            },
+            "tls": {
+                **TLS,
+                "description": f"{TLS['description']} With this key, a server without encryption is refused.",
             },
             "sql": {
                 **lines(
@@ -120,6 +141,7 @@ class SqlTask(TaskType):
                 "default": False,
                 "examples": [True],
                 "x-expressions": "none",
+                "x-connection": True,
             },
             "once": {
                 "description": "Have the effect exactly once: the transaction adds a mark of the task to the "
@@ -143,6 +165,7 @@ class SqlTask(TaskType):
                 "items": {"type": "string", "pattern": "^[A-Za-z0-9_]+$"},
                 "examples": [["httpfs"]],
                 "x-expressions": "none",
+                "x-connection": True,
             },
         },
         "required": ["connection"],
@@ -154,7 +177,10 @@ class SqlTask(TaskType):
         connection = config.get("connection")
         scheme = scheme_of(connection) if isinstance(connection, str) else ""
         if isinstance(connection, str):
-            yield from _connection_problems(connection, scheme)
+            yield from connection_problems(connection, scheme)
+            for key in ("user", "password", "tls") if scheme in FILES else ():
+                if key in config:
+                    yield ConfigProblem(key, f"{scheme} opens a file, and has no server")
         if config.get("once") is True and config.get("transaction", True) is not True:
             yield ConfigProblem("once", "needs `transaction: true`, for its mark is a part of the transaction")
         save = config.get("save")
@@ -166,7 +192,7 @@ class SqlTask(TaskType):
             if config.get("extensions"):
                 yield ConfigProblem("extensions", "only DuckDB has these extensions")
         if isinstance(config.get("sql"), str):
-            yield from _text_problems(config["sql"], scheme, config)
+            yield from text_problems(config["sql"], scheme, config)
 
     def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         transaction = config.get("transaction", True)
@@ -203,7 +229,7 @@ class SqlTask(TaskType):
                 [Problem(task.file, task.line, 1, f"tasks.{task.id}.file", f"{shown}: {reason}")]
             ) from None
         scheme = scheme_of(str(task.config.get("connection", "")))
-        problems = list(_text_problems(text, scheme, {**task.config, "sql": text}))
+        problems = list(text_problems(text, scheme, {**task.config, "sql": text}))
         if problems:
             raise WorkflowError(
                 [Problem(shown, each.line, each.column, f"tasks.{task.id}", each.message) for each in problems]
@@ -214,7 +240,7 @@ class SqlTask(TaskType):
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         """Execute the statements in a worker process, and store the further values of the task."""
         task = current_context()
-        result = execute(_job(config, context, task.db_path))
+        result = execute(job_of(config, context, task.db_path))
         for name, value in result.outputs.items():
             task.xcom_push(name, value)
         return result.value
@@ -250,7 +276,7 @@ def read_text(path: str) -> str:
         raise ValueError(f"is not UTF-8 text (line {line})") from None
 
 
-def _job(config: Mapping[str, Any], context: PluginContext, db_path: str) -> SqlJob:
+def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> SqlJob:
     """Return the job of an attempt. Raises TaskFailed."""
     text, values = _pieces(config, context.folder)
     transaction, save = config.get("transaction", True), config.get("save")
@@ -280,9 +306,15 @@ def _job(config: Mapping[str, Any], context: PluginContext, db_path: str) -> Sql
 
 def _address(config: Mapping[str, Any]) -> Address:
     try:
-        return address_of(config["connection"], os.getcwd())
+        address = address_of(config["connection"], os.getcwd())
     except ValueError as error:
         raise TaskFailed(str(error), final=True) from None
+    return replace(
+        address,
+        user=address.user or config.get("user", ""),
+        password=address.password or config.get("password", ""),
+        tls=config.get("tls") or {},
+    )
 
 
 def _pieces(config: Mapping[str, Any], folder: str) -> tuple[str, tuple[Any, ...]]:
@@ -304,7 +336,7 @@ def _pieces(config: Mapping[str, Any], folder: str) -> tuple[str, tuple[Any, ...
 # -- checks before a run ---------------------------------------------------------------------------------------------
 
 
-def _connection_problems(connection: str, scheme: str) -> Iterator[ConfigProblem]:
+def connection_problems(connection: str, scheme: str) -> Iterator[ConfigProblem]:
     if clear_password(connection):
         message = "a password in clear is not allowed; make the address a secret: ${{ secrets.NAME }}"
         yield ConfigProblem("connection", message)
@@ -324,7 +356,7 @@ class _TextProblem(NamedTuple):
     start: int = 0
 
 
-def _text_problems(text: str, scheme: str, config: Mapping[str, Any]) -> list[ConfigProblem]:
+def text_problems(text: str, scheme: str, config: Mapping[str, Any]) -> list[ConfigProblem]:
     """Return the mistakes in the text that each database would see, where the scheme does not say which it is."""
     try:
         parts = split(text)

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import liteflow
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
-from lightflow.scheduler.starter import FORESTALLED, RunStarter, StartOrder
+from lightflow.scheduler.parked_runs import ParkedRuns, is_source
+from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
 from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
 from liteflow.api import (
@@ -26,6 +29,7 @@ from liteflow.api import (
     FireRecord,
     History,
     NewFire,
+    ParkedRun,
     Record,
     TriggerRecord,
     TriggerStore,
@@ -50,6 +54,7 @@ class SchedulerOptions(Record):
     db: str
     paths: Sequence[str] = (".",)
     max_runs: int = 8 * (os.cpu_count() or 1)  #: so many of its runs execute at once; further runs wait
+    takes_over: bool = True  #: whether it may become the active scheduler; otherwise it only continues runs by request
     grace_s: float = GRACE_S
     report: Report = print  #: is called with a line about each change
 
@@ -82,7 +87,7 @@ class Scheduler:
         self._triggers: dict[str, _ServedTrigger] = {}
         self._next_at: dict[str, float] = {}
         self._watches: dict[str, FileWatch] = {}
-        self._timers = _Timers()
+        self._timers = _Timers(options.db)
         self._folder = os.getcwd()
         self._stopped = False
         #: replaced as a whole, so that other threads may read it
@@ -113,6 +118,15 @@ class Scheduler:
         self._starts.has_news = True
         self._starts.wake()
 
+    def request(self, order: RerunOrder) -> SimpleQueue[ProcessEnd]:
+        """Have a run continued or forked; the queue gets the end of its process. It may be called by another thread.
+
+        Also a standby does it: nothing about it is decided by time.
+        """
+        requested = self._starts.request(order)
+        self._starts.wake()
+        return requested
+
     @property
     def is_active(self) -> bool:
         """Whether this scheduler works; otherwise it is the standby of another."""
@@ -124,7 +138,7 @@ class Scheduler:
         self._starts.wait(_TURN_S)
         self._store.close()
         self._active, self._triggers, self._next_at, self._watches = False, {}, {}, {}
-        self._timers = _Timers()
+        self._timers = _Timers(self.options.db)
         self._store = TriggerStore(self.options.db)
 
     def turn(self) -> None:
@@ -146,6 +160,8 @@ class Scheduler:
         if fires:
             self._decide(fires)
         self._follow_starts()
+        if self._timers.is_due("parked", _TURN_S):
+            self._wake_parked(now)
         if self._timers.is_due("forget", _FORGET_EVERY_S):
             self._store.see(self._triggers)
             self._store.forget_triggers()
@@ -158,6 +174,8 @@ class Scheduler:
 
     def _take_over(self) -> bool:
         """Become the active scheduler, if no other process is it."""
+        if not self.options.takes_over:
+            return False
         if not self._store.acquire():
             if self._timers.is_due("standby", 3600):
                 self.options.report("standby: another process schedules this state file")
@@ -408,16 +426,27 @@ class Scheduler:
         fires = self._store.open_fires()
         claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
         for end in ends:
-            if end.run_id in claimed and end.code != FORESTALLED:
-                del claimed[end.run_id]
-                self._store.end(end.run_id, "FAILED", _failure(end.code, end.output))
-                self.options.report(f"run {end.run_id} did not start: {_failure(end.code, end.output)}")
+            if (problem := self._timers.parked.end(end)) is not None:
+                self.options.report(problem)
+            if end.key in claimed and end.code != FORESTALLED:
+                del claimed[end.key]
+                self._store.end(end.key, "FAILED", end.failure)
+                self.options.report(f"run {end.key} did not start: {end.failure}")
         starts.starting &= claimed.keys()
         for run_id, fire in claimed.items():
             if run_id not in starts.ordered:
                 self._order_again(fire)
         starts.waiting = [fire for fire in fires if fire.status == "WAITING"]
         self._start_waiting()
+
+    def _wake_parked(self, now: float) -> None:
+        """Have the parked runs of the served workflows resumed that are due, as far as there is room."""
+        parked = self._timers.parked
+        for run in parked.due(self._store.version(), now):
+            workflow = self.view.workflows.get(run.dag_id)
+            if workflow is not None and is_source(workflow, run.source, run.cwd) and self._starts.room() > 0:
+                self._starts.order(parked.order(run, now))
+                self.options.report(f"{run.dag_id}: resumes run {run.run_id} ({_why_due(run)})")
 
     def _start_waiting(self) -> None:
         """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
@@ -470,6 +499,7 @@ class Scheduler:
             day = float((date.toordinal() - _EPOCH_ORDINAL) * 86_400)
         self._starts.order(
             StartOrder(
+                key=str(fire.run_id),
                 run_id=str(fire.run_id),
                 source=served.workflow.reference,
                 dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
@@ -488,17 +518,15 @@ class Scheduler:
 _EPOCH_ORDINAL: Final = 719_163  # of 1970-01-01
 
 
-def _failure(code: int, output: str) -> str:
-    """Return why the process of a run ended before the run began."""
-    if output.strip():
-        return output.strip()
-    return f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+def _why_due(run: ParkedRun) -> str:
+    return "a person has decided" if run.has_answer else "a wait is due"
 
 
 class _Timers:
     """When something was done last, and the changes that wait for the next transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, db: str) -> None:
+        self.parked = ParkedRuns(db)
         self._last: dict[str, float] = {}
         self._offset = _offset()
         self.version = self.ends_version = self.declared = -1
@@ -533,8 +561,10 @@ class _Starts:
         self._starter = RunStarter()  # before the database is open
         self._started_at, self._version = time.monotonic(), _version()
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.ordered: set[str] = set()  # runs whose processes have not ended
-        self.starting: set[str] = set()  # those of them whose first commit is to come
+        self.ordered: set[str] = set()  # the keys of orders whose processes have not ended
+        self.starting: set[str] = set()  # those of them that start a run whose first commit is to come
+        self._requests: SimpleQueue[RerunOrder] = SimpleQueue()  # of other threads
+        self._requested: dict[str, SimpleQueue[ProcessEnd]] = {}  # by the key of the order
         self.waiting: list[FireRecord] = []
         self.has_news = True  # whether fires may have to be started
 
@@ -543,21 +573,34 @@ class _Starts:
         starting = 2 * (os.cpu_count() or 1) - len(self.starting)
         return max(0, min(starting, self._options.max_runs - len(self.ordered)))
 
-    def order(self, order: StartOrder) -> None:
-        """Have a run started."""
-        self.ordered.add(order.run_id)
-        self.starting.add(order.run_id)
+    def request(self, order: RerunOrder) -> SimpleQueue[ProcessEnd]:
+        """Order later what another thread requests."""
+        requested: SimpleQueue[ProcessEnd] = SimpleQueue()
+        self._requested[order.key] = requested
+        self._requests.put(order)
+        return requested
+
+    def order(self, order: Order) -> None:
+        """Have a process started."""
+        self.ordered.add(order.key)
+        if isinstance(order, StartOrder):
+            self.starting.add(order.key)
         self._starter.start(order)
 
-    def ends(self) -> list[Any]:
-        """Return the runs whose processes have ended. A starter that has ended is replaced."""
+    def ends(self) -> list[ProcessEnd]:
+        """Order what was requested, and return the processes that have ended. A starter that has ended is replaced."""
+        while not self._requests.empty():
+            self.order(self._requests.get())
         ends = self._starter.ended()
         if ends is None:
             self._options.report("the starter has ended and is replaced; the runs continue")
             self._replace()
             return []
-        self.ordered -= {end.run_id for end in ends}
-        self.starting -= {end.run_id for end in ends}
+        for end in ends:
+            self.ordered.discard(end.key)
+            self.starting.discard(end.key)
+            if (requested := self._requested.pop(end.key, None)) is not None:
+                requested.put(end)
         return ends
 
     def renew(self) -> None:
@@ -570,6 +613,8 @@ class _Starts:
         self._starter.close()
         time.sleep(max(0.0, _RESTART_S - (time.monotonic() - self._started_at)))
         self._starter, self._started_at, self._version = RunStarter(), time.monotonic(), _version()
+        for key in self.ordered & self._requested.keys():
+            self._requested.pop(key).put(ProcessEnd(key, -signal.SIGKILL, "the starter was replaced; look at the run"))
         self.ordered, self.starting, self.has_news = set(), set(), True
 
     def wait(self, seconds: float) -> None:

@@ -15,11 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Final, NamedTuple, NoReturn
 
 from lightflow.service.runs import import_engine
-from liteflow.api import Record
+from liteflow.api import EMPTY_MAPPING, Record, replace
 
 #: So much of the output of a run that did not begin is its reason.
 _TAIL_BYTES: Final = 4096
@@ -30,6 +30,7 @@ FORESTALLED: Final = 4
 class StartOrder(Record):
     """An order to start the run of a fire."""
 
+    key: str  #: identifies the order
     run_id: str
     source: str  #: the workflow file
     dag: str | None  #: the dag of a Python file
@@ -42,12 +43,60 @@ class StartOrder(Record):
     overlap: str | None  #: of a schedule
 
 
-class ProcessEnd(NamedTuple):
-    """The end of the process of a run."""
+class RerunOrder(Record):
+    """An order to resume a run, to run a part of it again, or to fork it.
 
+    Attributes:
+        run_id: of a fork the id of the new run.
+        origin: the run that is forked; None: the run itself continues.
+        tasks: those that run again, with what follows them; none of them means all that did not succeed.
+        params: of a fork: what differs from the parameters of its origin.
+    """
+
+    key: str  #: identifies the order
     run_id: str
+    db: str
+    folder: str  #: the working directory
+    origin: str | None = None
+    tasks: Sequence[str] = ()
+    only: bool = False  #: whether what follows the tasks stays as it is
+    changed: bool = False  #: whether the tasks whose definition has changed run again, too
+    ignore_upstream: bool = False
+    params: Mapping[str, Any] = EMPTY_MAPPING
+    parks: bool = False  #: whether the run ends again when only long waits are left
+
+
+Order = StartOrder | RerunOrder
+_ORDERS: Final[Mapping[str, type[StartOrder] | type[RerunOrder]]] = {"start": StartOrder, "rerun": RerunOrder}
+
+
+class ProcessEnd(NamedTuple):
+    """The end of the process that an order has started."""
+
+    key: str  #: of the order
     code: int
     output: str  #: the end of its output
+
+    @property
+    def failure(self) -> str:
+        """Why the process ended before a run began."""
+        if self.output.strip():
+            return self.output.strip()
+        if self.code < 0:
+            return f"its process was ended by signal {-self.code}"
+        return f"its process ended with exit code {self.code}"
+
+
+def _line(order: Order) -> bytes:
+    """Return an order as a line for the starter."""
+    name = next(name for name, kind in _ORDERS.items() if isinstance(order, kind))
+    fields = {field: getattr(order, field) for field in type(order)._fields}
+    return json.dumps([name, {**fields, "params": dict(order.params)}]).encode() + b"\n"
+
+
+def _order_of(line: bytes) -> Order:
+    name, fields = json.loads(line)
+    return _ORDERS[name](**fields)
 
 
 class RunStarter:
@@ -71,18 +120,17 @@ class RunStarter:
         """Return the descriptor that is readable when a run has ended, or the starter."""
         return self._output.fileno()
 
-    def start(self, order: StartOrder) -> bool:
+    def start(self, order: Order) -> bool:
         """Send an order. Returns False when the starter has ended."""
-        fields = {name: getattr(order, name) for name in type(order)._fields}
         try:
-            self._input.write(json.dumps(fields).encode() + b"\n")
+            self._input.write(_line(order))
             self._input.flush()
         except OSError:
             return False
         return True
 
     def ended(self) -> list[ProcessEnd] | None:
-        """Return the runs whose processes have ended since the last call; None when the starter itself has."""
+        """Return the processes that have ended since the last call; None when the starter itself has."""
         ends: list[ProcessEnd] = []
         while True:
             try:
@@ -120,12 +168,12 @@ class _Children:
     def __init__(self) -> None:
         self._outputs: dict[int, tuple[str, IO[bytes]]] = {}
 
-    def start(self, order: StartOrder) -> None:
+    def start(self, order: Order) -> None:
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed when the process has ended
         pid = os.fork()
         if pid == 0:
             _become_run(order, output.fileno())
-        self._outputs[pid] = (order.run_id, output)
+        self._outputs[pid] = (order.key, output)
 
     def reap(self) -> list[ProcessEnd]:
         """Return the processes that have ended."""
@@ -136,12 +184,12 @@ class _Children:
                 break
             if pid not in self._outputs:
                 continue
-            run_id, output = self._outputs.pop(pid)
+            key, output = self._outputs.pop(pid)
             with output:
                 size = output.seek(0, os.SEEK_END)
                 output.seek(max(0, size - _TAIL_BYTES))
                 text = output.read().decode("utf-8", "replace")
-            ends.append(ProcessEnd(run_id, os.waitstatus_to_exitcode(status), text))
+            ends.append(ProcessEnd(key, os.waitstatus_to_exitcode(status), text))
         return ends
 
 
@@ -169,7 +217,7 @@ def main() -> None:
                     return
                 *lines, partial = (partial + data).split(b"\n")
                 for line in lines:
-                    children.start(StartOrder(**json.loads(line)))
+                    children.start(_order_of(line))
 
 
 def _answer(end: ProcessEnd) -> None:
@@ -181,7 +229,7 @@ def _answer(end: ProcessEnd) -> None:
         sys.exit()  # the server has ended
 
 
-def _become_run(order: StartOrder, output: int) -> NoReturn:
+def _become_run(order: Order, output: int) -> NoReturn:
     """Turn a fork of the starter into the process of a run."""
     code = 70
     try:
@@ -203,16 +251,21 @@ def _become_run(order: StartOrder, output: int) -> NoReturn:
         os._exit(code)
 
 
-def execute(order: StartOrder) -> int:
-    """Execute the run of a fire in this process and return its exit code."""
+def execute(order: Order) -> int:
+    """Execute an order in this process and return its exit code."""
+    os.chdir(order.folder)
+    os.environ.pop("LIGHTFLOW_SCHEDULED_AT", None)
+    return _start(order) if isinstance(order, StartOrder) else _rerun(order)
+
+
+def _start(order: StartOrder) -> int:
+    """Execute the run of a fire."""
     from lightflow.errors import LightflowError
     from lightflow.service import runs
     from lightflow.service.parameters import ParamArguments
     from liteflow import LiteflowError, RunOwned
     from liteflow.api import end_fire, overlap_limit
 
-    os.chdir(order.folder)
-    os.environ.pop("LIGHTFLOW_SCHEDULED_AT", None)
     if order.scheduled_at is not None:
         os.environ["LIGHTFLOW_SCHEDULED_AT"] = order.scheduled_at
     options = runs.RunOptions(
@@ -238,6 +291,38 @@ def execute(order: StartOrder) -> int:
     if run.status == "SKIPPED":
         end_fire(order.db, order.run_id, "SKIPPED", str(run.reason))
     return 0 if run.status in ("SUCCESS", "SKIPPED") else 1
+
+
+def _rerun(order: RerunOrder) -> int:
+    """Resume a run, run a part of it again, or fork it."""
+    from lightflow.errors import LightflowError
+    from lightflow.service import reruns, runs
+    from lightflow.service.parameters import ParamArguments
+    from liteflow import LiteflowError, RunOwned
+
+    params = ParamArguments(values=order.params)
+    options = runs.RunOptions(db=order.db, params=params, claim_children=True, park=order.parks)
+    try:
+        with runs.captured_streams():
+            if order.origin is not None:
+                forked = replace(options, run_id=order.run_id)
+                run = reruns.fork(order.origin, forked, order.tasks, file=None, notify=_unheard)
+            else:
+                chosen = reruns.RerunOptions(
+                    start=tuple(order.tasks),
+                    only=order.only,
+                    changed=order.changed,
+                    ignore_upstream=order.ignore_upstream,
+                )
+                run = reruns.retry(order.run_id, options, chosen, notify=_unheard)
+    except (LightflowError, LiteflowError, OSError) as error:
+        print(error, file=sys.stderr)
+        return FORESTALLED if isinstance(error, RunOwned) else int(getattr(error, "exit_code", 2))
+    return 0 if run.status == "SUCCESS" or (order.parks and run.status == "INTERRUPTED") else 1
+
+
+def _unheard(notice: str) -> None:
+    """Drop a notice: what the process prints is its failure."""
 
 
 if __name__ == "__main__":

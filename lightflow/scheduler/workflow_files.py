@@ -46,6 +46,7 @@ class WorkflowFile(Record):
     path: str
     workflows: Sequence[WatchedWorkflow] = ()
     problem: str | None = None
+    included: Sequence[str] = ()  #: the paths of the files that it includes, also of those that do not exist
 
 
 class _Signature(NamedTuple):
@@ -67,6 +68,9 @@ class WorkflowFiles:
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = [os.path.abspath(path) for path in paths]
         self._signatures: dict[str, _Signature] = {}
+        self._included: dict[
+            str, Mapping[str, _Signature | None]
+        ] = {}  # by file that includes others: their signatures
         self._missing: set[str] = set()
         self.files: dict[str, WorkflowFile] = {}
         self.other_files = 0  # files in the folders that are no workflows
@@ -76,12 +80,15 @@ class WorkflowFiles:
         signatures = dict(self._listed())
         read = []
         for path, signature in signatures.items():
-            if self._signatures.get(path) == signature:
+            if self._signatures.get(path) == signature and not self._has_changed_includes(path):
                 continue
             if path in self._signatures and time.time() - signature.mtime_ns / 1e9 < _STILL_S:
                 continue
             self._signatures[path] = signature
             file = read_workflow_file(path, named=path in self._paths)
+            self._included.pop(path, None)
+            if file is not None and file.included:
+                self._included[path] = {other: _signature(other) for other in file.included}
             if file is None:
                 self.files.pop(path, None)
             else:
@@ -91,6 +98,7 @@ class WorkflowFiles:
         removed = sorted(absent & self._missing)
         for path in removed:
             del self._signatures[path]
+            self._included.pop(path, None)
             self.files.pop(path, None)
         self._missing = absent - set(removed)
         self.other_files = len(self._signatures) - len(self.files)
@@ -131,11 +139,24 @@ class WorkflowFiles:
                 count += 1
                 if count > _MAX_FILES:
                     return
-                try:
-                    info = os.stat(entry)
-                except OSError:
-                    continue
-                yield entry, _Signature(info.st_ino, info.st_size, info.st_mtime_ns)
+                if (signature := _signature(entry)) is not None:
+                    yield entry, signature
+
+    def _has_changed_includes(self, path: str) -> bool:
+        """Return whether a file that this file includes has changed, and has not been written to for a moment."""
+        for other, signature in self._included.get(path, {}).items():
+            now = _signature(other)
+            if now != signature and (now is None or time.time() - now.mtime_ns / 1e9 >= _STILL_S):
+                return True
+        return False
+
+
+def _signature(path: str) -> _Signature | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return _Signature(info.st_ino, info.st_size, info.st_mtime_ns)
 
 
 def _entries(folder: str, depth: int) -> Iterator[str]:
@@ -157,6 +178,7 @@ def _entries(folder: str, depth: int) -> Iterator[str]:
 
 def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
     """Read the workflows of a file. Returns None for another file, unless a person named it."""
+    included = set[str]()
     try:
         if is_script(path):
             from lightflow.service.workflows import outline_all
@@ -165,14 +187,15 @@ def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
             return WorkflowFile(path=path, workflows=[_served(outline, path) for outline in outlines])
         if not named and not _has_tasks(path):
             return None
-        specs = load_workflows(path)
+        specs = load_workflows(path, included=included)
     except WorkflowError as error:
         first = error.problems[0]
         rest = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        return WorkflowFile(path=path, problem=f"{first}{rest}")
+        return WorkflowFile(path=path, problem=f"{first}{rest}", included=sorted(included))
     except (DefinitionError, OSError) as error:
         return WorkflowFile(path=path, problem=str(error))
-    return WorkflowFile(path=path, workflows=[_served(spec, path, of_several=len(specs) > 1) for spec in specs])
+    workflows = [_served(spec, path, of_several=len(specs) > 1) for spec in specs]
+    return WorkflowFile(path=path, workflows=workflows, included=sorted(included))
 
 
 def _served(workflow: Any, path: str, *, of_several: bool = False) -> WatchedWorkflow:

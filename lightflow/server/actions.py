@@ -1,4 +1,4 @@
-"""The routes that change something: cancel, resume, start, pause, pools. Each answers with a state or a problem."""
+"""The routes that change something: start, continue, cancel, pause, pools. Each answers with a state or a problem."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lightflow.engine.choices import RESUME, RerunOptions
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.services import Control, StartedRun
 from lightflow.service import pools, queries, reruns, runs
 from lightflow.service.approvals import DecisionArguments, decide_about
-from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape
+from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
+from liteflow.api import RUN_ENDED, RunRecord
 
 
 def login(request: CheckedRequest) -> Answer:
@@ -42,10 +44,67 @@ def cancel_run(request: CheckedRequest) -> Answer:
 
 def resume_run(request: CheckedRequest) -> Answer:
     """Resume a run that has ended, in the folder in which it was started."""
+    run = _ended_run(request)
+    return _started(_control(request).rerun(run.run_id, RESUME))
+
+
+def retry_run(request: CheckedRequest) -> Answer:
+    """Run tasks of a run again, and what follows them; without tasks all that did not succeed."""
+    body = request.body
+    rerun = RerunOptions(
+        start=tuple(body.get("tasks") or ()),
+        only=body.get("only", False),
+        changed=body.get("changed", False),
+        ignore_upstream=body.get("ignore_upstream", False),
+    )
+    _check_rerun(rerun)
+    run = _ended_run(request)
+    if run.status == "SUCCESS" and not rerun.start and not rerun.changed:
+        raise RequestProblem(409, "CONFLICT", f"run {run.run_id} has succeeded: name the tasks to run again")
+    reruns.preview(request.services.db, run.run_id, rerun)  # so that an unknown task is named
+    return _started(_control(request).rerun(run.run_id, rerun))
+
+
+def _check_rerun(rerun: RerunOptions) -> None:
+    if rerun.only and rerun.changed:
+        message = "goes with `changed` in no request: tasks that have changed run with what follows them"
+        raise RequestProblem(422, "BAD_INPUT", f"only {message}", fields={"only": message})
+    for name in ("only", "ignore_upstream"):
+        if getattr(rerun, name) and not rerun.start:
+            raise RequestProblem(422, "BAD_INPUT", f"{name} needs tasks", fields={name: "needs tasks"})
+
+
+def fork_run(request: CheckedRequest) -> Answer:
+    """Start a new run that begins in the middle of another one, with some parameters changed."""
+    body = request.body
     run = queries.run_record(request.services.db, request.path["run"])
-    if run.status in ("RUNNING", "PENDING"):
+    reruns.preview(request.services.db, run.run_id, RerunOptions(start=tuple(body["tasks"])))
+    params = _params(body)
+    control = _control(request)
+    _check_served(control, run.dag_id)
+    _check_params(control, run.dag_id, {**run.params, **params})
+    return _started(control.fork(run.run_id, body["tasks"], params))
+
+
+def start_again(request: CheckedRequest) -> Answer:
+    """Start a new run with the parameters of another one."""
+    control = _control(request)
+    run = queries.run_record(request.services.db, request.path["run"])
+    _check_served(control, run.dag_id)
+    _check_params(control, run.dag_id, run.params)
+    return _started(control.start(run.dag_id, run.params, caller=request.caller, key=request.key))
+
+
+def _ended_run(request: CheckedRequest) -> RunRecord:
+    """Return the run of a request.
+
+    Raises:
+        RequestProblem: it has not ended.
+    """
+    run = queries.run_record(request.services.db, request.path["run"])
+    if run.status not in RUN_ENDED:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} is {run.status}")
-    return _started(_control(request).resume(run.run_id, caller=request.caller))
+    return run
 
 
 def clear_tasks(request: CheckedRequest) -> Answer:
@@ -97,12 +156,17 @@ def start_run(request: CheckedRequest) -> Answer:
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
     params = _params(request.body)
+    _check_params(control, workflow, params)
+    return _started(control.start(workflow, params, caller=request.caller, key=request.key))
+
+
+def _check_params(control: Control, workflow: str, params: Mapping[str, Any]) -> None:
+    """Check the parameters of a run. Raises RequestProblem with all mistakes."""
     problems = control.check(workflow, params)
     if problems:
         fields = {problem.field: problem.message for problem in problems}
         detail = "; ".join(f"{name}: {message}" for name, message in fields.items())
         raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
-    return _started(control.start(workflow, params, caller=request.caller, key=request.key))
 
 
 def check_params(request: CheckedRequest) -> Answer:
@@ -123,17 +187,39 @@ def unpause_workflow(request: CheckedRequest) -> Answer:
     return _set_paused(request, paused=False)
 
 
+def pause_trigger(request: CheckedRequest) -> Answer:
+    """Pause a trigger."""
+    return _set_paused(request, paused=True)
+
+
+def unpause_trigger(request: CheckedRequest) -> Answer:
+    """End the pause of a trigger. The instants of the pause do not run."""
+    return _set_paused(request, paused=False)
+
+
 def _set_paused(request: CheckedRequest, *, paused: bool) -> Answer:
-    control, workflow = _control(request), request.path["workflow"]
-    _check_served(control, workflow)
-    reason = request.body.get("reason") if isinstance(request.body, dict) else None
-    control.pause(workflow, paused=paused, caller=request.caller, reason=reason)
-    return Answer(body={"workflow": workflow, "paused": paused})
+    control = _control(request)
+    kind, name = next(iter(request.path.items()))
+    if kind == "workflow":
+        _check_served(control, name)
+    control.pause(name, paused=paused, caller=request.caller, reason=request.body.get("reason"))
+    return Answer(body={kind: name, "paused": paused})
 
 
 def fire_trigger(request: CheckedRequest) -> Answer:
-    """Fire a trigger now."""
-    return _started(_control(request).fire(request.path["trigger"], caller=request.caller, key=request.key))
+    """Fire a trigger now; `at` is the moment that the run is for."""
+    control, text = _control(request), request.body.get("at")
+    moment = None if text is None else _moment(text)
+    return _started(control.fire(request.path["trigger"], caller=request.caller, key=request.key, at=moment))
+
+
+def _moment(text: str) -> float:
+    """Return a moment of a request. Raises RequestProblem."""
+    try:
+        return moment_of(text)
+    except ValueError:
+        message = "must be a moment such as 2026-01-31T03:00:00Z"
+        raise RequestProblem(422, "BAD_INPUT", f"at {message}", fields={"at": message}) from None
 
 
 def set_pool(request: CheckedRequest) -> Answer:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from lightflow.server import actions, resources
+from lightflow.server import actions, resources, run_details
 from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
 from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
 from liteflow import __version__
-from liteflow.api import TASK_STATUSES
+from liteflow.api import FIRE_STATUSES, RUN_STATUSES, TASK_STATUSES
 
 _RUN: Final = "/api/v1/runs/{run}"
 _TASK: Final = f"{_RUN}/tasks/{{task}}"
 _WORKFLOW: Final = "/api/v1/workflows/{workflow}"
+_TRIGGER: Final = "/api/v1/triggers/{trigger}"
 
 
 def _limit(default: int, most: int) -> Query:
@@ -59,6 +60,33 @@ _CLEAR: Final[dict[str, Any]] = {
     "required": ["tasks"],
     "additionalProperties": False,
 }
+_RETRY: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "tasks": _TASK_NAMES,
+        "only": {"type": "boolean", "description": "Whether what follows the tasks stays as it is."},
+        "changed": {"type": "boolean", "description": "Whether tasks whose definition has changed run, too."},
+        "ignore_upstream": {
+            "type": "boolean",
+            "description": "Whether the tasks run although an upstream task did not succeed.",
+        },
+    },
+    "additionalProperties": False,
+}
+_FORK: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "tasks": _TASK_NAMES,
+        "params": {"type": "object", "description": "The parameters that differ from those of the run."},
+    },
+    "required": ["tasks"],
+    "additionalProperties": False,
+}
+_FIRE: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"at": {"type": "string", "maxLength": 64, "description": "The moment that the run is for."}},
+    "additionalProperties": False,
+}
 _MARK: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -91,12 +119,20 @@ _OPERATION: Final[dict[str, Any]] = {
     "required": ["query"],
     "additionalProperties": False,
 }
-_TRIGGER: Final = Query(name="trigger", about="Only fires of this trigger.")
 _LOG_QUERY: Final = (
     Query(name="offset", about="The first byte.", kind="integer", default=0, minimum=0),
     Query(name="from", about="Where the window begins.", default="offset", enum=("offset", "end")),
     Query(name="limit", about="The most bytes.", kind="integer", default=65536, minimum=1, maximum=1024 * 1024),
     Query(name="find", about="Begin at the next line with this text, from `offset` on."),
+)
+_FOLD_QUERY: Final = (
+    Query(
+        name="fold",
+        about="Which groups and stacks of alike tasks are one box; `auto` folds what is large.",
+        default="auto",
+        enum=("auto", "none", "all"),
+    ),
+    Query(name="toggled", about="Groups and stacks in the other state, separated by commas."),
 )
 _INSTANCES_QUERY: Final = (
     Query(name="status", about="Only these states.", enum=tuple(TASK_STATUSES), many=True),
@@ -146,28 +182,60 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/system", resources.get_system),
     _route("GET", "/api/v1/workflows", resources.list_workflows, query=(_RUNS,)),
     _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
+    _route("GET", f"{_WORKFLOW}/geometry", resources.get_workflow_geometry, query=_FOLD_QUERY),
     _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
+    _route(
+        "GET",
+        f"{_WORKFLOW}/durations",
+        run_details.list_durations,
+        query=(
+            Query(name="task", about="Only this task."),
+            Query(name="runs", about="How many runs.", kind="integer", default=50, minimum=1, maximum=200),
+        ),
+    ),
     _route("POST", f"{_WORKFLOW}/check", actions.check_params, body=_PARAMS),
     _route("POST", f"{_WORKFLOW}/runs", actions.start_run, role="operator", body=_PARAMS, status=201, takes_key=True),
     _route("PUT", f"{_WORKFLOW}/pause", actions.pause_workflow, role="operator", body=_REASON),
-    _route("DELETE", f"{_WORKFLOW}/pause", actions.unpause_workflow, role="operator"),
+    _route("DELETE", f"{_WORKFLOW}/pause", actions.unpause_workflow, role="operator", body=_REASON),
     _route(
         "GET",
         "/api/v1/runs",
         resources.list_runs,
-        query=(Query(name="workflow", about="Only runs of this workflow."), _AFTER, _limit(50, 500)),
+        query=(
+            Query(name="workflow", about="Only runs of this workflow."),
+            Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            _AFTER,
+            _limit(50, 500),
+        ),
     ),
     _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", _RUN, resources.get_run),
     _route("GET", f"{_RUN}/tasks", resources.list_tasks),
     _route("GET", f"{_RUN}/attempts", resources.list_attempts),
     _route("GET", f"{_RUN}/graph", resources.get_graph),
+    _route("GET", f"{_RUN}/geometry", resources.get_geometry, query=_FOLD_QUERY),
+    _route("GET", f"{_RUN}/critical-path", resources.get_critical_path),
+    _route("GET", f"{_RUN}/waits", run_details.list_waits),
+    _route("GET", f"{_RUN}/groups", run_details.list_groups),
+    _route("GET", f"{_RUN}/children", run_details.list_children),
+    _route(
+        "GET",
+        f"{_RUN}/rerun",
+        run_details.preview_rerun,
+        query=(
+            Query(name="task", about="A task that runs again, as in a retry.", many=True),
+            Query(name="only", about="Whether what follows the tasks stays.", kind="boolean", default=False),
+        ),
+    ),
     _route("GET", f"{_RUN}/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", f"{_RUN}/values", resources.list_values),
     _route("GET", f"{_RUN}/values/{{task}}/{{key}}", resources.get_value),
     _route("GET", f"{_RUN}/values/{{task}}/{{index}}/{{key}}", resources.get_value),
     _route("POST", f"{_RUN}/cancel", actions.cancel_run, role="operator", status=202),
     _route("POST", f"{_RUN}/resume", actions.resume_run, role="operator", status=201),
+    _route("POST", f"{_RUN}/retry", actions.retry_run, role="operator", body=_RETRY, status=201),
+    _route("POST", f"{_RUN}/fork", actions.fork_run, role="operator", body=_FORK, status=201),
+    _route("POST", f"{_RUN}/again", actions.start_again, role="operator", status=201, takes_key=True),
     _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator", body=_CLEAR),
     _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator", body=_MARK),
     _route("GET", _TASK, resources.get_task),
@@ -191,16 +259,26 @@ ROUTES: Final[tuple[Route, ...]] = (
         resources.list_triggers,
         query=(Query(name="workflow", about="Only triggers of this workflow."),),
     ),
-    _route("GET", "/api/v1/triggers/{trigger}/next", resources.list_planned, query=(_limit(10, 1000),)),
+    _route("GET", f"{_TRIGGER}/next", resources.list_planned, query=(_limit(10, 1000),)),
     _route(
-        "POST", "/api/v1/triggers/{trigger}/fire", actions.fire_trigger, role="operator", status=201, takes_key=True
+        "POST",
+        f"{_TRIGGER}/fire",
+        actions.fire_trigger,
+        role="operator",
+        body=_FIRE,
+        status=201,
+        takes_key=True,
     ),
+    _route("PUT", f"{_TRIGGER}/pause", actions.pause_trigger, role="operator", body=_REASON),
+    _route("DELETE", f"{_TRIGGER}/pause", actions.unpause_trigger, role="operator", body=_REASON),
     _route(
         "GET",
         "/api/v1/fires",
         resources.list_fires,
         query=(
-            Query(name="trigger", about="Only fires of this trigger; `by hand` for starts without one."),
+            Query(name="trigger", about="Only fires of this trigger; `NAME:manual` for starts by hand."),
+            Query(name="status", about="Only fires in these states.", enum=FIRE_STATUSES, many=True),
+            _AFTER,
             _limit(50, 1000),
         ),
     ),

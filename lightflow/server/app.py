@@ -20,11 +20,13 @@ from lightflow.server.feed import FeedPosition
 from lightflow.server.frames import dump
 from lightflow.server.gate import MOST_BODY, SECURITY_HEADERS, Gate, Scope, read_body, values
 from lightflow.server.problems import MEDIA_TYPE, RequestProblem, problem_of
-from lightflow.server.routing import CheckedRequest, Route, read_query
+from lightflow.server.routing import Answer, CheckedRequest, Route, read_query
 from lightflow.server.services import Services
+from lightflow.server.static import answer_static, static_paths
 from lightflow.server.stream import MOST_STREAMS, Topics, stream
 from lightflow.server.tokens import ROLES, Role
 from lightflow.server.webhooks import PREFIX, Webhooks
+from liteflow.api import replace
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -50,7 +52,8 @@ class Application:
         began = time.perf_counter()
         answer = await self._answer(scope, receive)
         self._services.metrics.count(scope["method"], answer.status_code, time.perf_counter() - began)
-        answer.raw_headers += [*SECURITY_HEADERS]
+        present = {name for name, _ in answer.raw_headers}
+        answer.raw_headers += [header for header in SECURITY_HEADERS if header[0] not in present]
         with contextlib.suppress(asyncio.CancelledError):  # the server stops, and ends the streams
             await answer(scope, receive, send)
 
@@ -61,6 +64,8 @@ class Application:
             path, method = scope["raw_path"].decode("latin-1"), scope["method"]
             if path.startswith(PREFIX) and method == "POST":
                 return await self._webhook(path, scope, receive)
+            if method == "GET" and path in static_paths():
+                return _response(answer_static(path, scope["headers"]))
             if path == STREAM.path and method == "GET":
                 return await self._stream(scope)
             return await self._routed(method, path, role, scope, receive)
@@ -91,8 +96,9 @@ class Application:
         answer = await run_in_threadpool(route.handler, call)
         if isinstance(answer.body, AsyncIterator):
             return _streaming(answer.body)
-        content = answer.body if isinstance(answer.body, bytes) else await run_in_threadpool(dump, answer.body)
-        return Response(content, answer.status, dict(answer.headers), answer.media_type)
+        if not isinstance(answer.body, bytes):
+            answer = replace(answer, body=(await run_in_threadpool(dump, answer.body)).encode())
+        return _response(answer)
 
     async def _webhook(self, path: str, scope: Scope, receive: Receive) -> Response:
         if self._webhooks is None:
@@ -115,6 +121,10 @@ class Application:
         if text is not None and start is None:
             raise RequestProblem(400, "BAD_INPUT", "as_of is not a position of this server")
         return _streaming(stream(self._services, topics, start))
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 
 def _streaming(frames: AsyncIterator[bytes]) -> Response:
@@ -156,6 +166,8 @@ async def _body(route: Route, scope: Scope, receive: Receive) -> Any:
         if raw:
             raise RequestProblem(400, "BAD_INPUT", "this request takes no body")
         return None
+    if not raw and not route.body.get("required"):
+        return {}
     media = values(scope["headers"], b"content-type")
     if not media or media[0].partition(b";")[0].strip().lower() != b"application/json":
         raise RequestProblem(415, "BAD_INPUT", "send the body as Content-Type: application/json")

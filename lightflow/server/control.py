@@ -1,24 +1,40 @@
-"""Starts, resumes and pauses workflows for the web part of `lightflow serve`, by its scheduler."""
+"""Starts, continues and pauses workflows for the web part of `lightflow serve`, by its scheduler."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import queue
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lightflow.engine.choices import RerunOptions
 from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
+from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
+from lightflow.scheduler.starter import FORESTALLED, RerunOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow
+from lightflow.server.problems import RequestProblem
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.service.parameters import ParamArguments, new_run_values
 from lightflow.service.workflows import declared_secret
-from liteflow import DefinitionError, Param
-from liteflow.api import EMPTY_MAPPING, FireRecord, History, TriggerRecord, current_day, read_fires, read_triggers
+from liteflow import DefinitionError, Param, RunNotFound, RunOwned
+from liteflow.api import (
+    EMPTY_MAPPING,
+    FireRecord,
+    History,
+    RunRecord,
+    TriggerRecord,
+    current_day,
+    read_fires,
+    read_triggers,
+    replace,
+    scheduler_is_active,
+)
 
 _ANSWER_S: Final = 5.0  # how long a request waits for its run
 _PAUSE_S: Final = 0.02
@@ -35,7 +51,6 @@ class SchedulerControl:
     def __init__(self, db: str, scheduler: Scheduler) -> None:
         self._db = db
         self._scheduler = scheduler
-        self._resumes: list[subprocess.Popen[bytes]] = []
 
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
@@ -58,13 +73,14 @@ class SchedulerControl:
 
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
+        self._check_scheduler()
         return self._started(overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params))
 
-    def fire(
-        self, trigger_id: str, *, caller: str, key: str | None, params: Mapping[str, Any] = EMPTY_MAPPING
-    ) -> StartedRun:
-        """Fire a trigger now; the same key fires it once. It answers as `start` does."""
-        return self._started(overview.fire(self._db, trigger_id, by=caller, key=key, params=params))
+    def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
+             params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip
+        """Fire a trigger now, for a moment; the same key fires it once. It answers as `start` does."""
+        self._check_scheduler()
+        return self._started(overview.fire(self._db, trigger_id, by=caller, at=at, key=key, params=params))
 
     def secret(self, workflow: str, name: str) -> str:
         """Return the value of a secret that a workflow file declares, as a run of it would get it.
@@ -77,6 +93,12 @@ class SchedulerControl:
         if watched.path.endswith(".py"):
             raise DefinitionError(f"{watched.path}: webhooks of Python files are not received; declare it in YAML")
         return declared_secret(watched.reference, name)
+
+    def _check_scheduler(self) -> None:
+        """Refuse a start that nothing would follow. Raises RequestProblem."""
+        if not self._scheduler.options.takes_over and not scheduler_is_active(self._db):
+            detail = "this server was started with --no-scheduler, and no other one schedules: start `lightflow serve`"
+            raise RequestProblem(409, "CONFLICT", detail)
 
     def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()
@@ -91,30 +113,86 @@ class SchedulerControl:
     def _fire(self, run_id: str) -> FireRecord:
         return read_fires(self._db, run_ids=[run_id])[0]
 
-    def resume(self, run_id: str, *, caller: str) -> StartedRun:
-        """Resume a run by a process of its own, in the folder in which it was started."""
-        with History(self._db) as history:
-            folder = history.run(run_id).cwd
-        command = [sys.executable, "-P", "-m", "lightflow", "resume", run_id, "--quiet"]
-        self._resumes = [each for each in self._resumes if each.poll() is None]
-        self._resumes.append(
-            subprocess.Popen(
-                [*command, "--db", os.path.abspath(self._db)],
-                cwd=folder if folder is not None and os.path.isdir(folder) else None,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        )
-        return StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=f"resumed by {caller}")
+    def rerun(self, run_id: str, rerun: RerunOptions) -> StartedRun:
+        """Resume a run, or run a part of it again, in the folder in which it was started."""
+        run = self._served_run(run_id)
+        order = self._order(run, tasks=tuple(rerun.start), only=rerun.only, changed=rerun.changed,
+                            ignore_upstream=rerun.ignore_upstream)  # fmt: skip
+        return self._continued(order)
 
-    def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
-        """Pause the triggers of a workflow, or end the pause."""
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any]) -> StartedRun:
+        """Start a new run that begins in the middle of another one."""
+        run = self._served_run(run_id)
+        order = self._order(run, origin=run.run_id, tasks=tuple(tasks), params=params)
+        return self._continued(replace(order, run_id=run_id_of(run.run_id, order.key, time.time())))
+
+    def _served_run(self, run_id: str) -> RunRecord:
+        """Return a run whose file is served.
+
+        Raises:
+            RunNotFound: there is no such run, or its workflow is not served.
+            DefinitionError: it came from another file than the one that is served.
+        """
+        with History(self._db) as history:
+            run = history.run(run_id)
+        served = self._scheduler.view.workflows.get(run.dag_id)
+        if served is None:
+            raise RunNotFound(f"this server does not serve workflow {run.dag_id!r}; in a terminal: {_resume(run)}")
+        if not is_source(served, run.source, run.cwd):
+            raise DefinitionError(
+                f"run {run.run_id} came from {run.source or 'a program'}, and this server serves {served.path}; "
+                f"in a terminal: {_resume(run)}"
+            )
+        return run
+
+    def _order(self, run: RunRecord, **details: Any) -> RerunOrder:
+        folder = run.cwd if run.cwd is not None and os.path.isdir(run.cwd) else os.getcwd()
+        return RerunOrder(
+            key=secrets.token_hex(8), run_id=run.run_id, db=os.path.abspath(self._db), folder=folder, **details
+        )
+
+    def _continued(self, order: RerunOrder) -> StartedRun:
+        """Order a run, and return when a process owns it, or has failed to; or after 5 s.
+
+        Raises:
+            DefinitionError, RunOwned: the process of the run has refused.
+        """
+        before = self._owner(order.run_id)
+        process = self._scheduler.request(order)
+        give_up = time.monotonic() + _ANSWER_S
+        while time.monotonic() < give_up:
+            try:
+                end = process.get(timeout=_PAUSE_S)
+            except queue.Empty:
+                end = None
+            if self._owner(order.run_id) != before:
+                return StartedRun(run_id=order.run_id, fire_no=None, status="STARTED", reason=None)
+            if end is not None and end.code == 0:
+                return StartedRun(run_id=None, fire_no=None, status="SKIPPED", reason="there is nothing to run")
+            if end is not None:
+                raise (RunOwned if end.code == FORESTALLED else DefinitionError)(end.failure)
+        return StartedRun(run_id=None, fire_no=None, status="CLAIMED", reason="its process has not started it yet")
+
+    def _owner(self, run_id: str) -> tuple[int | None, int | None] | None:
+        """Return what changes when a process takes a run; None while there is no such run."""
+        try:
+            with History(self._db) as history:
+                run = history.run(run_id)
+        except RunNotFound:
+            return None
+        return run.owner_session, run.owner_pid
+
+    def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:
+        """Pause a trigger, or all triggers of a workflow, or end the pause."""
         if paused:
-            overview.pause(self._db, workflow, caller if reason is None else f"{caller}: {reason}")
+            overview.pause(self._db, name, caller if reason is None else f"{caller}: {reason}")
         else:
-            overview.unpause(self._db, workflow)
+            overview.unpause(self._db, name)
+
+
+def _resume(run: RunRecord) -> str:
+    """Return the command that resumes a run."""
+    return f"lightflow resume {run.run_id}"
 
 
 def _served(workflow: WatchedWorkflow, rows: Mapping[str, TriggerRecord], problem: str | None) -> ServedWorkflow:

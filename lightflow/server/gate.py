@@ -59,7 +59,8 @@ class Gate(Record):
             method == each and path.startswith(prefix) for each, prefix in self.open_prefixes
         )
         role = None if is_open else self._role(headers)
-        self._check_origin(headers)
+        if not (is_open and method == "GET"):  # what is open holds no data, and other pages may have a link to it
+            self._check_origin(headers)
         if values(headers, b"content-encoding"):
             raise RequestProblem(415, "BAD_INPUT", "send the body without Content-Encoding")
         return role

@@ -86,7 +86,9 @@ def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
     if is_open:
         operation["security"] = []
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": dict(route.body)}}}
+        required = bool(route.body.get("required"))
+        content = {"application/json": {"schema": dict(route.body)}}
+        operation["requestBody"] = {"required": required, "content": content}
     return operation
 
 

@@ -21,7 +21,7 @@ from lightflow.server.shapes import (
     run_state_shape,
     trigger_shape,
 )
-from lightflow.service import explanations, pools, queries
+from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
     Shape,
     explanation_shape,
@@ -35,18 +35,27 @@ from lightflow.service.json_shapes import (
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
-from liteflow.api import History, RunRecord, read_fires
+from liteflow.api import (
+    History,
+    Picture,
+    RunRecord,
+    arranged,
+    critical_path_of,
+    picture_of_graph,
+    read_fires,
+)
 
 
 @contextlib.contextmanager
-def _reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
+def reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
     """Open the state file for reads that see one state; the second value is the position of that state, as text."""
     generation = request.services.feed.position.generation
     with History(request.services.db) as history, history.snapshot() as file:
         yield history, str(FeedPosition(generation, *file))
 
 
-def _hide_values(request: CheckedRequest, shape: Shape) -> Shape:
+def hide_values(request: CheckedRequest, shape: Shape) -> Shape:
+    """Return the shape of a run, without its parameters where the server hides values."""
     return {**shape, "params": None} if request.services.hides_values else shape
 
 
@@ -56,25 +65,27 @@ def _hide_values(request: CheckedRequest, shape: Shape) -> Shape:
 def list_runs(request: CheckedRequest) -> Answer:
     """Return a page of runs, the newest first."""
     query = request.query
-    with _reading(request) as (history, as_of):
-        records = history.runs(query["workflow"], limit=query["limit"] + 1, before=_number(query["after"]))
+    with reading(request) as (history, as_of):
+        records = history.runs(
+            query["workflow"], status=query["status"], limit=query["limit"] + 1, before=_number(query["after"])
+        )
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
     after = str(page[-1].run_no) if len(records) > len(page) else None
-    return Answer(body={"as_of": as_of, "runs": [_hide_values(request, run) for run in runs], "after": after})
+    return Answer(body={"as_of": as_of, "runs": [hide_values(request, run) for run in runs], "after": after})
 
 
 def get_run(request: CheckedRequest) -> Answer:
     """Return a run with the numbers of its tasks by state."""
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         shape = run_state_shape(RunSummary(run, *history.tally(run.run_id)))
-    return Answer(body={"as_of": as_of, **_hide_values(request, shape)})
+    return Answer(body={"as_of": as_of, **hide_values(request, shape)})
 
 
 def list_tasks(request: CheckedRequest) -> Answer:
     """Return all task instances and hooks of a run, as columns."""
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         records = [*history.instances(run.run_id), *history.hooks(run.run_id)]
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(records)})
@@ -82,7 +93,7 @@ def list_tasks(request: CheckedRequest) -> Answer:
 
 def list_attempts(request: CheckedRequest) -> Answer:
     """Return all attempts of a run, as columns."""
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         records = history.attempts(run.run_id)
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **attempt_columns(records)})
@@ -90,17 +101,53 @@ def list_attempts(request: CheckedRequest) -> Answer:
 
 def get_graph(request: CheckedRequest) -> Answer:
     """Return the graph of a run as it was when the run was last started or resumed."""
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         graph = history.graph(run.graph_digest)
     return Answer(body={"as_of": as_of, "digest": run.graph_digest, "tasks": graph.get("tasks", [])})
+
+
+def get_geometry(request: CheckedRequest) -> Answer:
+    """Return where the boxes and edges of the graph of a run are; a graph that is too large is folded."""
+    with reading(request) as (history, _):
+        run = _run(history, request)
+        picture = picture_of_graph(run.dag_id, history.graph(run.graph_digest))
+    return _geometry(request, picture)
+
+
+def get_workflow_geometry(request: CheckedRequest) -> Answer:
+    """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
+    name = request.path["workflow"]
+    control = request.services.control
+    file = next((each.file for each in control.workflows() if each.name == name), None) if control else None
+    if file is not None and not file.endswith(".py"):  # a Python file would be executed
+        return _geometry(request, workflows.picture(workflows.outline(file)))
+    with reading(request) as (history, _):
+        runs = history.runs(name, limit=1)
+        if not runs:
+            raise RunNotFound(f"workflow {name!r} has not run yet, so its graph is not available")
+        picture = picture_of_graph(name, history.graph(runs[0].graph_digest))
+    return _geometry(request, picture)
+
+
+def _geometry(request: CheckedRequest, picture: Picture) -> Answer:
+    toggled = frozenset(filter(None, (request.query["toggled"] or "").split(",")))
+    return Answer(body=request.services.layouts.geometry(arranged(picture, request.query["fold"], toggled)))
+
+
+def get_critical_path(request: CheckedRequest) -> Answer:
+    """Return the chain of tasks that decided when a run ended, or that is the longest so far."""
+    with reading(request) as (history, as_of):
+        run = _run(history, request)
+        path = critical_path_of(history, run, time.time())
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, "tasks": path})
 
 
 def list_events(request: CheckedRequest) -> Answer:
     """Return a page of changes of state, the oldest first."""
     run_id = request.path.get("run")
     after = _number(request.query["after"]) or 0
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = None if run_id is None else find_run(history, run_id).run_id
         events = history.events(run, after=after, limit=request.query["limit"])
     end = str(events[-1].seq if events else after)
@@ -150,7 +197,7 @@ def _number(cursor: str | None) -> int | None:
 
 def get_task(request: CheckedRequest) -> Answer:
     """Return a task of a run, or an instance of it, with its attempts."""
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         record = find_instance(history, run, name_in_path(request))
         attempts = history.attempts(run.run_id, record.task_id, record.map_index)
@@ -161,7 +208,7 @@ def get_task(request: CheckedRequest) -> Answer:
 def list_instances(request: CheckedRequest) -> Answer:
     """Return a page of the instances of a mapped task, as columns; by default the failed ones are first."""
     query = request.query
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         run = _run(history, request)
         task = find_instance(history, run, request.path["task"])
         page = history.instance_page(
@@ -210,7 +257,7 @@ def list_workflows(request: CheckedRequest) -> Answer:
     served = (
         {} if request.services.control is None else {each.name: each for each in request.services.control.workflows()}
     )
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         shapes = {dag.dag_id: _workflow(history, dag.dag_id, request.query["runs"]) for dag in history.dags()}
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
@@ -221,7 +268,7 @@ def list_workflows(request: CheckedRequest) -> Answer:
 def get_workflow(request: CheckedRequest) -> Answer:
     """Return a workflow with its last runs."""
     name = request.path["workflow"]
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         shape = None if history.dag(name) is None else _workflow(history, name, request.query["runs"])
     served = None
     if request.services.control is not None:
@@ -240,13 +287,14 @@ def _workflow(history: History, name: str, count: int) -> Shape:
     latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
     bars = [
-        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": _seconds(run)}
+        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
         for run in runs[:count]
     ]
     return {**shape, "runs": bars, "served": None}
 
 
-def _seconds(run: RunRecord) -> float | None:
+def seconds_of(run: RunRecord) -> float | None:
+    """Return how many seconds a run took, or has been running."""
     seconds = queries.elapsed_s(run)
     return None if seconds is None else round(seconds, 3)
 
@@ -264,7 +312,7 @@ def _served_shape(workflow: Any) -> Shape:
 def get_grid(request: CheckedRequest) -> Answer:
     """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task."""
     name = request.path["workflow"]
-    with _reading(request) as (history, as_of):
+    with reading(request) as (history, as_of):
         if history.dag(name) is None:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
@@ -283,7 +331,7 @@ def get_grid(request: CheckedRequest) -> Answer:
             "run_id": run.run_id,
             "status": run.status,
             "started_at": iso(run.started_at),
-            "duration_s": _seconds(run),
+            "duration_s": seconds_of(run),
             "states": [cells.get(task_id) for task_id in names],
         }
         for run, cells in columns
@@ -312,10 +360,18 @@ def list_planned(request: CheckedRequest) -> Answer:
 
 
 def list_fires(request: CheckedRequest) -> Answer:
-    """Return the newest fires, of all triggers or of one."""
-    trigger = request.query["trigger"]
-    fires = read_fires(request.services.db, None if trigger is None else [trigger], limit=request.query["limit"])
-    return Answer(body={"fires": [fire_shape(fire) for fire in fires]})
+    """Return a page of fires, the newest first: of all triggers, or of one."""
+    query = request.query
+    trigger, limit = query["trigger"], query["limit"]
+    fires = read_fires(
+        request.services.db,
+        None if trigger is None else [trigger],
+        statuses=query["status"],
+        before=_number(query["after"]),
+        limit=limit + 1,
+    )
+    after = str(fires[limit - 1].fire_no) if len(fires) > limit else None
+    return Answer(body={"fires": [fire_shape(fire) for fire in fires[:limit]], "after": after})
 
 
 # -- pools and the server ----------------------------------------------------------------------------------------------

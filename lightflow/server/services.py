@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from lightflow.engine.choices import RerunOptions
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
+from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.tokens import LoginCodes, Tokens
 from liteflow.api import EMPTY_MAPPING, Record
@@ -53,19 +55,21 @@ class Control(Protocol):
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once."""
 
-    def resume(self, run_id: str, *, caller: str) -> StartedRun:
-        """Resume a run in the folder in which it was started."""
+    def rerun(self, run_id: str, rerun: RerunOptions) -> StartedRun:
+        """Resume a run, or run a part of it again, in the folder in which it was started."""
 
-    def fire(
-        self, trigger_id: str, *, caller: str, key: str | None, params: Mapping[str, Any] = EMPTY_MAPPING
-    ) -> StartedRun:
-        """Fire a trigger now; the same key fires it once."""
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any]) -> StartedRun:
+        """Start a new run that begins in the middle of another one."""
+
+    def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
+             params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip
+        """Fire a trigger now, for a moment; the same key fires it once."""
 
     def secret(self, workflow: str, name: str) -> str:
         """Return the value of a secret that a workflow declares."""
 
-    def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
-        """Pause the triggers of a workflow, or end the pause."""
+    def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:
+        """Pause a trigger, or all triggers of a workflow, or end the pause."""
 
 
 class Services(Record):
@@ -77,6 +81,7 @@ class Services(Record):
     metrics: Metrics
     tokens: Tokens
     codes: LoginCodes
+    layouts: Layouts
     control: Control | None  #: None: this server starts nothing
     is_read_only: bool = False
     hides_values: bool = False  #: Whether values and parameters are left out of all answers.

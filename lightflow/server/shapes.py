@@ -8,7 +8,7 @@ from typing import Any, Final
 from lightflow.scheduler.overview import TriggerView
 from lightflow.service.json_shapes import Shape, iso, run_shape
 from lightflow.service.queries import RunSummary
-from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord
+from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord, OpenApproval
 
 _INSTANCE: Final[dict[str, Callable[[InstanceRecord], Any]]] = {
     "task": lambda record: record.task_id,
@@ -102,3 +102,18 @@ def run_state_shape(summary: RunSummary) -> Shape:
     owner = None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
     shape = run_shape(run, summary.counts, summary.instances)
     return {**shape, "owner": owner, "resumable": run.resumable, "graph": run.graph_digest, "cwd": run.cwd}
+
+
+def approval_shape(approval: OpenApproval) -> Shape:
+    """Return what a task waits for that a person decides, with the fields of its form."""
+    fields = [
+        {
+            "name": name,
+            "type": param.type,
+            "description": param.description,
+            "required": param.required,
+            "values": list(param.values) or None,
+        }
+        for name, param in approval.fields.items()
+    ]
+    return {"message": approval.message, "since": iso(approval.since), "fields": fields}

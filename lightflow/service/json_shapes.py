@@ -47,6 +47,21 @@ def iso(at: float | None) -> str | None:
         return None  # the state file was altered: an answer without the time is better than no answer
 
 
+def moment_of(text: object) -> float:
+    """Return the seconds since 1970 of a moment in ISO 8601; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(text, str):
+        raise ValueError("a moment is a text such as 2026-01-31T03:00:00Z")
+    moment = datetime.datetime.fromisoformat(text)
+    try:
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
 @functools.lru_cache(4096)
 def _second_text(second: int) -> str:
     """Return a whole second as ISO 8601; a run of 10,000 tasks has 20,000 times in few seconds."""

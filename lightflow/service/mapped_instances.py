@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lightflow.engine.formatting import display_name
-from liteflow.api import TASK_ENDED, InstanceRecord, instance_name, status_style, tally_text
+from liteflow.api import TASK_ENDED, InstanceRecord, combined_status, instance_name, status_style, tally_text
 
 __all__ = [
     "MAX_LISTED",
@@ -26,8 +26,6 @@ __all__ = [
 #: Of a task with more instances, only the failed and the running ones are listed.
 MAX_LISTED: Final = 10
 _NAME: Final = r"(.+)\[([0-9]{1,9})\]"
-#: The status of several hooks together is the first of these that one of them has.
-_COMBINED: Final = ("RUNNING", "WAITING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
 
 
 def split_name(name: str) -> tuple[str, int]:
@@ -78,11 +76,11 @@ def with_times(instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
 
 def combined_hooks(hooks: Sequence[InstanceRecord]) -> InstanceRecord:
     """Return one record for the hooks of one name that the instances of a mapped task have."""
-    first, statuses = hooks[0], {hook.status for hook in hooks}
+    first = hooks[0]
     return first._replace(
         map_index=-1,
         map_key=None,
-        status=next((status for status in _COMBINED if status in statuses), first.status),
+        status=combined_status(hook.status for hook in hooks) or first.status,
         reason=tally_text(Counter(hook.status for hook in hooks)),
         error_log=None,
         try_number=0,

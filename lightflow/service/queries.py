@@ -73,6 +73,7 @@ class RunView(Record):
     stale: Stale  #: results that are out of date
     groups: Sequence[InstanceRecord] = ()  #: in the order of the graph, with the times of their tasks
     parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
+    approvals: Sequence[str] = ()  #: the tasks and instances that wait for the decision of a person
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -204,6 +205,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             standing=_standing(rows, instances),
             overlooked=history.overlooked(run),
             stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
+            approvals=_approvals(history, run, instances),
             **_groups(history, run, rows, instances),
         )
 
@@ -278,7 +280,18 @@ def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
         standing=[],
         overlooked=[],
         stale=find_stale(rows, instances),
+        approvals=_approvals(history, run, [each for each in instances if each.task_id == task_id]),
     )
+
+
+def _approvals(history: History, run: RunRecord, instances: Sequence[InstanceRecord]) -> list[str]:
+    """Return the names of those of the instances that wait for the decision of a person."""
+    waiting = {(each.task_id, each.map_index) for each in instances if each.status == Status.WAITING}
+    if not waiting:
+        return []
+    from liteflow.api import open_approvals
+
+    return [each.name for each in open_approvals(history, run) if (each.task_id, each.map_index) in waiting]
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:

@@ -13,6 +13,7 @@ from lightflow.engine import checkpoint, executor
 from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.engine.dag_builder import build_dag
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
+from lightflow.engine.included_params import with_included_params
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.files import split_reference
 from lightflow.parser.workflow_loader import load_workflow
@@ -70,7 +71,8 @@ class LoadedWorkflow(Record):
     settings: Settings
     params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
     has_concurrency: bool  #: whether it limits how many of its runs execute at once
-    build: Callable[[Mapping[str, Any], ExternalInputs], Dag]  #: builds the dag for a run with these parameters
+    #: builds the dag for a run with these parameters, on the day that `today` and `yesterday` start from
+    build: Callable[[Mapping[str, Any], ExternalInputs, float], Dag]
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
 
 
@@ -113,7 +115,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         settings=Settings(mode="process"),
         params=dag.params,
         has_concurrency=dag.limits.concurrency is not None,
-        build=lambda values, inputs: dag,
+        build=lambda values, inputs, day: dag,
         load_inputs=lambda: NO_INPUTS,
     )
 
@@ -132,9 +134,12 @@ def _load_file(path: str, options: RunOptions) -> LoadedWorkflow:
     )
 
 
-def _build(spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], inputs: ExternalInputs) -> Dag:
+def _build(
+    spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], inputs: ExternalInputs, day: float
+) -> Dag:
     try:
-        return build_dag(spec, registry, db, values, inputs, folder=os.getcwd())
+        complete = with_included_params(spec, values, day)
+        return build_dag(complete, registry, db, values, inputs, folder=os.getcwd())
     except WorkflowError as error:
         raise inputs.masked(error) from None
 
@@ -291,13 +296,13 @@ def _start(
 ) -> DagRun:
     """Execute a new run. `done`, `values` and `inputs` are given where they come from a checkpoint."""
     moment = _day(options)  # read once, so that it does not change at midnight
+    day = moment if options.day is None else options.day
     if values is None:
-        day = moment if options.day is None else options.day
         values = new_run_values(loaded.params, options.params, loaded.path, day)
     if inputs is None:
         inputs = loaded.load_inputs()
     return executor.execute(
-        loaded.build(values, inputs),
+        loaded.build(values, inputs, day),
         _execution_options(loaded, options),
         run_id=options.run_id,
         params=values,
@@ -332,9 +337,10 @@ def resume_loaded(
     rerun: RerunOptions = RESUME,
 ) -> DagRun:
     """Execute what is left of a run, or a part of it again, and report what differs from when it was started."""
-    values = resumed_values(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
+    day = resumed_date(options.date, last)
+    values = resumed_values(loaded.params, options.params, last.run_id, last.params, day)
     inputs = loaded.load_inputs()
-    dag = loaded.build(values, inputs)
+    dag = loaded.build(values, inputs, day)
     if rerun == RESUME and (changed := _changed_since_success(dag, last, options.db)):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and not run again: {names}")
@@ -384,7 +390,7 @@ def fork_run(
         )
     inputs = loaded.load_inputs()
     return executor.fork(
-        loaded.build(values, inputs),
+        loaded.build(values, inputs, day),
         origin.run_id,
         _execution_options(loaded, options),
         start,
@@ -419,7 +425,7 @@ def _import(loaded: LoadedWorkflow, saved: checkpoint.Checkpoint, options: RunOp
     else:
         values = resumed_values(loaded.params, options.params, saved.run_id, saved.params, day)
     inputs = loaded.load_inputs()
-    tasks = loaded.build(values, inputs).tasks
+    tasks = loaded.build(values, inputs, day).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
     notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
     return _start(loaded, options, done, values, inputs)

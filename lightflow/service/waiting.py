@@ -7,6 +7,7 @@ pools, `max_parallel`, a free worker. Where the file cannot distinguish two reas
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,7 +17,16 @@ from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
 from lightflow.text import listed
 from liteflow import Status
-from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, Record, RunRecord, instance_name
+from liteflow.api import (
+    RUN_ENDED,
+    TASK_ENDED,
+    History,
+    InstanceRecord,
+    Record,
+    RunRecord,
+    instance_name,
+    open_approvals,
+)
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
 
 #: The statuses of tasks and hooks that wait, most of them for their start.
@@ -48,7 +58,7 @@ class WaitReasons:
             text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
             return WaitReason(f"{text} ({_names(self._busy)})" if self._busy else text)
         if instance.status == Status.WAITING:
-            return WaitReason(_wait_text(instance))
+            return WaitReason(self._wait_text(instance))
         slots = self.slots_reason(instance)
         if slots is not None:
             return WaitReason(slots)
@@ -88,7 +98,7 @@ class WaitReasons:
             if instance.status == Status.QUEUED:
                 return f"{text}; whether its attempt {instance.try_number} had started is unknown"
             if instance.status == Status.WAITING:
-                return f"{text}; {_wait_text(instance)}"
+                return f"{text}; {self._wait_text(instance)}"
             retry = instance.status == Status.UP_FOR_RETRY and instance.reason
             return f"{text}; {instance.reason}" if retry else text
         if run.status == Status.PENDING:
@@ -258,6 +268,19 @@ class WaitReasons:
             if hook.dependencies == [task_id] and (hook.kind == "precondition" or hook.event == "on_start")
         ]
 
+    def _wait_text(self, instance: InstanceRecord) -> str:
+        """Return what an instance waits for without a worker, since when, and when that is looked at again."""
+        since = "" if instance.started_at is None else f" since {_clock(instance.started_at)}"
+        text = f"attempt {instance.try_number} waits{since}: {instance.reason or 'no reason is known'}"
+        if instance.wake_at is not None:
+            text += f"; the next look is at {_clock(instance.wake_at)} or later"
+        if instance.timeout is not None and instance.started_at is not None:
+            text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"
+        name = instance_name_of(instance)
+        if any(approval.name == name for approval in open_approvals(self._history, self._run, instance.task_id)):
+            text += f"; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
+        return text
+
     def _line(self, instance: InstanceRecord) -> tuple[str, tuple[tuple[str, int], ...]] | None:
         """Return a key that is equal for tasks of which one at a time requests its slots; None: it needs none."""
         row = self._row(instance)
@@ -265,17 +288,6 @@ class WaitReasons:
         if not isinstance(needs, dict) or not needs:
             return None
         return (instance.task_id if row.get("max_parallel") else "", tuple(sorted(needs.items())))
-
-
-def _wait_text(instance: InstanceRecord) -> str:
-    """Return what an instance waits for without a worker, since when, and when that is looked at again."""
-    since = "" if instance.started_at is None else f" since {_clock(instance.started_at)}"
-    text = f"attempt {instance.try_number} waits{since}: {instance.reason or 'no reason is known'}"
-    if instance.wake_at is not None:
-        text += f"; the next look is at {_clock(instance.wake_at)} or later"
-    if instance.timeout is not None and instance.started_at is not None:
-        text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"
-    return text
 
 
 def _clock(at: float) -> str:

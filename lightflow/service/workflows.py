@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.engine.choices import SelectionOptions
+from lightflow.engine.included_params import with_included_params
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.files import split_reference
 from lightflow.parser.schema import workflow_schema
@@ -92,18 +93,24 @@ class WorkflowOutline(Record):
     secrets: tuple[str, ...] = ()  #: the names
     hidden: tuple[str, ...] = ()  #: environment variables that contain secrets
     limits: Limits = Limits()
+    spec: WorkflowSpec | None = None  #: of a workflow file
 
     @property
     def tasks(self) -> tuple[TaskOutline, ...]:
         """The tasks."""
         return tuple(task for task in self.nodes if not task.gate)
 
-    def for_run(self, values: Mapping[str, Any]) -> WorkflowOutline:
-        """Return the outline for a run with these parameters.
+    def for_run(self, values: Mapping[str, Any], day: float | None = None) -> WorkflowOutline:
+        """Return the outline for a run with these parameters, on the day that `today` and `yesterday` start from.
 
         Raises:
-            WorkflowError: the list of a mapped task cannot be computed.
+            WorkflowError: the list of a mapped task, or a parameter of an included file, cannot be computed.
         """
+        if self.spec is not None and self.spec.includes:
+            return _file_outline(self.path, with_included_params(self.spec, values, day))._with_values(values)
+        return self._with_values(values)
+
+    def _with_values(self, values: Mapping[str, Any]) -> WorkflowOutline:
         problems: list[Problem] = []
         for task in self.nodes:
             if task.spec is not None:
@@ -248,7 +255,7 @@ def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> Wor
 
 
 def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
-    nodes = _file_nodes(spec)
+    nodes = _file_nodes(_with_default_params(spec))
     return WorkflowOutline(
         name=spec.name,
         description=spec.description,
@@ -261,7 +268,18 @@ def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
         secrets=tuple(spec.secrets),
         hidden=tuple(declared.secret.env or name for name, declared in spec.secrets.items()),
         limits=spec.limits,
+        spec=spec,
     )
+
+
+def _with_default_params(spec: WorkflowSpec) -> WorkflowSpec:
+    """Return the specification with parameters of included files, as far as defaults decide them."""
+    if not spec.includes or any(task.params is not None for task in spec.tasks.values()):
+        return spec
+    try:
+        return with_included_params(spec, {n: p.value(p.default) for n, p in spec.params.items() if not p.required})
+    except WorkflowError:
+        return spec  # they need those of a run
 
 
 def _file_nodes(spec: WorkflowSpec) -> tuple[TaskOutline, ...]:
@@ -271,14 +289,13 @@ def _file_nodes(spec: WorkflowSpec) -> tuple[TaskOutline, ...]:
     groups = [task.id for task in spec.tasks.values() if task.type == GROUP]
     if not groups:
         return tuple(outlines.values())
-    flows = {task.id: task.control_flow for task in spec.tasks.values() if task.control_flow is not None}
     nodes = group_nodes(
         Grouping(
             dependencies={task.id: task.depends_on for task in spec.tasks.values()},
             groups=groups,
             parents={task.id: task.group for task in spec.tasks.values() if task.group},
-            conditional={name for name in groups if _is_conditional(spec.tasks[name])},
-            deciders={name for name, flow in flows.items() if flow.branch or flow.short_circuit},
+            conditional={name for name in groups if spec.tasks[name].is_conditional_group},
+            deciders={task.id for task in spec.tasks.values() if task.decides},
         )
     )
     order = {name: number for number, name in enumerate(nodes.dependencies)}
@@ -292,11 +309,6 @@ def _file_nodes(spec: WorkflowSpec) -> tuple[TaskOutline, ...]:
         )
         for name, upstream in nodes.dependencies.items()
     )
-
-
-def _is_conditional(group: TaskSpec) -> bool:
-    flow = group.control_flow
-    return group.trigger_rule != "all_success" or (flow is not None and bool(flow.condition or flow.preconditions))
 
 
 def _file_task(task: TaskSpec, registry: Registry) -> TaskOutline:

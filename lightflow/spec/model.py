@@ -32,6 +32,7 @@ __all__ = [
     "ExpressionKind",
     "Expressions",
     "Identifier",
+    "IncludeSpec",
     "KeyTemplate",
     "Limits",
     "MappingSpec",
@@ -79,6 +80,7 @@ class SecretSpec(Record):
 
     secret: Secret
     location: Location
+    included: str = ""  #: the group of the included file that declares it; empty: the file of the workflow
 
 
 class Expression(Record):
@@ -165,7 +167,8 @@ class Expressions(Record):
     config: tuple[KeyTemplate, ...] = ()  #: the templates in the other keys of the task's type
     item: str = ""  #: the name of the item of an instance
     mapping: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `MappingSpec`, by their text
-    names: Mapping[str, str] = EMPTY_MAPPING  #: the names of other tasks in groups that differ from their ids
+    names: Mapping[str, str] = EMPTY_MAPPING  #: the names of other tasks that differ from their ids
+    params: Mapping[str, Any] | None = None  #: the parameters of an included file; None: those of the run
 
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
@@ -271,10 +274,39 @@ class TaskSpec(Record):
     queue: QueueOptions = DEFAULT_QUEUE
     repeat: RepeatSpec | None = None
     group: str = ""  #: the innermost group that it is in
+    included: str = ""  #: the group that stands for the included file that it is written in; empty: the file itself
+    params: Mapping[str, Any] | None = None  #: the parameters of an included file; None: those of the run
+
+    @property
+    def is_conditional_group(self) -> bool:
+        """Whether it is a group that decides once whether its members run."""
+        flow = self.control_flow
+        has_checks = flow is not None and bool(flow.condition or flow.preconditions)
+        return self.type == GROUP and (self.trigger_rule != "all_success" or has_checks)
+
+    @property
+    def decides(self) -> bool:
+        """Whether it decides which tasks after it run."""
+        flow = self.control_flow
+        return flow is not None and (flow.branch or flow.short_circuit)
+
+
+class IncludeSpec(Record):
+    """A file whose tasks are tasks of the workflow, in a group, and what the including file gives it."""
+
+    path: str  #: absolute
+    parent: str = ""  #: the group of the included file that includes it; empty: the file of the workflow
+    workflow: Mapping[str, str] = EMPTY_MAPPING  #: what `workflow` means in the values that are given
+    arguments: Mapping[str, Any] = EMPTY_MAPPING  #: the values of parameters, as written
+    templates: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `arguments`, by their text
+    places: Mapping[str, Location] = EMPTY_MAPPING  #: of the values in `arguments`
+    params: Mapping[str, Param] = EMPTY_MAPPING  #: the parameters that the included file declares
+    env: Mapping[str, str] = EMPTY_MAPPING  #: of all its tasks
+    dotenv: tuple[EnvFile, ...] = ()
 
 
 class WorkflowSpec(Record):
-    """One workflow file."""
+    """One workflow file, with the tasks of the files that it includes."""
 
     name: str
     tasks: dict[str, TaskSpec]
@@ -290,6 +322,7 @@ class WorkflowSpec(Record):
     secrets: Mapping[str, SecretSpec] = EMPTY_MAPPING
     hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: of the run, by event
     limits: Limits = Limits()
+    includes: Mapping[str, IncludeSpec] = EMPTY_MAPPING  #: by group; an outer file comes before those that it includes
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

@@ -7,6 +7,8 @@
         count = dag.task(count_rows)
         dag.add("report", http("https://example.org/counts", json={"rows": count}), retries=3)
 
+`included_file` takes the tasks of a workflow file, for `dag.include`.
+
 A function is imported when it is first used.
 """
 
@@ -14,14 +16,16 @@ import importlib
 
 _HOMES = {
     "aws_lambda": "lambda_body",
+    "connection": "bodies",
     "docker": "docker_body",
     "http": "http_body",
+    "included_file": "file_source",
     "mail": "mail_body",
     "notify": "notify_body",
     "sql": "sql_body",
 }
 
-__all__ = ["aws_lambda", "docker", "http", "mail", "notify", "sql"]
+__all__ = ["aws_lambda", "connection", "docker", "http", "included_file", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 from lightflow.errors import VisualError
-from lightflow.visuals import render
 from lightflow.visuals.dot import to_dot
+from lightflow.visuals.layout import LayoutWords, lay_out
 from lightflow.visuals.svg import finish
 from liteflow.api import Picture, to_html, to_mermaid
 
@@ -60,10 +58,16 @@ def draw(picture: Picture, kind: str, timeout_s: int = TIMEOUT_S) -> bytes:
     if nodes > MOST_NODES or edges > MOST_EDGES:
         raise VisualError(
             f"{nodes:,} tasks with {edges:,} dependencies are too many for a .{kind} picture "
-            f"(up to {MOST_NODES:,} and {MOST_EDGES:,}); write .html for a table of all tasks, "
-            "or .dot for a viewer made for large graphs"
+            f"(up to {MOST_NODES:,} and {MOST_EDGES:,}); draw fewer boxes with --fold, write .html for a table of all "
+            "tasks, or .dot for a viewer made for large graphs"
         )
-    drawn = _graphviz(to_dot(picture), kind, timeout_s, dpi="144" if nodes <= 150 else "96")
+    drawn = lay_out(
+        to_dot(picture),
+        kind,
+        timeout_s,
+        dpi="144" if nodes <= 150 else "96",
+        words=LayoutWords(drawing=f"a .{kind} picture", advice="write .html, .mmd or .dot instead"),
+    )
     return finish(drawn, picture) if kind == "svg" else drawn
 
 
@@ -79,34 +83,6 @@ def _unknown(chosen: str, output: Path | None = None) -> str:
     if not chosen:
         return f"the format of {output} is not known: give the file one of these suffixes: {formats}"
     return f"cannot draw a .{chosen} file; the formats are {formats}"
-
-
-def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
-    command = [sys.executable, "-P", str(Path(render.__file__)), kind, str(timeout_s + 5), dpi]
-    try:
-        done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        raise VisualError(
-            f"the layout of the .{kind} picture took more than {timeout_s} s and was stopped; "
-            "write .html, .mmd or .dot instead"
-        ) from None
-    except OSError as error:
-        raise VisualError(f"cannot start {sys.executable} to draw: {error.strerror or error}") from error
-    # Warnings of fontconfig and Graphviz are not shown: they are about looks, not about success.
-    errors = done.stderr.decode(errors="replace").strip().splitlines()
-    if done.returncode == render.NOT_INSTALLED:
-        raise VisualError(
-            f".{kind} pictures need pygraphviz: install it with `pip install 'lightflow-workflows[pictures]'`; "
-            ".html, .mmd and .dot work without it"
-        )
-    if done.returncode < 0:
-        raise VisualError(
-            f"Graphviz was stopped by signal {-done.returncode} while drawing; write .html, .mmd or .dot instead"
-        )
-    if done.returncode != 0 or not done.stdout:
-        reason = errors[-1][:300] if errors else f"exit code {done.returncode}"
-        raise VisualError(f"Graphviz could not draw the .{kind} picture ({reason}); write .html, .mmd or .dot instead")
-    return done.stdout
 
 
 def _replace(output: Path, content: bytes) -> None:

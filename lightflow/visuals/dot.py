@@ -17,6 +17,7 @@ from liteflow.api import (
     PictureNode,
     box_label,
     clean_text,
+    critical_edges,
     node_caption,
     prefers_left_to_right,
     shorten,
@@ -34,28 +35,34 @@ _INK, _QUIET, _LINE = "#1f2933", "#5b6673", "#8b96a3"
 _CURVES_UP_TO: Final = 400
 
 
-def to_dot(picture: Picture) -> str:
-    """Return DOT text, the same for the same picture."""
+def to_dot(picture: Picture, *, headed: bool = True) -> str:
+    """Return DOT text, the same for the same picture; `headed=False` leaves out the title."""
     names = node_ids(picture)
     large = len(picture.nodes) > _CURVES_UP_TO
     right = prefers_left_to_right(picture)
     lines = [
         "digraph workflow {",
-        f"  graph [{_graph_attributes(picture, right=right, large=large)}]",
+        f"  graph [{_graph_attributes(picture, right=right, large=large, headed=headed)}]",
         f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, margin="0.14,0.06", '
         'height=0.5, penwidth=1.3, tooltip=" "]',
         f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
     ]
     lines += _members(picture, names, "", "  ")
     end_nodes = _end_nodes(picture)
-    lines += [f"  {_edge(edge, names, end_nodes)}" for edge in picture.edges]
+    steps = critical_edges(picture)
+    lines += [f"  {_edge(edge, names, end_nodes, is_critical=edge in steps)}" for edge in picture.edges]
     lines.append("}")
     return "\n".join(lines) + "\n"
 
 
 def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -> list[str]:
     """Return the lines of the nodes and clusters in a group, or of those in none."""
-    lines = [f"{indent}{_node(node, names[node.task_id])}" for node in picture.nodes if node.group == group]
+    critical = frozenset(picture.critical)
+    lines = [
+        f"{indent}{_node(node, names[node.task_id], is_critical=node.task_id in critical)}"
+        for node in picture.nodes
+        if node.group == group
+    ]
     for box in picture.boxes:
         if box.group == group:
             look = status_style(box.status)
@@ -84,9 +91,10 @@ def _end_nodes(picture: Picture) -> dict[str, tuple[str, str]]:
     return {group: (names[0], names[-1]) if names else (group, group) for group, names in inside.items()}
 
 
-def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[str, str]]) -> str:
+def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[str, str]], *, is_critical: bool) -> str:
     """Return an edge; that of a box ends at the border of its cluster."""
-    source, target, attributes = edge.source, edge.target, []
+    source, target = edge.source, edge.target
+    attributes = [f'class="critical", penwidth=2.6, color="{_INK}"'] if is_critical else []
     if source in end_nodes:
         attributes.append(f'ltail="cluster_{names[source]}"')
         source = end_nodes[source][1]
@@ -104,7 +112,7 @@ def node_ids(picture: Picture) -> dict[str, str]:
     }
 
 
-def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
+def _graph_attributes(picture: Picture, *, right: bool, large: bool, headed: bool) -> str:
     attributes = {
         "rankdir": "LR" if right else "TB",
         "bgcolor": "white",
@@ -124,16 +132,18 @@ def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
     if large:
         # Without these limits the search for short edges takes minutes for a few thousand nodes.
         attributes |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.4"}
+    pairs = ", ".join(f'{name}="{value}"' for name, value in attributes.items())
+    if not headed:
+        return pairs
     label = f'<FONT POINT-SIZE="17"><B>{_html(clean_text(picture.title)) or "workflow"}</B></FONT><BR ALIGN="LEFT"/>'
     if picture.subtitle:
         subtitle = _html(clean_text(picture.subtitle))
         label += f'{_GAP}<BR ALIGN="LEFT"/><FONT POINT-SIZE="11" COLOR="{_QUIET}">{subtitle}</FONT><BR ALIGN="LEFT"/>'
     label += '<FONT POINT-SIZE="8"> </FONT><BR ALIGN="LEFT"/>'
-    pairs = ", ".join(f'{name}="{value}"' for name, value in attributes.items())
     return f"{pairs}, label=<{label}>"
 
 
-def _node(node: PictureNode, name: str) -> str:
+def _node(node: PictureNode, name: str, *, is_critical: bool) -> str:
     look = status_style(node.status)
     label = shorten(clean_text(node.label), _LABEL_LIMIT)
     second = shorten(node_caption(node), _LABEL_LIMIT)
@@ -142,9 +152,10 @@ def _node(node: PictureNode, name: str) -> str:
         html += f'<BR/>{_GAP}<BR/><FONT POINT-SIZE="9">{_html(second)}</FONT>'
     style = "rounded,filled,dashed" if look.dashed else "rounded,filled"
     width = max(_inches(label, 12 * 1.08), _inches(second, 9)) + 0.32
+    kind, thick = ("task critical", ", penwidth=2.8") if is_critical else ("task", "")
     return (
-        f'"{name}" [id="{name}", class="task state-{look.name}", label=<{html}>, width={width:.2f}, style="{style}", '
-        f'fillcolor="{look.light.fill}", color="{look.light.stroke}", fontcolor="{look.light.ink}"]'
+        f'"{name}" [id="{name}", class="{kind} state-{look.name}", label=<{html}>, width={width:.2f}, style="{style}", '
+        f'fillcolor="{look.light.fill}", color="{look.light.stroke}", fontcolor="{look.light.ink}"{thick}]'
     )
 
 

@@ -40,7 +40,7 @@ def finish(drawn: bytes, picture: Picture) -> bytes:
         kind = group.get("class", "")
         if kind == "graph":
             group.remove(group_title)  # the title of the root is enough
-        elif kind == "edge":
+        elif "edge" in kind.split():
             group_title.text = arrows.get(group_title.text or "", group_title.text)
         else:
             group_title.text = tips.get(group.get("id", ""), group_title.text)

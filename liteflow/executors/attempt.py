@@ -152,6 +152,8 @@ class Attempt:
 
     def complete_body(self, body: Call) -> Call:
         """Return the call with its deferred part evaluated, if it has one. Raises InputError."""
+        if body.params is not None:
+            self._context.params = body.params
         return complete_body(body, self._info, self._work)
 
     def arguments(self, body: Call) -> dict[str, Any]:

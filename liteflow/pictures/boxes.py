@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from liteflow.pictures.picture import Box, Edge, Node, Picture
@@ -77,31 +77,62 @@ def _to_boxes(
     return edges
 
 
-def folded(picture: Picture) -> Picture:
-    """Return the picture with a node in place of each outermost box."""
+def critical_edges(picture: Picture) -> set[Edge]:
+    """Return the edges that are steps of the critical path; a step into a group may be the edge to its box."""
+    around = _around(picture.boxes, picture.nodes)
+    edges = set(picture.edges)
+    steps = set[Edge]()
+    for source, target in zip(picture.critical, picture.critical[1:], strict=False):
+        sources, targets = (source, *around.get(source, ())), (target, *around.get(target, ()))
+        steps |= {Edge(above, below) for above in sources for below in targets} & edges
+    return steps
+
+
+def folded(picture: Picture, unfolded: Collection[str] = ()) -> Picture:
+    """Return the picture with a node in place of each outermost box, apart from the boxes that stay unfolded."""
+    if not picture.boxes:
+        return picture
     around = _around(picture.boxes, picture.nodes)
 
-    def outermost(name: str) -> str:
-        groups = around.get(name, ())
-        return groups[-1] if groups else name
+    def shown(name: str) -> str:
+        return next((group for group in reversed(around.get(name, ())) if group not in unfolded), name)
 
-    counts: dict[str, int] = {}
+    members: dict[str, list[str]] = {}
     for node in picture.nodes:
-        counts[outermost(node.task_id)] = counts.get(outermost(node.task_id), 0) + 1
-    nodes = [node for node in picture.nodes if not around[node.task_id]]
+        members.setdefault(shown(node.task_id), []).append(node.task_id)
+    nodes = [node for node in picture.nodes if shown(node.task_id) == node.task_id]
+    boxes = []
     for box in picture.boxes:
-        if not around[box.group_id]:
-            count = counts.get(box.group_id, 0)
-            nodes.append(
-                Node(
-                    task_id=box.group_id,
-                    label=box.group_id,
-                    kind=f"group of {count:,} task{'' if count == 1 else 's'}",
-                    status=box.status,
-                    detail=box.detail,
-                    duration_s=box.duration_s,
-                )
+        if shown(box.group_id) != box.group_id:
+            continue
+        if box.group_id in unfolded:
+            boxes.append(box)
+            continue
+        inside = members.get(box.group_id, [])
+        nodes.append(
+            Node(
+                task_id=box.group_id,
+                label=box.group_id,
+                kind=f"group of {len(inside):,} task{'' if len(inside) == 1 else 's'}",
+                status=box.status,
+                detail=box.detail,
+                duration_s=box.duration_s,
+                group=box.group,
+                members=tuple(inside),
             )
-    ends = {Edge(outermost(edge.source), outermost(edge.target)): None for edge in picture.edges}
-    edges = tuple(edge for edge in ends if edge.source != edge.target)
-    return replace(picture, nodes=tuple(nodes), edges=edges, boxes=())
+        )
+    return in_place(picture, nodes, shown, boxes=tuple(boxes))
+
+
+def in_place(
+    picture: Picture, nodes: Iterable[Node], shown: Callable[[str], str], *, boxes: tuple[Box, ...]
+) -> Picture:
+    """Return the picture with other nodes and boxes, where `shown` names the node in place of a task or a box."""
+    edges = {Edge(shown(edge.source), shown(edge.target)): None for edge in picture.edges}
+    return replace(
+        picture,
+        nodes=tuple(nodes),
+        edges=tuple(edge for edge in edges if edge.source != edge.target),
+        boxes=boxes,
+        critical=tuple(dict.fromkeys(map(shown, picture.critical))),
+    )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from liteflow.pictures.boxes import with_boxes
 from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
+from liteflow.planning.critical_path import critical_path
+from liteflow.record import replace
 from liteflow.state.history import History, InstanceRecord, RunRecord
+from liteflow.states import TASK_ENDED
+
+_SHOWN_STEPS: Final = 8  # of the critical path in the heading
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
@@ -25,9 +30,33 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
     dag = history.dag(run.dag_id)
     started_at = run.started_at or run.created_at
     facts = [("Run", run.run_id), ("Started", time_text(started_at)), ("Duration", run_duration(run))]
+    ended_at = {task_id: end for task_id, instances in by_task.items() if (end := _end(instances)) is not None}
+    path = critical_path(dependencies, ended_at)
+    if len(path) > 1:
+        shown = path if len(path) <= _SHOWN_STEPS else [*path[:2], "…", *path[-2:]]
+        facts.append(("Critical path", " → ".join(shown)))
     subtitle = (dag.description if dag else "") or None
     picture = make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
-    return with_boxes(picture, _rows(snapshot))
+    return with_boxes(replace(picture, critical=tuple(path)), _rows(snapshot))
+
+
+def critical_path_of(history: History, run: RunRecord, now: float) -> list[str]:
+    """Return the critical path of a run; of one that is active, as if what runs ended at `now`."""
+    dependencies, _ = _graph(history.graph(run.graph_digest))
+    by_task: dict[str, list[InstanceRecord]] = {}
+    for instance in history.instances(run.run_id):
+        by_task.setdefault(instance.task_id, []).append(instance)
+    ended_at = {task_id: end for task_id, instances in by_task.items() if (end := _end(instances, now)) is not None}
+    return critical_path(dependencies, ended_at)
+
+
+def _end(instances: Sequence[InstanceRecord], now: float | None = None) -> float | None:
+    """Return when a task ended; of one that has started and not ended, `now`."""
+    active = [instance for instance in instances if instance.started_at is not None and instance.ended_at is None]
+    if active:
+        return now
+    ends = [end for instance in instances if instance.started_at is not None and (end := instance.ended_at) is not None]
+    return max(ends, default=None)
 
 
 def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: RunRecord) -> Node:
@@ -40,7 +69,6 @@ def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: 
     detail = "was running when its process died" if died else task.reason or ""
     times = [(instance.started_at, instance.ended_at) for instance in instances]
     spans = [(start, end) for start, end in times if start is not None and end is not None]
-    failed = f"{tally['FAILED']:,} of {tally.total():,} failed" if tally and task.status == "FAILED" else None
     return Node(
         task_id=task_id,
         label=f"{task_id} ×{tally.total():,}" if tally else task_id,
@@ -48,8 +76,19 @@ def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: 
         status=task.status,
         detail=tally_text(tally) if tally else detail,
         duration_s=max(end for _, end in spans) - min(start for start, _ in spans) if spans else None,
-        status_text=failed,
+        status_text=_tally_status(task.status, tally),
     )
+
+
+def _tally_status(status: str, tally: Counter[str]) -> str | None:
+    """Return what a mapped task shows in place of the word of its state."""
+    if tally and status == "FAILED":
+        return f"{tally['FAILED']:,} of {tally.total():,} failed"
+    if tally and status in TASK_ENDED:
+        return None
+    done = sum(tally[state] for state in TASK_ENDED)
+    failed = f", {tally['FAILED']:,} failed" if tally["FAILED"] else ""
+    return f"{done:,} of {tally.total():,} done{failed}" if tally else None
 
 
 def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:

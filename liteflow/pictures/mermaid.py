@@ -11,6 +11,7 @@ import json
 import re
 from typing import Final
 
+from liteflow.pictures.boxes import critical_edges
 from liteflow.pictures.picture import (
     PLAIN_STYLE,
     STATUS_STYLES,
@@ -51,7 +52,21 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
             lines.append(f"    classDef {look.name} {_style(look)}")
         for start in range(0, len(nodes), _NAMES_PER_LINE):
             lines.append(f"    class {','.join(nodes[start : start + _NAMES_PER_LINE])} {look.name}")
+    lines += _critical(picture, names, styled=styled)
     return "\n".join(lines) + "\n"
+
+
+def _critical(picture: Picture, names: dict[str, str], *, styled: bool) -> list[str]:
+    """Return the lines that mark the critical path."""
+    nodes = [names[name] for name in picture.critical if name in names]
+    lines = [f"    class {','.join(nodes)} critical"] if nodes else []
+    if not styled:
+        return lines
+    steps = critical_edges(picture)
+    numbers = [str(number) for number, edge in enumerate(picture.edges) if edge in steps]
+    if nodes:
+        lines.insert(0, "    classDef critical stroke-width:3.5px")
+    return [*lines, f"    linkStyle {','.join(numbers)} stroke-width:3.5px"] if numbers else lines
 
 
 def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -> list[str]:

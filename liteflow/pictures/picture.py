@@ -29,6 +29,7 @@ class Node(Record):
     duration_s: float | None = None
     status_text: str | None = None  #: replaces the word of the state: `1 of 6 failed`
     group: str = ""  #: the innermost group that it is in
+    members: tuple[str, ...] = ()  #: the tasks in whose place it is drawn, when they are folded
 
 
 class Box(Record):
@@ -58,6 +59,7 @@ class Picture(Record):
     status: str | None = None
     boxes: tuple[Box, ...] = ()  #: the groups, each after the group around it
     facts: tuple[tuple[str, str], ...] = ()  #: further lines of the heading, such as ("Run", "20260102-…")
+    critical: tuple[str, ...] = ()  #: the critical path, in order
 
     def names(self) -> list[str]:
         """Return the ids of all tasks, then those of the boxes: what edges connect."""
@@ -177,6 +179,72 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         dark=Colours(fill="#38323e", stroke="#b3a6bf", ink="#e9e2ef"),
     ),
 }
+#: States that no task has: of runs, attempts and fires.
+_OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
+    "INTERRUPTED": StatusStyle(
+        name="interrupted",
+        sign="⏸",
+        word="interrupted",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "TIMED_OUT": StatusStyle(
+        name="timeout",
+        sign="⧖",
+        word="timed out",
+        light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
+        dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
+    ),
+    "LOST": StatusStyle(
+        name="lost",
+        sign="?",
+        word="lost",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "REPEATED": StatusStyle(
+        name="repeated",
+        sign="⟳",
+        word="repeated",
+        light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
+        dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
+        dashed=True,
+    ),
+    "MISSED": StatusStyle(
+        name="missed",
+        sign="◇",
+        word="missed",
+        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        dashed=True,
+    ),
+    "CLAIMED": StatusStyle(
+        name="claimed",
+        sign="◔",
+        word="starting",
+        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+    ),
+    "STARTED": StatusStyle(
+        name="started",
+        sign="▶",
+        word="started",
+        light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
+        dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
+    ),
+    "DELETED": StatusStyle(
+        name="deleted",
+        sign="∅",
+        word="deleted",
+        light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
+        dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
+        dashed=True,
+    ),
+}
+#: The styles of all states.
+ALL_STYLES: Final[Mapping[str, StatusStyle]] = {**STATUS_STYLES, **_OTHER_STYLES}
 #: The style of a task without a state: a definition instead of a run.
 PLAIN_STYLE: Final = StatusStyle(
     name="plain",
@@ -191,7 +259,7 @@ def status_style(status: str | None) -> StatusStyle:
     """Return the style of a state. An unknown state, of a later version, gets the plain style with its own word."""
     if status is None:
         return PLAIN_STYLE
-    if (style := STATUS_STYLES.get(status)) is not None:
+    if (style := ALL_STYLES.get(status)) is not None:
         return style
     return StatusStyle(
         name="plain",
@@ -232,11 +300,11 @@ def duration_text(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
-def tally_text(counts: Mapping[str, int]) -> str:
+def tally_text(counts: Mapping[str, int], noun: str = "instance") -> str:
     """Return the progress of a mapped task: `23/10,000 done, 2 failed, 4 running`; at its end `10,000 instances`."""
     total = sum(counts.values())
     done = sum(number for status, number in counts.items() if status in TASK_ENDED)
-    head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"
+    head = f"{done:,}/{total:,} done" if done < total else f"{total:,} {noun}{'' if total == 1 else 's'}"
     shown = [status for status in STATUS_STYLES if counts.get(status) and status not in ("SUCCESS", "PENDING")]
     return ", ".join([head, *(f"{counts[status]:,} {status_style(status).word}" for status in shown)])
 
@@ -276,8 +344,8 @@ def make_picture(
     return Picture(title=title, nodes=tuple(shown), edges=edges, subtitle=subtitle, status=status, facts=tuple(facts))
 
 
-def layer_sizes(picture: Picture) -> list[int]:
-    """Return the number of tasks at each distance from the start (longest path), without the tasks of a cycle."""
+def layers(picture: Picture) -> dict[str, int]:
+    """Return the distance of each task and box from the start (longest path), without those of a cycle."""
     downstream: dict[str, list[str]] = {name: [] for name in picture.names()}
     waiting = dict.fromkeys(downstream, 0)
     inside = [Edge(box.group, box.group_id) for box in picture.boxes if box.group in downstream]
@@ -294,7 +362,12 @@ def layer_sizes(picture: Picture) -> list[int]:
             waiting[target] -= 1
             if waiting[target] == 0:
                 ready.append(target)
-    sizes = Counter(depth for task_id, depth in layer.items() if waiting[task_id] == 0)
+    return {task_id: depth for task_id, depth in layer.items() if waiting[task_id] == 0}
+
+
+def layer_sizes(picture: Picture) -> list[int]:
+    """Return the number of tasks and boxes in each layer."""
+    sizes = Counter(layers(picture).values())
     return [sizes[depth] for depth in sorted(sizes)]
 
 

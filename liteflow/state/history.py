@@ -7,6 +7,7 @@ owner died is INTERRUPTED at once.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -291,17 +292,32 @@ class History(WaitHistory):
 
     # -- runs ----------------------------------------------------------------------------------------------
 
-    def runs(self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None) -> list[RunRecord]:
+    def runs(
+        self, dag_id: str | None = None, *, status: str | None = None, limit: int = 20, before: int | None = None
+    ) -> list[RunRecord]:
         """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
         where, parameters = ["1"], list[object]()
         if dag_id is not None:
             where.append("dag_id=?")
             parameters.append(dag_id)
+        if status is not None:
+            where.append("status=?")
+            parameters.append(status)
         if before is not None:
             where.append("run_no<?")
             parameters.append(before)
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
+
+    def children(self, run_id: str) -> list[RunRecord]:
+        """Return the runs that tasks of a run have started, the oldest first."""
+        rows = self._rows(f"{_RUN} WHERE parent_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+        return [self._run(row) for row in rows]
+
+    def forks(self, run_id: str) -> list[RunRecord]:
+        """Return the forks of a run, the oldest first."""
+        rows = self._rows(f"{_RUN} WHERE origin_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+        return [self._run(row) for row in rows]
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run by its id, or by a prefix of its id that no other run has.
@@ -451,6 +467,16 @@ class History(WaitHistory):
         """Return task id, map index and status of the task instances of a run, ordered by task id."""
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
+
+    def task_times(self, run_ids: Sequence[str], task_id: str | None = None) -> list[tuple[str, str, float, float]]:
+        """Return task id, run id, first start and last end of the tasks that succeeded in some runs."""
+        where, parameters = ("", []) if task_id is None else (" AND task_id=?", [task_id])
+        sql = (
+            "SELECT task_id, run_id, min(started_at), max(ended_at) FROM liteflow_task_instances "
+            "WHERE run_id IN (SELECT value FROM json_each(?)) AND kind='task' AND status='SUCCESS' "
+            f"AND started_at IS NOT NULL AND ended_at IS NOT NULL{where} GROUP BY task_id, run_id ORDER BY task_id"
+        )
+        return self._rows(sql, [json.dumps(list(run_ids)), *parameters], (ID, ID, REAL, REAL))
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""

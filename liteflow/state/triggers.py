@@ -341,18 +341,30 @@ def read_triggers(path: str) -> list[TriggerRecord]:
 
 
 def read_fires(
-    path: str, trigger_ids: Sequence[str] | None = None, *, run_ids: Sequence[str] | None = None, limit: int = 20
+    path: str,
+    trigger_ids: Sequence[str] | None = None,
+    *,
+    run_ids: Sequence[str] | None = None,
+    statuses: Sequence[str] = (),
+    before: int | None = None,
+    limit: int = 20,
 ) -> list[FireRecord]:
-    """Return the newest fires: of some triggers, of some runs, or all."""
-    name, values = ("run_id", run_ids) if run_ids is not None else ("trigger_id", trigger_ids)
-    condition = "1" if values is None else f"{name} IN (SELECT value FROM json_each(?))"
+    """Return the newest fires: of some triggers, of some runs, or all; `before`, a `fire_no`, selects the next page."""
+    conditions, parameters = ["1"], list[object]()
+    for name, values in (("trigger_id", trigger_ids), ("run_id", run_ids), ("status", statuses or None)):
+        if values is not None:
+            conditions.append(f"{name} IN (SELECT value FROM json_each(?))")
+            parameters.append(json.dumps(list(values)))
+    if before is not None:
+        conditions.append("fire_no<?")
+        parameters.append(before)
     connection = connect_read_only(path)
     try:
         with translated_errors(path):
             if not _has_triggers(connection):
                 return []
-            parameters = [] if values is None else [json.dumps(list(values))]
-            return _fires(connection, f"{condition} ORDER BY fire_no DESC LIMIT ?", [*parameters, limit])
+            where = " AND ".join(conditions)
+            return _fires(connection, f"{where} ORDER BY fire_no DESC LIMIT ?", [*parameters, limit])
     finally:
         connection.close()
 

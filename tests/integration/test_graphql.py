@@ -16,12 +16,13 @@ import pytest
 from graphql import build_client_schema, get_introspection_query, print_schema
 from server_kit import RunningServer, environment, lightflow, serving
 
+from lightflow.engine.choices import RerunOptions
 from lightflow.server.graphql.types import executable_schema
 from lightflow.server.options import WebOptions
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.server.tokens import load_tokens
 from lightflow.server.web import WebServer
-from liteflow import Dag
+from liteflow import Dag, RunNotFound
 from liteflow.api import History
 
 FLOW = """
@@ -65,11 +66,22 @@ class StartingControl:
             self.runs[key] = run_id
         return StartedRun(run_id=self.runs[key], fire_no=None, status="STARTED", reason=None)
 
-    def resume(self, run_id: str, *, caller: str) -> StartedRun:
-        lightflow(self._folder, "resume", run_id, "-q")
+    def rerun(self, run_id: str, rerun: RerunOptions) -> StartedRun:
+        names = [word for task in rerun.start for word in ("--from", task)]
+        lightflow(self._folder, "retry", run_id, "-q", *names)
         return StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None)
 
-    def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any]) -> StartedRun:
+        lightflow(self._folder, "fork", run_id, "--run-id", f"{run_id}-fork", "-q", "--from", *tasks)
+        return StartedRun(run_id=f"{run_id}-fork", fire_no=None, status="STARTED", reason=None)
+
+    def fire(self, trigger_id: str, **_: Any) -> StartedRun:
+        raise RunNotFound(f"there is no trigger {trigger_id}")
+
+    def secret(self, workflow: str, name: str) -> str:
+        raise NotImplementedError
+
+    def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:
         return
 
 
@@ -307,6 +319,26 @@ def test_tasks_are_set_back_and_marked_by_hand(server: RunningServer) -> None:
     assert data(server, clear, tasks=["none"])["clearTasks"]["problems"][0]["code"] in ("BAD_INPUT", "NOT_FOUND")
     resumed = data(server, 'mutation { resumeRun(id: "r1") { run { task(id: "d") { state } } } }')["resumeRun"]
     assert resumed["run"]["task"]["state"] == "SUCCESS"
+
+
+def test_a_part_runs_again_and_a_run_is_forked(server: RunningServer) -> None:
+    retry = (
+        'mutation ($tasks: [String!]) { retryRun(id: "r2", tasks: $tasks) '
+        '{ status problems { code message field } run { criticalPath task(id: "a") { tryNumber } } } }'
+    )
+    again = data(server, retry, tasks=["a"])["retryRun"]
+    assert (again["status"], again["problems"], again["run"]["task"]) == ("STARTED", [], {"tryNumber": 2})
+    assert again["run"]["criticalPath"][0] == "a"
+    assert data(server, retry, tasks=["none"])["retryRun"]["problems"][0]["code"] in ("BAD_INPUT", "NOT_FOUND")
+    fork = (
+        'mutation ($params: JSON) { forkRun(id: "r2", tasks: ["c"], params: $params) '
+        "{ problems { code field } run { id origin } } }"
+    )
+    assert data(server, fork)["forkRun"]["run"] == {"id": "r2-fork", "origin": "r2"}
+    assert data(server, fork, params=[1])["forkRun"]["problems"] == [{"code": "BAD_INPUT", "field": ["params"]}]
+    assert post(server, retry, token="viewer")["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+    fire = 'mutation { fireTrigger(id: "x:schedule", at: "2026-01-02T03:04:05Z") { status problems { code } } }'
+    assert data(server, fire)["fireTrigger"]["problems"] == [{"code": "NOT_FOUND"}]
 
 
 def test_a_task_that_waits_for_a_person_is_decided(server: RunningServer) -> None:

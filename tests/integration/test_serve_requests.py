@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from server_kit import RunningServer, lightflow, serving
@@ -148,3 +149,180 @@ def test_a_read_only_server_has_no_operator(tmp_path: Path) -> None:
     with serving(tmp_path, "serve", "--read-only") as server:
         assert server.request("POST", "/api/v1/workflows/slow/runs", {}).status == 403
         assert server.get("/api/v1/whoami") == {"role": "viewer", "read_only": True}
+
+
+PARTS = """
+workflow_name: parts
+params: {rows: {type: integer, default: 1}}
+tasks:
+  a: {run: "echo a >> trail"}
+  b: {run: "echo b ${{ params.rows }} >> trail; test -e go", depends_on: [a]}
+  c: {run: "echo c >> trail", depends_on: [b]}
+  d: {run: "echo d >> trail", depends_on: [a]}
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[RunningServer]:
+    (tmp_path / "parts.yaml").write_text(PARTS)
+    with serving(tmp_path, "serve") as running:
+        yield running
+
+
+def test_a_part_of_a_run_runs_again_by_request(parts: RunningServer) -> None:
+    client, trail = Client(parts.url, parts.operator), parts.folder / "trail"
+    run_id = client.start("parts")["run_id"]
+    assert client.wait(run_id, timeout_s=60)["status"] == "FAILED"
+    path = f"/api/v1/runs/{run_id}"
+    (parts.folder / "go").touch()
+    trail.write_text("")
+    preview = parts.get(f"{path}/rerun?task=b")
+    assert (preview["runs"], preview["stay"]) == (["b", "c"], ["a", "d"])
+    assert client.retry(run_id)["status"] == "STARTED"
+    assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+    assert trail.read_text() == "b 1\nc\n"
+    trail.write_text("")
+    assert client.retry(run_id, ["d"], only=True)["run_id"] == run_id
+    assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+    assert trail.read_text() == "d\n"
+    for body, status, words in (
+        ({}, 409, "name the tasks"),
+        ({"tasks": ["nothing"]}, 422, "nothing"),
+        ({"only": True}, 422, "only needs tasks"),
+        ({"tasks": ["a"], "only": True, "changed": True}, 422, "only"),
+        ({"colour": "red"}, 422, "colour"),
+    ):
+        refused = parts.request("POST", f"{path}/retry", body)
+        assert (refused.status, words in refused.json()["detail"]) == (status, True), refused.body
+    assert parts.request("POST", f"{path}/retry", {"changed": True}).json()["status"] == "SKIPPED"
+    assert trail.read_text() == "d\n"
+
+
+def test_a_run_is_forked_and_started_again_by_request(parts: RunningServer) -> None:
+    client = Client(parts.url, parts.operator)
+    (parts.folder / "go").touch()
+    run_id = client.start("parts", {"rows": 5})["run_id"]
+    client.wait(run_id, timeout_s=60)
+    (parts.folder / "trail").write_text("")
+    fork = client.fork(run_id, ["b"], {"rows": 7})
+    assert fork["status"] == "STARTED"
+    assert client.wait(fork["run_id"], timeout_s=60)["status"] == "SUCCESS"
+    assert (parts.folder / "trail").read_text() == "b 7\nc\n"
+    assert client.run(fork["run_id"])["params"] == {"rows": 7}
+    assert [each["run_id"] for each in parts.get(f"/api/v1/runs/{run_id}/children")["forks"]] == [fork["run_id"]]
+    refused = parts.request("POST", f"/api/v1/runs/{run_id}/fork", {"tasks": ["b"], "params": {"rows": "x"}})
+    assert (refused.status, refused.json()["errors"][0]["field"]) == (422, "rows")
+    path, key = f"/api/v1/runs/{run_id}/again", {"Idempotency-Key": "once"}
+    again = parts.request("POST", path, headers=key).json()
+    assert client.wait(again["run_id"], timeout_s=60)["params"] == {"rows": 5}
+    assert parts.request("POST", path, headers=key).json()["run_id"] == again["run_id"]
+
+
+def test_a_run_of_a_file_that_is_not_served_is_not_continued(parts: RunningServer) -> None:
+    """What a server executes is in its files: a row of the state file names no other."""
+    folder = parts.folder / ".hidden"
+    folder.mkdir()
+    (folder / "parts.yaml").write_text(PARTS)
+    (folder / "other.yaml").write_text(PARTS.replace("parts", "other"))
+    for name in ("parts", "other"):
+        assert lightflow(parts.folder, "run", f".hidden/{name}.yaml").returncode == 1
+    runs = parts.get("/api/v1/runs")["runs"]
+    answers = {run["workflow"]: parts.request("POST", f"/api/v1/runs/{run['run_id']}/resume") for run in runs}
+    assert answers["other"].status == 404
+    assert "does not serve workflow 'other'" in answers["other"].json()["detail"]
+    assert answers["parts"].status == 422
+    assert ".hidden/parts.yaml, and this server serves" in answers["parts"].json()["detail"]
+    assert [run["status"] for run in parts.get("/api/v1/runs")["runs"]] == ["FAILED", "FAILED"]
+
+
+def test_a_resume_that_fails_at_once_says_why(parts: RunningServer) -> None:
+    client = Client(parts.url, parts.operator)
+    run_id = client.start("parts")["run_id"]
+    client.wait(run_id, timeout_s=60)
+    (parts.folder / "parts.yaml").write_text(PARTS.replace("depends_on: [b]", "depends_on: [nothing]"))
+    with pytest.raises(ServerError, match=r"parts.yaml:7:\d+: .*nothing") as refused:
+        client.resume(run_id)
+    assert refused.value.status == 422
+    assert client.run(run_id)["status"] == "FAILED"
+
+
+def test_the_path_that_took_longest_and_the_durations(parts: RunningServer) -> None:
+    client = Client(parts.url, parts.operator)
+    (parts.folder / "go").touch()
+    runs = [client.start("parts")["run_id"] for _ in range(2)]
+    for run_id in runs:
+        client.wait(run_id, timeout_s=60)
+    path = parts.get(f"/api/v1/runs/{runs[0]}/critical-path")
+    assert path["tasks"] in (["a", "b", "c"], ["a", "d"])
+    known = parts.get("/api/v1/workflows/parts/durations?runs=50")
+    assert [run["run_id"] for run in known["runs"]] == runs[::-1]
+    assert [task["task"] for task in known["tasks"]] == ["a", "b", "c", "d"]
+    assert all(task["median_s"] <= task["p95_s"] and len(task["durations_s"]) == 2 for task in known["tasks"])
+    assert [task["task"] for task in parts.get("/api/v1/workflows/parts/durations?task=b")["tasks"]] == ["b"]
+
+
+def test_what_waits_is_listed_with_its_form(tmp_path: Path) -> None:
+    (tmp_path / "ask.yaml").write_text(
+        "workflow_name: ask\ntasks:\n  ok:\n    type: approval\n    message: Send it\n"
+        "    fields: {limit: {type: integer, default: 5}}\n"
+        "  group:\n    tasks:\n      x: {run: 'true'}\n"
+    )
+    with serving(tmp_path, "serve") as server:
+        client = Client(server.url, server.operator)
+        run_id = client.start("ask")["run_id"]
+        for event in client.events([f"run:{run_id}"], as_of=client.run(run_id)["as_of"]):
+            if event["data"]["run"]["counts"].get("WAITING"):
+                break
+        (wait,) = server.get(f"/api/v1/runs/{run_id}/waits")["waits"]
+        assert (wait["task"], wait["approval"]["message"]) == ("ok", "Send it")
+        assert wait["approval"]["fields"][0]["name"] == "limit"
+        (group,) = server.get(f"/api/v1/runs/{run_id}/groups")["groups"]
+        assert (group["id"], group["members"]) == ("group", ["group.x"])
+        assert server.request("POST", f"/api/v1/runs/{run_id}/retry", {"tasks": ["ok"]}).status == 409
+        server.request("POST", f"/api/v1/runs/{run_id}/tasks/ok/decision", {"approved": True})
+        assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+
+
+def test_one_trigger_is_paused_and_fired_for_a_moment(server: RunningServer) -> None:
+    path = "/api/v1/triggers/nightly:schedule"
+    assert server.request("PUT", f"{path}/pause", {"reason": "holiday"}).status == 200
+    (trigger,) = server.get("/api/v1/triggers")["triggers"]
+    assert (trigger["state"], trigger["paused_by"]) == ("paused", "operator of the server: holiday")
+    assert server.request("DELETE", f"{path}/pause").status == 200
+    fired = server.request("POST", f"{path}/fire", {"at": "2026-02-03T04:05:06Z"}).json()
+    assert server.get(f"/api/v1/runs/{fired['run_id']}")["logical_date"] == "2026-02-03 04:05:06+00:00"
+    wrong = server.request("POST", f"{path}/fire", {"at": "soon"})
+    assert (wrong.status, wrong.json()["errors"][0]["field"]) == (422, "at")
+    for _ in range(2):
+        server.request("POST", f"{path}/fire")
+    first = server.get("/api/v1/fires?limit=2&status=STARTED")
+    rest = server.get(f"/api/v1/fires?limit=2&after={first['after']}")
+    numbers = [fire["fire_no"] for fire in [*first["fires"], *rest["fires"]]]
+    assert (numbers, rest["after"]) == (sorted(numbers, reverse=True), None)
+    assert len(numbers) == 3
+
+
+def test_triggers_and_fires_by_graphql(server: RunningServer) -> None:
+    def ask(query: str, token: str = "operator") -> Any:
+        answer = server.request("POST", "/graphql", {"query": query}, token=token).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    (trigger,) = ask("{ triggers { nodes { id kind state words nextFires(first: 2) } } }")["triggers"]["nodes"]
+    assert (trigger["id"], trigger["kind"], trigger["state"]) == ("nightly:schedule", "schedule", "active")
+    assert [moment[4:] for moment in trigger["nextFires"]] == ["-01-01T00:00:00.000Z"] * 2
+    pause = 'mutation { pauseTrigger(id: "nightly:schedule") { trigger { state pausedBy } problems { code } } }'
+    assert ask(pause)["pauseTrigger"]["trigger"] == {"state": "paused", "pausedBy": "operator of the server"}
+    ask('mutation { unpauseTrigger(id: "nightly:schedule") { problems { code } } }')
+    fire = (
+        'mutation { fireTrigger(id: "nightly:schedule", at: "2026-02-03T04:05:06Z", requestKey: "k") '
+        "{ status run { id logicalDate } fire { number startedBy trigger } problems { code } } }"
+    )
+    fired = ask(fire)["fireTrigger"]
+    assert fired["run"]["logicalDate"] == "2026-02-03 04:05:06+00:00"
+    assert (fired["fire"]["trigger"], fired["fire"]["startedBy"]) == ("nightly:schedule", "operator of the server")
+    assert ask(fire)["fireTrigger"]["run"]["id"] == fired["run"]["id"]
+    (started,) = ask('{ fires(state: ["STARTED"]) { nodes { number run { id fire { number } } } } }')["fires"]["nodes"]
+    assert started["run"] == {"id": fired["run"]["id"], "fire": {"number": started["number"]}}
+    again = f'mutation {{ startRunAgain(id: "{fired["run"]["id"]}", requestKey: "a") {{ run {{ params }} }} }}'
+    assert ask(again)["startRunAgain"]["run"]["params"]["count"] == 1

@@ -286,8 +286,11 @@ def test_python_defines_and_decides_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("{type: wait}", "needs exactly one of file, command, until, duration and run"),
-        ("{type: wait, file: a, duration: 1s}", "needs exactly one of file, command, until, duration and run"),
+        ("{type: wait}", "needs exactly one of file, http, sql, command, until, duration and run"),
+        (
+            "{type: wait, file: a, duration: 1s}",
+            "needs exactly one of file, http, sql, command, until, duration and run",
+        ),
         ("{type: wait, until: soon}", "must be a time of day such as 06:30"),
         ("{type: wait, until: '06:30', timezone: Berlin}", "there is no time zone 'Berlin'"),
         ("{type: wait, duration: 1x}", "must be a time"),
@@ -318,6 +321,13 @@ def test_a_run_parks_and_a_resume_takes_the_decision(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {ok: {type: approval, message: Go?, timeout: 1h}, next: {depends_on: [ok], run: 'true'}}")
     parked = lightflow(tmp_path, "run", "flow.yaml", "--park")
     assert parked.returncode == 0, parked.stderr
+    run_id = status(tmp_path)["run_id"]
+    approve = f"lightflow approve {run_id} ok"  # the next thing to do: each output that shows the run says it
+    for shown in (parked.stderr + parked.stdout, lightflow(tmp_path, "status").stdout):
+        assert [line.split("  ", 2)[-1].strip() for line in shown.splitlines() if "approve" in line.split()[:1]] == [
+            approve
+        ]
+    assert approve in lightflow(tmp_path, "why", "ok").stdout
     shape = status(tmp_path)
     assert (shape["status"], shape["tasks"][0]["status"]) == ("INTERRUPTED", "WAITING")
     assert shape["reason"].startswith("parked: it waits until ")

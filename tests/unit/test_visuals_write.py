@@ -113,7 +113,7 @@ def test_without_pygraphviz_the_message_explains_what_to_install(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pygraphviz'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(VisualError, match="need pygraphviz"):
+    with pytest.raises(VisualError, match="needs pygraphviz"):
         draw(PICTURE, "svg")
 
 

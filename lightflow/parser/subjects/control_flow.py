@@ -205,8 +205,9 @@ def check_control_flow(tree: Tree) -> Iterator[Problem]:
 
 def check_hook_ids(tree: Tree) -> Iterator[Problem]:
     """Report ids of tasks that hooks have too."""
+    task_ids = set(tree.all_ids)
     for node in tree.task_nodes:
-        if node.is_hook and node.id in tree.task_ids:
+        if node.is_hook and node.id in task_ids:
             message = f"{quoted(node.id)} is the name of a hook; choose another id"
             yield tree.problem(["tasks", node.id], message, key=True)
         elif node.is_hook and len(node.id) > 128:

@@ -11,6 +11,7 @@ from lightflow.parser.schema_pieces import FREE, ID_PATTERN, Schema
 from lightflow.parser.subjects.defaults import DEFAULTS
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.text import quoted
+from liteflow.api import PARAM_NAME
 
 #: The keys that make a task a group, in addition to those in `KEYS_OF_GROUPS`.
 GROUP_KEYS: Final[dict[str, Schema]] = {
@@ -28,6 +29,22 @@ GROUP_KEYS: Final[dict[str, Schema]] = {
     "defaults": {
         **DEFAULTS,
         "description": "Values of keys that the tasks of the group lack; they override the `defaults` of the file.",
+    },
+    "include": {
+        "description": "A workflow file whose tasks are the tasks of the group, in place of `tasks`: a path, relative "
+        "to this file, or `FILE#NAME`.",
+        "type": "string",
+        "minLength": 1,
+        "examples": ["common/checks.yaml"],
+        "x-expects": 'the path of a workflow file such as "common/checks.yaml"',
+    },
+    "params": {
+        "description": "Values of the parameters of the included file. Expressions may name `params` and `workflow`.",
+        "type": "object",
+        "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
+        "examples": [{"strict": True, "day": "${{ params.day }}"}],
+        "x-expects": "a mapping of names of parameters to values",
+        "x-aliases": ["with"],
     },
 }
 #: The keys of every task that a group may have too.
@@ -49,9 +66,10 @@ _OTHERWISE: Final = "set it on its tasks, or under its `defaults`"
 def check_groups(tree: Tree) -> Iterator[Problem]:
     """Report keys that only tasks have, and ids and dependencies that groups cannot have."""
     for task_id in tree.groups:
-        for key in tree.tasks[task_id]:
-            if key not in KEYS_OF_GROUPS and key not in GROUP_KEYS:
-                message = f"a group has no {quoted(key)}: {_INSTEAD.get(key, _OTHERWISE)}"
+        keys = tree.tasks[task_id]
+        has_both = "include" in keys and "tasks" in tree.raw_containers.get(id(keys), keys)
+        for key in (*keys, "tasks") if has_both else keys:
+            if message := _key_problem(key, keys):
                 yield tree.problem(["tasks", task_id, key], message, key=True)
     if not tree.groups:
         return
@@ -61,11 +79,22 @@ def check_groups(tree: Tree) -> Iterator[Problem]:
         yield tree.problem(_place(tree, mistake.name, mistake.dependency), str(mistake), key=not mistake.dependency)
 
 
+def _key_problem(key: str, group: Mapping[str, Any]) -> str:
+    """Return what is wrong with a key of a group; empty where nothing is."""
+    if key not in KEYS_OF_GROUPS and key not in GROUP_KEYS:
+        return f"a group has no {quoted(key)}: {_INSTEAD.get(key, _OTHERWISE)}"
+    if key in ("tasks", "defaults") and "include" in group:
+        return f'{quoted(key)} and "include" exclude each other: put it into the included file'
+    if key == "params" and "include" not in group:
+        return '"params" are for an included file; the tasks of a group read those of this file'
+    return ""
+
+
 def _written_dependencies(tree: Tree) -> dict[str, list[str]]:
     return {
         task_id: [other for key in ("depends_on", "teardown_of") for other in _texts(task.get(key))]
         for task_id, task in tree.tasks.items()
-    }
+    } | {task_id: list(task.depends_on) for task_id, task in tree.grafted.items()}
 
 
 def _texts(value: Any) -> list[str]:
@@ -75,7 +104,7 @@ def _texts(value: Any) -> list[str]:
 def _place(tree: Tree, task_id: str, dependency: str) -> list[Key]:
     """Return the path of a dependency of a task, or of the task where it has no such dependency."""
     for key in ("depends_on", "teardown_of") if dependency else ():
-        for index, other in enumerate(list_or_empty(tree.tasks[task_id].get(key))):
+        for index, other in enumerate(list_or_empty(tree.tasks.get(task_id, {}).get(key))):
             if other == dependency:
                 return ["tasks", task_id, key, index]
     return ["tasks", task_id]
@@ -101,13 +130,15 @@ def _grouping(tree: Tree, dependencies: Mapping[str, list[str]]) -> Any:
     """Return the groups of a file; `dependencies` are those of its tasks and groups."""
     from liteflow.api import Grouping  # only for files with groups
 
-    tasks = tree.tasks
+    tasks, grafted = tree.tasks, tree.grafted
+    conditional = {
+        group for group in tree.groups if not {"if", "preconditions", "trigger_rule"}.isdisjoint(tasks[group])
+    }
+    deciders = {task_id for task_id, task in tasks.items() if task.get("branch") or task.get("short_circuit")}
     return Grouping(
         dependencies=dependencies,
-        groups=tree.groups,
+        groups=tree.all_groups,
         parents=tree.parents,
-        conditional={
-            group for group in tree.groups if not {"if", "preconditions", "trigger_rule"}.isdisjoint(tasks[group])
-        },
-        deciders={task_id for task_id, task in tasks.items() if task.get("branch") or task.get("short_circuit")},
+        conditional=conditional | {task_id for task_id, task in grafted.items() if task.is_conditional_group},
+        deciders=deciders | {task_id for task_id, task in grafted.items() if task.decides},
     )

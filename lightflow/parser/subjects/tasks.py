@@ -190,6 +190,7 @@ def check_dependencies(
 ) -> Iterator[Problem]:
     """Report upstream tasks that do not exist, and cycles."""
     upstreams: dict[str, list[str]] = {task_id: [] for task_id in tree.task_ids}
+    upstreams |= {task_id: list(task.depends_on) for task_id, task in tree.grafted.items()}
     is_complete = True
     for task_id, task in tree.tasks.items():
         upstreams[task_id] += implied_upstreams(task_id, task, expressions, conditions)
@@ -198,6 +199,8 @@ def check_dependencies(
                 if not isinstance(other, str):
                     continue
                 message = _dependency_problem(task_id, other, key, upstreams)
+                if key == "teardown_of" and not message and other in tree.grafted:
+                    message = f"{quoted(other)} is in an included file: tear it down there"
                 if message:
                     is_complete = False
                     yield tree.problem(["tasks", task_id, key, index], message)
@@ -258,11 +261,14 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
         if node.is_hook and task_type is not None and task_type.waits():
             yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
-            path = [*node.path, error.key]
+            *outer_keys, key = error.key.split(".")
+            path, keys = [*node.path, *outer_keys, key], node.keys
+            for outer in outer_keys:
+                keys = keys[outer]
             problem = tree.problem(path, error.message)
-            if error.line and tree.is_literal_block(node.keys, error.key):
+            if error.line and tree.is_literal_block(keys, key):
                 line = tree.locate(path).line + 1 + error.line
-                column = _column(tree, line, node.keys[error.key], error.line, error.column)
+                column = _column(tree, line, keys[key], error.line, error.column)
                 problem = replace(problem, line=line, column=column)
             elif error.line > 1:
                 problem = replace(problem, message=f"{error.message} (line {error.line} of the code)")

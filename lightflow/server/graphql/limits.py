@@ -39,8 +39,16 @@ _MOST_COST: Final = 10_000
 _OPENING: Final = frozenset({TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L})
 _CLOSING: Final = frozenset({TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R})
 #: The number of objects in lists without `first`.
-_LISTS: Final = {"attempts": 10, "values": 20, "pools": 20, "holders": 10, "waiting": 10, "counts": 1, "why": 1}
-_DEFAULT_FIRST: Final = {"workflows": 50, "runs": 50, "tasks": 100, "instances": 100, "events": 100}
+_LISTS: Final = {
+    "attempts": 10, "values": 20, "pools": 20, "holders": 10, "waiting": 10, "counts": 1, "why": 1, "children": 10,
+    "criticalPath": 20,
+}  # fmt: skip
+_DEFAULT_FIRST: Final = {
+    "workflows": 50, "runs": 50, "tasks": 100, "instances": 100, "events": 100, "triggers": 50, "fires": 50,
+    "nextFires": 10,
+}  # fmt: skip
+#: Lists of values without fields, which cost time all the same.
+_SCALAR_LISTS: Final = frozenset({"criticalPath", "nextFires"})
 
 
 class Operation(Record):
@@ -175,7 +183,7 @@ class _Measuring:
         name = node.name.value
         is_connection = name == "nodes"
         factor = self._factor(node)
-        cost = factor * max(inner.cost, 1) if node.selection_set is not None else 0
+        cost = factor * max(inner.cost, 1) if node.selection_set is not None or name in _SCALAR_LISTS else 0
         return _Measure(
             depth=inner.depth + (not is_connection),
             aliases=inner.aliases + (node.alias is not None),

@@ -12,8 +12,10 @@ from lightflow.errors import LightflowError
 from lightflow.server import actions
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.resolvers import Resolver, get_pool, get_run, get_task, get_workflow
+from lightflow.server.graphql.trigger_resolvers import fire_of_run, get_trigger
 from lightflow.server.problems import RequestProblem, problem_of
 from lightflow.server.routing import Answer, CheckedRequest, Handler
+from lightflow.service.json_shapes import iso
 from liteflow import LiteflowError
 from liteflow.api import replace
 
@@ -64,6 +66,72 @@ def resume_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:
     """Resume a run."""
     answer, problems = _act(context, actions.resume_run, {"run": id})
     return {"answer": answer, "problems": problems}
+
+
+def retry_run(
+    _: object,
+    context: OperationContext,
+    *,
+    id: str,  # noqa: A002 - its name
+    tasks: Sequence[str] | None = None,
+    **details: bool,
+) -> dict[str, Any]:
+    """Run a part of a run again."""
+    body = {"tasks": list(tasks or ()), **{name: bool(value) for name, value in details.items()}}
+    answer, problems = _act(context, actions.retry_run, {"run": id}, body)
+    return {"answer": answer, "problems": problems}
+
+
+def fork_run(
+    _: object,
+    context: OperationContext,
+    id: str,  # noqa: A002 - its name
+    tasks: Sequence[str],
+    params: Any = None,
+) -> dict[str, Any]:
+    """Fork a run."""
+    if params is not None and not isinstance(params, dict):
+        return {"answer": None, "problems": [_mistake("params must be an object", "params")]}
+    body = {"tasks": list(tasks), "params": params or {}}
+    answer, problems = _act(context, actions.fork_run, {"run": id}, body)
+    return {"answer": answer, "problems": problems}
+
+
+def start_again(
+    _: object,
+    context: OperationContext,
+    id: str,  # noqa: A002 - its name
+    request_key: str | None = None,
+) -> dict[str, Any]:
+    """Start a run with the parameters of another one."""
+    answer, problems = _act(context, actions.start_again, {"run": id}, key=request_key)
+    return {"answer": answer, "problems": problems}
+
+
+def fire_trigger(
+    _: object,
+    context: OperationContext,
+    id: str,  # noqa: A002 - its name
+    at: float | None = None,
+    request_key: str | None = None,
+) -> dict[str, Any]:
+    """Fire a trigger."""
+    body = {} if at is None else {"at": iso(at)}
+    answer, problems = _act(context, actions.fire_trigger, {"trigger": id}, body, request_key)
+    return {"answer": answer, "problems": problems}
+
+
+def _set_trigger_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
+    def resolve(
+        _: object,
+        context: OperationContext,
+        id: str,  # noqa: A002 - its name
+        reason: str | None = None,
+    ) -> dict[str, Any]:
+        _answer, problems = _act(context, handler, {"trigger": id}, {"reason": reason})
+        return {"trigger": None if problems else get_trigger(context, id), "problems": problems}
+
+    return resolve
 
 
 def cancel_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
@@ -147,8 +215,15 @@ def _names(payload: Mapping[str, Any], _: OperationContext) -> list[str]:
     return [] if payload["answer"] is None else list(payload["answer"]["tasks"])
 
 
-def _status(payload: Mapping[str, Any], _: OperationContext) -> Any:
-    return None if payload["answer"] is None else payload["answer"].get("status")
+def _answered(name: str) -> Resolver:
+    """Return a resolver that reads a key of the answer of an action."""
+    return lambda payload, context: None if payload["answer"] is None else payload["answer"].get(name)
+
+
+def _fire(payload: Mapping[str, Any], context: OperationContext) -> Any:
+    run_id = _answered("run_id")(payload, context)
+    run = None if run_id is None else get_run(None, context, run_id)
+    return None if run is None else fire_of_run(run, context)
 
 
 def _part(name: str) -> Resolver:
@@ -160,17 +235,30 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "startRun": start_run,
         "cancelRun": cancel_run,
         "resumeRun": resume_run,
+        "retryRun": retry_run,
+        "forkRun": fork_run,
+        "startRunAgain": start_again,
         "clearTasks": clear_tasks,
         "markTasks": mark_tasks,
         "approve": _decision(approved=True),
         "reject": _decision(approved=False),
         "pauseWorkflow": _set_paused(actions.pause_workflow),
         "unpauseWorkflow": _set_paused(actions.unpause_workflow),
+        "pauseTrigger": _set_trigger_paused(actions.pause_trigger),
+        "unpauseTrigger": _set_trigger_paused(actions.unpause_trigger),
+        "fireTrigger": fire_trigger,
         "setPool": set_pool,
         "deletePool": delete_pool,
     },
     "Problem": {name: _part(name) for name in ("message", "field", "code")},
-    "StartRunPayload": {"run": _run, "status": _status, "problems": _part("problems")},
+    "StartRunPayload": {
+        "run": _run,
+        "status": _answered("status"),
+        "reason": _answered("reason"),
+        "fire": _fire,
+        "problems": _part("problems"),
+    },
+    "TriggerPayload": {"trigger": _part("trigger"), "problems": _part("problems")},
     "RunPayload": {"run": _run, "problems": _part("problems")},
     "DecisionPayload": {
         "task": _part("task"),

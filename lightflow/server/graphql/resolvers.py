@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
+from lightflow.server.shapes import approval_shape
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
@@ -28,6 +29,7 @@ from liteflow.api import (
     InstanceRecord,
     Record,
     RunRecord,
+    critical_path_of,
     day_text,
     instance_name,
     open_approvals,
@@ -155,6 +157,10 @@ def _owner(run: RunRecord, _: OperationContext) -> dict[str, Any] | None:
     return None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
 
 
+def _critical_path(run: RunRecord, context: OperationContext) -> list[str]:
+    return critical_path_of(context.history, run, time.time())
+
+
 def list_tasks(
     run: RunRecord,
     context: OperationContext,
@@ -266,19 +272,7 @@ def _approval(node: RunTask, context: OperationContext) -> dict[str, Any] | None
     name, index = node.record.task_id, node.record.map_index
     found_approvals = open_approvals(context.history, node.run, name)
     approval = next((each for each in found_approvals if each.map_index == index), None)
-    if approval is None:
-        return None
-    fields = [
-        {
-            "name": field,
-            "type": param.type,
-            "description": param.description,
-            "required": param.required,
-            "values": list(param.values) or None,
-        }
-        for field, param in approval.fields.items()
-    ]
-    return {"message": approval.message, "since": approval.since, "fields": fields}
+    return None if approval is None else approval_shape(approval)
 
 
 def _why(node: RunTask, context: OperationContext) -> list[str]:
@@ -339,7 +333,7 @@ def _whoami(_: object, context: OperationContext) -> dict[str, Any]:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def _of(attribute: str) -> Resolver:
+def of(attribute: str) -> Resolver:
     """Return a resolver that reads an attribute."""
     return lambda source, context: getattr(source, attribute)
 
@@ -362,7 +356,7 @@ def _index(map_index: int | None) -> int | None:
     return None if map_index is None or map_index < 0 else map_index
 
 
-_CONNECTION: Final[Mapping[str, Resolver]] = {"nodes": _of("nodes"), "pageInfo": _of("page_info")}
+CONNECTION: Final[Mapping[str, Resolver]] = {"nodes": of("nodes"), "pageInfo": of("page_info")}
 #: The resolver of each field, by type.
 RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Query": {
@@ -374,10 +368,10 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "system": _system,
         "whoami": _whoami,
     },
-    "PageInfo": {"endCursor": _of("end_cursor"), "hasNextPage": _of("has_next_page"), "asOf": _of("as_of")},
-    **dict.fromkeys(("WorkflowConnection", "RunConnection", "TaskConnection", "EventConnection"), _CONNECTION),
+    "PageInfo": {"endCursor": of("end_cursor"), "hasNextPage": of("has_next_page"), "asOf": of("as_of")},
+    **dict.fromkeys(("WorkflowConnection", "RunConnection", "TaskConnection", "EventConnection"), CONNECTION),
     "Workflow": {
-        "name": _of("name"),
+        "name": of("name"),
         "description": lambda node, _: node.dag.description if node.dag is not None else node.served.description,
         "source": lambda node, _: node.dag.source if node.dag is not None else node.served.file,
         "served": lambda node, _: node.served is not None,
@@ -387,18 +381,21 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "runs": runs_of_workflow,
     },
     "Run": {
-        "id": _of("run_id"),
-        "workflow": _of("dag_id"),
-        "state": _of("status"),
-        "reason": _of("reason"),
+        "id": of("run_id"),
+        "workflow": of("dag_id"),
+        "state": of("status"),
+        "reason": of("reason"),
         "params": _params,
         "logicalDate": lambda run, _: None if run.logical_date is None else day_text(run.logical_date),
-        "createdAt": _of("created_at"),
-        "startedAt": _of("started_at"),
-        "endedAt": _of("ended_at"),
+        "createdAt": of("created_at"),
+        "startedAt": of("started_at"),
+        "endedAt": of("ended_at"),
         "owner": _owner,
-        "resumable": _of("resumable"),
-        "parent": _of("parent_run_id"),
+        "resumable": of("resumable"),
+        "parent": of("parent_run_id"),
+        "origin": of("origin_run_id"),
+        "children": lambda run, context: context.history.children(run.run_id),
+        "criticalPath": _critical_path,
         "counts": _counts,
         "tasks": list_tasks,
         "task": get_task,
@@ -437,15 +434,15 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Log": _keys("text", "offset", "size", "generation"),
     "Value": _keys("key", "content"),
     "Event": {
-        "seq": _of("seq"),
-        "run": _of("run_id"),
-        "task": _of("task_id"),
+        "seq": of("seq"),
+        "run": of("run_id"),
+        "task": of("task_id"),
         "index": lambda event, _: _index(event.map_index),
-        "attempt": _of("attempt"),
-        "previous": _of("previous"),
-        "state": _of("status"),
-        "reason": _of("reason"),
-        "at": _of("at"),
+        "attempt": of("attempt"),
+        "previous": of("previous"),
+        "state": of("status"),
+        "reason": of("reason"),
+        "at": of("at"),
         "asOf": as_of_event,
     },
     "Pool": {"name": _key("pool"), **_keys("slots", "used", "description", "holders", "waiting")},
@@ -458,15 +455,3 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
 def moment_text(value: object) -> str | None:
     """Return a moment as the scalar DateTime has it."""
     return value if isinstance(value, str) else iso(value if isinstance(value, float) else None)
-
-
-def moment_of(text: object) -> float:
-    """Return the seconds since 1970 of a DateTime; without a zone it is UTC.
-
-    Raises:
-        ValueError: it is not a moment in ISO 8601.
-    """
-    if not isinstance(text, str):
-        raise ValueError("a DateTime is a text such as 2026-01-31T03:00:00Z")
-    moment = datetime.datetime.fromisoformat(text)
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()

@@ -17,13 +17,18 @@ from graphql import (
     build_schema,
 )
 
-from lightflow.server.graphql import mutations, resolvers
-from lightflow.server.graphql.resolvers import Resolver, moment_of, moment_text
+from lightflow.server.graphql import mutations, resolvers, trigger_resolvers
+from lightflow.server.graphql.resolvers import Resolver, moment_text
+from lightflow.service.json_shapes import moment_of
 
+_TABLES: Final = (resolvers.RESOLVERS, trigger_resolvers.RESOLVERS, mutations.RESOLVERS)
 #: The resolver of each field, by type. The fields of subscriptions have their events as their root value.
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
-    **resolvers.RESOLVERS,
-    **mutations.RESOLVERS,
+    **{
+        kind: {name: resolver for table in _TABLES for name, resolver in table.get(kind, {}).items()}
+        for table in _TABLES
+        for kind in table
+    },
     "Subscription": {name: lambda source, context, **_: source for name in ("events", "log")},
 }
 

@@ -1,0 +1,245 @@
+// The shell: addresses, login, rail, connection, keyboard, messages. Each page is a module of its own.
+
+import {
+  html, render, session, request, get, send, feed, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
+  clock, ZONE, href, go, messages, Failure, Waiting, Dialog, Problem, clean,
+} from "./kit.js";
+
+// -- addresses --------------------------------------------------------------------------------------------------------
+
+/** Return the parts and the query of the address: `#/r/ID/table?state=FAILED`. */
+function route() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const parts = path.split("/").filter(Boolean).map(part => {
+    try { return decodeURIComponent(part); } catch { return part; }
+  });
+  return { parts, query: Object.fromEntries(new URLSearchParams(query)), text: location.hash || "#/" };
+}
+
+/** Return the module of a page, its properties, and the entry of the rail that it belongs to. */
+function pageOf({ parts: [first, name, ...rest], query }) {
+  if (first == null) return ["workflows", { query }, "workflows"];
+  if (first === "runs") return ["runs", { query }, "runs"];
+  if (first === "r" && rest[0] === "t" && rest[1])
+    return ["task", { id: name, task: rest[1], index: rest[2] ?? null, query }, "runs"];
+  if (first === "r" && name) return ["run", { id: name, tab: rest[0], query }, "runs"];
+  return [null, {}, ""];
+}
+
+const modules = new Map();
+const load = name => {
+  if (!modules.has(name)) modules.set(name, import(`./${name}.js`).catch(error => { modules.delete(name); throw error; }));
+  return modules.get(name);
+};
+
+const RAIL = [
+  ["workflows", [], "Workflows", "w", "M2 8h4l3-4h5M6 8l3 4h5"],
+  ["runs", ["runs"], "Runs", "r", "M2 3h12M2 8h12M2 13h8"],
+];
+
+const Icon = ({ path }) => html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d=${path} /></svg>`;
+
+// -- login ------------------------------------------------------------------------------------------------------------
+
+/** Trade the one-time code of the address for the token, and take the code out of the address. */
+async function redeem() {
+  const match = location.hash.match(/^#(?:\/)?code=([\w.~-]+)$/);
+  if (!match) return null;
+  history.replaceState(null, "", location.pathname + location.search + "#/");
+  try {
+    const answer = await send("POST", "login", { code: match[1] }, { token: null });
+    session.set(answer.token, answer.role);
+    return null;
+  } catch (problem) {
+    return problem;
+  }
+}
+
+const Login = ({ first, onDone }) => {
+  const [problem, set] = useState(first);
+  const submit = async event => {
+    event.preventDefault();
+    const token = new FormData(event.target).get("token").trim();
+    try {
+      const answer = await (await request("whoami", { token })).json();
+      session.set(token, answer.role);
+      onDone();
+    } catch (error) {
+      set(error.status === 401 ? new Problem(401, { detail: "The server does not have this token." }) : error);
+    }
+  };
+  return html`<main class="login" id="main"><h1>Lightflow</h1>
+    <p>This page needs the token of the server. It stays in this tab.</p>
+    <form onSubmit=${submit}>
+      <label>Token <input name="token" type="password" autocomplete="off" required autofocus aria-invalid=${problem != null} /></label>
+      <button type="submit" class="primary">Open</button>
+    </form>
+    <${Failure} problem=${problem} />
+    <p class="muted"><code>lightflow token</code> prints it, in the folder of the server.</p></main>`;
+};
+
+// -- the parts of the shell -------------------------------------------------------------------------------------------
+
+const Connection = () => {
+  const [state, lostAt] = useFeedState();
+  const now = useNow(state === "lost");
+  const words = state === "live" ? "live" : state === "lost" ? `lost ${Math.max(0, Math.floor((now - lostAt) / 1000))} s ago` : "connecting";
+  return html`<span class=${`connection ${state}`} title="The connection to the server"><i aria-hidden="true"></i>${words}</span>`;
+};
+
+const LostBar = () => {
+  const [state, lostAt] = useFeedState();
+  const now = useNow(state === "lost");
+  const seconds = Math.floor((now - lostAt) / 1000);
+  if (state !== "lost" || seconds < 2) return null;
+  return html`<div class="lost" role="status">The server has not answered for ${seconds} s. This page shows what it had; runs
+    continue without the server (<code>lightflow status</code>). It tries again.</div>`;
+};
+
+const Clock = () => {
+  const now = useNow();
+  return html`<span class="clock" title=${new Date(now).toISOString()}>${ZONE} ${clock(now)}</span>`;
+};
+
+const THEMES = { system: "light", light: "dark", dark: "system" };
+const Theme = () => {
+  const [theme, set] = useState(localStorage.getItem("lightflow-theme") || "system");
+  useLayoutEffect(() => {
+    if (theme === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    localStorage.setItem("lightflow-theme", theme);
+  }, [theme]);
+  return html`<button type="button" class="quiet theme" onClick=${() => set(THEMES[theme])}
+    title="Colours: ${theme}. Click for ${THEMES[theme]}.">
+    <span aria-hidden="true">${{ system: "◐", light: "○", dark: "●" }[theme]}</span><span class="hidden">Colours: ${theme}</span></button>`;
+};
+
+const KEYS = [
+  ["?", "this help"], ["g w", "workflows"], ["g r", "runs"], ["g s", "schedules"], ["g p", "pools"], ["g y", "system"],
+  ["/", "filter"], ["j k", "next, previous row"], ["Enter", "open"], ["Esc", "close, back"],
+  ["[ ]", "previous, next run of the workflow"], ["e", "next failure"], ["l", "log of the selected task"],
+  ["f", "follow the log"], ["w", "wrap lines of the log"], ["x", "cancel the run (asks)"],
+  ["arrows", "cells of a grid, tasks along the edges of a graph"], ["+ - 0", "zoom and fit the graph"],
+];
+const Help = ({ onClose }) => html`<${Dialog} title="Keys" onClose=${onClose}><dl class="keys">${KEYS.map(([keys, text]) =>
+  html`<div key=${keys}><dt>${keys.split(" ").map(key => html`<kbd>${key}</kbd>`)}</dt><dd>${text}</dd></div>`)}</dl>
+  <p class="muted">Each key has a button or a link on its page.</p><//>`;
+
+const Messages = () => {
+  const [notes, set] = useState([]), [spoken, speak] = useState("");
+  useEffect(() => {
+    let next = 1;
+    messages.announce = text => speak(old => old === text ? `${text}\u00a0` : text);
+    messages.notify = note => {
+      const id = next++;
+      set(list => [...list.slice(-3), { ...note, id }]);
+      setTimeout(() => set(list => list.filter(each => each.id !== id)), note.tone === "bad" ? 12000 : 5000);
+    };
+  }, []);
+  return html`<div class="hidden" aria-live="polite" id="spoken">${spoken}</div>
+    <div class="notes" role="status">${notes.map(note => html`<p key=${note.id} class=${`note ${note.tone}`}>
+      ${note.title && html`<b>${note.title}</b> `}${clean(note.text)}
+      <button type="button" class="quiet" aria-label="Close" onClick=${() => set(list => list.filter(each => each !== note))}>✕</button></p>`)}</div>`;
+};
+
+// -- keyboard ---------------------------------------------------------------------------------------------------------
+// A key clicks the element with its `data-key`, so that each key has a visible control. Rows are `[data-row]`.
+
+const isTyping = target => target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
+
+function moveRow(step) {
+  const rows = [...document.querySelectorAll("main [data-row]")].filter(row => row.offsetParent !== null);
+  if (!rows.length) return;
+  const current = rows.findIndex(row => row.contains(document.activeElement));
+  const target = rows[Math.max(0, Math.min(rows.length - 1, current < 0 ? (step > 0 ? 0 : rows.length - 1) : current + step))];
+  (target.querySelector("a, button") || target).focus();
+  target.scrollIntoView({ block: "nearest" });
+}
+
+function listen(showHelp) {
+  let pending = 0;
+  const onKey = event => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const { key } = event, dialog = document.querySelector("dialog[open]");
+    if (isTyping(event.target)) { if (key === "Escape") event.target.blur(); return; }
+    if (dialog) return;
+    if (pending) {
+      clearTimeout(pending);
+      pending = 0;
+      const entry = RAIL.find(each => each[3] === key);
+      if (entry) { event.preventDefault(); go(href(entry[1])); return; }
+    }
+    if (key === "g") pending = setTimeout(() => { pending = 0; }, 1200);
+    else if (key === "?") showHelp(true);
+    else if (key === "j" || key === "k") { event.preventDefault(); moveRow(key === "j" ? 1 : -1); }
+    else if (key === "/") {
+      const filter = document.querySelector("[data-filter]");
+      if (filter) { event.preventDefault(); filter.focus(); filter.select(); }
+    } else if (key === "Escape") {
+      const back = document.querySelector("main [data-key=Escape]");
+      if (back) back.click();
+    } else {
+      const control = [...document.querySelectorAll("[data-key]")].find(each => each.dataset.key === key && !each.disabled);
+      if (control) { event.preventDefault(); control.click(); control.focus?.(); }
+    }
+  };
+  addEventListener("keydown", onKey);
+  return () => removeEventListener("keydown", onKey);
+}
+
+// -- the application --------------------------------------------------------------------------------------------------
+
+const Page = ({ current }) => {
+  const [name, props] = pageOf(current);
+  const [shown, set] = useState({ name: null, Page: null, problem: null });
+  useEffect(() => {
+    if (name == null) return undefined;
+    let left = false;
+    load(name).then(module => { if (!left) set({ name, Page: module.default, problem: null }); },
+      () => { if (!left) set({ name, Page: null, problem: new Problem(0, { detail: "This page could not be read from the server." }) }); });
+    return () => { left = true; };
+  }, [name]);
+  const key = `${name} ${props.id || props.name || ""} ${props.task || ""} ${props.index ?? ""}`;
+  useEffect(() => { scrollTo(0, 0); }, [key]);
+  if (name == null) return html`<h1>No such page</h1><p><a href="#/">All workflows</a></p>`;
+  if (shown.problem) return html`<${Failure} problem=${shown.problem} retry=${() => location.reload()} />`;
+  if (shown.name !== name) return html`<${Waiting} />`;
+  return html`<${shown.Page} key=${key} ...${props} />`;
+};
+
+const App = ({ firstProblem }) => {
+  const [current, set] = useState(route()), [hasToken, setToken] = useState(session.token != null);
+  const [helps, showHelp] = useState(false), main = useRef();
+  useEffect(() => {
+    const onHash = () => {
+      if (location.hash.includes("code=")) { redeem().then(() => { setToken(session.token != null); set(route()); }); return; }
+      set(route());
+    };
+    addEventListener("hashchange", onHash);
+    session.onEnd = () => setToken(false);
+    feed.onToken = message => { session.set(message.token, message.role); setToken(true); };
+    if (!session.token) feed.tell({ kind: "token?" }); // another tab of this browser has it
+    const stop = listen(showHelp);
+    return () => { removeEventListener("hashchange", onHash); stop(); };
+  }, []);
+  useEffect(() => {
+    if (!hasToken) return;
+    feed.start();
+    if (!session.role) get("whoami").then(answer => session.set(session.token, answer.role), () => {});
+  }, [hasToken]);
+  useEffect(() => { document.title = ["Lightflow", ...current.parts.slice(1, 2)].reverse().join(" · "); }, [current.text]);
+  if (!hasToken) return html`<${Login} first=${firstProblem} onDone=${() => setToken(true)} /><${Messages} />`;
+  const entry = pageOf(current)[2];
+  return html`
+    <a class="skip" href="#main" onClick=${event => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
+    <header class="top"><a class="brand" href="#/">lightflow</a><span class="grow"></span><${Clock} /><${Connection} /><${Theme} />
+      <button type="button" class="quiet" onClick=${() => showHelp(true)} aria-label="Keys" title="Keys (?)">?</button></header>
+    <nav class="rail" aria-label="Pages">${RAIL.map(([name, parts, label, key, path]) => html`
+      <a key=${name} href=${href(parts)} aria-current=${entry === name ? "page" : undefined} title="${label} (g ${key})">
+        <${Icon} path=${path} /><span>${label}</span></a>`)}</nav>
+    <main id="main" tabindex="-1" ref=${main}><${LostBar} /><${Page} current=${current} /></main>
+    ${helps && html`<${Help} onClose=${() => showHelp(false)} />`}
+    <${Messages} />`;
+};
+
+redeem().then(problem => render(html`<${App} firstProblem=${problem} />`, document.getElementById("app")));

@@ -1,0 +1,104 @@
+"""The reading routes for what is computed about a run: what waits, its groups, what a retry would run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightflow.engine.choices import RerunOptions
+from lightflow.server.resources import hide_values, reading, seconds_of
+from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.shapes import approval_shape
+from lightflow.service import queries, reruns
+from lightflow.service.durations import durations
+from lightflow.service.json_shapes import group_shape, iso, summary_shape
+from lightflow.service.lookup import find_run
+from lightflow.service.queries import RunSummary
+from liteflow import RunNotFound
+from liteflow.api import History, open_approvals
+
+
+def list_waits(request: CheckedRequest) -> Answer:
+    """Return the instances of a run that wait without a worker; an approval has the fields of its form."""
+    with reading(request) as (history, as_of):
+        run = find_run(history, request.path["run"])
+        approvals = {(each.task_id, each.map_index): each for each in open_approvals(history, run)}
+        waiting = [each for each in history.instances(run.run_id) if each.status == "WAITING"]
+    waits = []
+    for record in waiting:
+        approval = approvals.get((record.task_id, record.map_index))
+        waits.append(
+            {
+                "task": record.task_id,
+                "map_index": None if record.map_index < 0 else record.map_index,
+                "map_key": record.map_key,
+                "attempt": record.try_number,
+                "reason": record.reason,
+                "since": iso(record.started_at),
+                "wake_at": iso(record.wake_at),
+                "approval": None if approval is None else approval_shape(approval),
+            }
+        )
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, "waits": waits})
+
+
+def list_groups(request: CheckedRequest) -> Answer:
+    """Return the groups of a run with their states and members."""
+    view = queries.run_view(request.services.db, request.path["run"])
+    groups = [group_shape(group, view.parents) for group in view.groups]
+    return Answer(body={"run_id": view.run.run_id, "groups": groups})
+
+
+def list_children(request: CheckedRequest) -> Answer:
+    """Return the runs that the tasks of a run have started, and the forks of it."""
+    with reading(request) as (history, as_of):
+        run = find_run(history, request.path["run"])
+        children = [_summary(history, each) for each in history.children(run.run_id)]
+        forks = [_summary(history, each) for each in history.forks(run.run_id)]
+    body = {"as_of": as_of, "run_id": run.run_id, "parent": run.parent_run_id, "origin": run.origin_run_id}
+    shown = {
+        name: [hide_values(request, summary_shape(each)) for each in runs]
+        for name, runs in (("children", children), ("forks", forks))
+    }
+    return Answer(body={**body, **shown})
+
+
+def _summary(history: History, run: Any) -> RunSummary:
+    return RunSummary(run, *history.tally(run.run_id))
+
+
+def preview_rerun(request: CheckedRequest) -> Answer:
+    """Return the tasks that a retry would run, and those that keep their results; changed tasks are not looked for."""
+    query = request.query
+    run = queries.run_record(request.services.db, request.path["run"])
+    again = reruns.preview(request.services.db, run.run_id, RerunOptions(start=query["task"], only=query["only"]))
+    with reading(request) as (history, _):
+        names = dict.fromkeys(task_id for task_id, index, _ in history.statuses(run.run_id) if index < 0)
+    runs = [name for name in names if name in again]
+    return Answer(body={"run_id": run.run_id, "runs": runs, "stay": [name for name in names if name not in again]})
+
+
+def list_durations(request: CheckedRequest) -> Answer:
+    """Return how long the tasks of a workflow took in its last runs, with the median and the 95th percentile."""
+    query, name = request.query, request.path["workflow"]
+    with reading(request) as (history, as_of):
+        if history.dag(name) is None:
+            raise RunNotFound(f"there is no workflow {name!r}")
+        result = durations(history, name, query["task"], query["runs"])
+    runs = [
+        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
+        for run in result.runs
+    ]
+    tasks = [
+        {
+            "task": each.task_id,
+            "median_s": _rounded(each.percentile(0.5)),
+            "p95_s": _rounded(each.percentile(0.95)),
+            "durations_s": [_rounded(value) for value in each.seconds],
+        }
+        for each in result.tasks
+    ]
+    return Answer(body={"as_of": as_of, "workflow": name, "runs": runs, "tasks": tasks})
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,196 @@
+"""The driver of the suites that kill runs whose tasks have something outside the process tree.
+
+A suite gives an `Outside`: its workflow, whose tasks last until they are ended in their first attempt and end at once
+in a later one, and a count of what is there for it outside. The driver kills the orchestrator, the clients, the
+guardian, or orchestrator and guardian at the same instant: half of the moments are between the start of a run and the
+time at which all is there, half after it. In the last case a resume follows, because nobody else is left to clean up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from crashkit import ROOT
+
+VICTIMS = ("orchestrator", "client", "guardian", "both")
+MOMENTS = 2  # for each victim, in the quick form
+LIMIT_S = 120.0
+#: How long a run goes on by itself after a kill, and after a resume; then it is interrupted: it may have begun first
+#: attempts, which last.
+_SETTLE_S = 3.0
+_RESUME_S = 30.0
+_PROGRAM = (sys.executable, "-m", "lightflow")
+
+
+class Outside:
+    """What a workflow has outside the process tree, for the driver."""
+
+    #: The text of the workflow.
+    flow = ""
+    #: How many things are there when all tasks work.
+    complete = 1
+    #: How long they may stay after the last process has ended; the figures have the longest time measured.
+    stays_s = 10.0
+    env: Mapping[str, str] = {}
+
+    def count(self) -> int:
+        """Return how many things are there now."""
+        raise NotImplementedError
+
+    def clean(self) -> None:
+        """Remove whatever is there."""
+        raise NotImplementedError
+
+    def clients(self, orchestrator: int, guardian: int) -> list[int]:
+        """Return the processes that a kill of the clients ends: here, the workers."""
+        return children(guardian) if guardian else []
+
+    def surplus(self, db: Path) -> int:
+        """Return how many other traces there are that a run must not leave."""
+        return 0
+
+
+class TrialReport(NamedTuple):
+    """The counts of a trial."""
+
+    before: int  # at the moment of the kill
+    left: int  # at the end, with the surplus
+    took_s: float  # until nothing was there
+
+
+class Trial:
+    """Runs a workflow again and again, each time in a folder of its own, and kills."""
+
+    def __init__(self, outside: Outside, folder: Path, program: Sequence[str] = _PROGRAM) -> None:
+        self._outside = outside
+        self._folder = folder
+        self._program = program
+        self._count = 0
+        self._place = folder
+        self._ready_s = 0.0
+
+    def all_moments(self, moments: int) -> dict[str, object]:
+        """Kill each victim at some moments; return the figures."""
+        process = self._start()
+        began = time.monotonic()
+        self._await_all(process)
+        self._ready_s = time.monotonic() - began
+        process.terminate()
+        process.wait(LIMIT_S)
+        assert seconds_until(lambda: self._outside.count() == 0) is not None
+        self._outside.clean()
+        reports = [self.run(victim, (number + 0.5) / moments) for victim in VICTIMS for number in range(moments)]
+        return {
+            "trials": len(reports),
+            "running": sum(report.before for report in reports),
+            "left": sum(report.left for report in reports),
+            "worst_ms": round(max(report.took_s for report in reports) * 1000),
+        }
+
+    def run(self, victim: str, moment: float, *, resumes: bool = True, stays_s: float | None = None) -> TrialReport:
+        """Kill at a moment: 0 is the start of the run, 0.5 and more is after all is there."""
+        process = self._start()
+        if moment < 0.5:
+            time.sleep(self._ready_s * moment * 2)
+        else:
+            self._await_all(process)
+            time.sleep(self._ready_s * (moment - 0.5))
+        before = self._outside.count()
+        guardian = next(iter(children(process.pid)), 0)
+        self._kill(self._victims(victim, process.pid, guardian))
+        _let_end(process, _SETTLE_S)
+        await_end(guardian)
+        db = self._place / "lightflow.db"
+        if victim == "both" and resumes and db.exists():
+            _let_end(self._command("resume"), _RESUME_S)
+        limit_s = self._outside.stays_s if stays_s is None else stays_s
+        took_s = seconds_until(lambda: self._outside.count() == 0, limit_s)
+        left = self._outside.count() if took_s is None else 0
+        left += self._outside.surplus(db)
+        self._outside.clean()
+        return TrialReport(before, left, limit_s if took_s is None else took_s)
+
+    def _victims(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
+        if victim == "client":
+            return self._outside.clients(orchestrator, guardian)
+        return {"orchestrator": [orchestrator], "guardian": [guardian], "both": [guardian, orchestrator]}[victim]
+
+    @staticmethod
+    def _kill(pids: Sequence[int]) -> None:
+        """End processes at the same instant: none of them sees another one ended."""
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    if pid:
+                        os.kill(pid, number)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._count += 1
+        self._place = self._folder / str(self._count)
+        self._place.mkdir()
+        (self._place / "flow.yaml").write_text(self._outside.flow)
+        return self._command("run")
+
+    def _command(self, name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self._program, name, "flow.yaml"],
+            cwd=self._place,
+            env={**os.environ, **self._outside.env, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _await_all(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + LIMIT_S
+        while self._outside.count() < self._outside.complete:
+            assert process.poll() is None, "the run has ended by itself"
+            assert time.monotonic() < give_up, f"after {LIMIT_S:g} s there are {self._outside.count()}"
+            time.sleep(0.02)
+
+
+def _let_end(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    """Wait for the end of a program, and interrupt it after a limit."""
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait(LIMIT_S)
+
+
+def seconds_until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float | None:
+    """Return the seconds until a condition holds; None: it does not within the limit."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() > began + limit_s:
+            return None
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return []
+
+
+def await_end(pid: int) -> None:
+    """Wait for the end of a process that is not our child."""
+    has_ended = seconds_until(lambda: not pid or "\nState:\tZ" in _status(pid))
+    assert has_ended is not None, "the guardian does not end"
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "\nState:\tZ"

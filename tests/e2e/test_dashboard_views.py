@@ -44,7 +44,7 @@ tasks:
       printf 'the end\n'
   numbers:
     run: |
-      python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(2_400_000))"
+      python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(1_200_000))"
   silent: {run: "true"}
 """
 FAN = 600
@@ -358,13 +358,13 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
     page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0)))
             if "/log?" in response.url else None)  # fmt: skip
     log_of(page, "numbers", fromEnd=True)
-    page.locator(".line", has_text="002399999").wait_for()
-    assert numbers(page)[-1] == 2_399_999
+    page.locator(".line", has_text="001199999").wait_for()
+    assert numbers(page)[-1] == 1_199_999
     assert max(sizes) <= 65536
-    page.fill("[name=find]", "001200000 ")
+    page.fill("[name=find]", "000600000 ")
     page.keyboard.press("Enter")
-    page.locator(".hit", has_text="001200000").wait_for()
-    assert page.locator(".hit mark").inner_text() == "001200000 "
+    page.locator(".hit", has_text="000600000").wait_for()
+    assert page.locator(".hit mark").inner_text() == "000600000 "
     for distance in (-3000, -3000, -3000, -3000, -3000, -3000, 9000, 9000, 9000, 9000):
         page.locator(".text").evaluate(f"box => {{ box.scrollTop += {distance} }}")
         page.wait_for_timeout(60)
@@ -372,13 +372,13 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
         assert seen == list(range(seen[0], seen[0] + len(seen)))
     assert page.locator(".line").count() < 100
     assert max(sizes) <= 65536
-    assert sum(sizes) < 3_000_000  # of 72 MB
+    assert sum(sizes) < 3_000_000  # of 36 MB
     page.get_by_role("button", name="Start").click()
     page.locator(".line", has_text="000000000 ").wait_for()
     page.get_by_label("Place in the log").evaluate(
         "bar => { bar.value = 500; bar.dispatchEvent(new Event('change', {bubbles: true})) }"
     )
-    page.locator(".line", has_text="0012").first.wait_for()
+    page.locator(".line", has_text="000600010").wait_for()
     page.fill("[name=find]", "nowhere")
     page.keyboard.press("Enter")
     page.get_by_text("is not in this log").wait_for()
@@ -433,7 +433,8 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
         )
         page.locator(".line").first.wait_for()
         last = numbers(page)[-1]
-        page.locator(".line", has_text=f"{last // 100 + 2:05d}").first.wait_for()  # it goes on by itself
+        while numbers(page)[-1] < last + 100:  # it goes on by itself
+            page.wait_for_timeout(50)
         page.locator(".text").evaluate("box => { box.scrollTop -= 400 }")
         page.locator("[data-key=f][aria-pressed=false]").wait_for()
         before = numbers(page)
@@ -441,7 +442,8 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
         assert numbers(page) == before
         page.locator("[data-key=f]").click()
         page.locator("[data-key=f][aria-pressed=true]").wait_for()
-        page.locator(".line", has_text=f"{before[-1] // 100 + 2:05d}").first.wait_for()
+        while numbers(page)[-1] < before[-1] + 100:
+            page.wait_for_timeout(50)
     finally:
         stop.touch()
         process.wait(30)

@@ -43,6 +43,7 @@ class Checked(Record):
     secrets: Mapping[str, SecretSpec]
     expressions: Mapping[str, Expressions]  # by task
     conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
+    outputs: Expressions | None = None  # in the values of a run
 
 
 def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
@@ -91,6 +92,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         secrets=secrets,
         expressions=index.tasks,
         conditions=index.conditions,
+        outputs=index.outputs,
     )
 
 

@@ -14,12 +14,13 @@ from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.parser.tree import TaskNode, Tree
+from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
 from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ExpressionKind, TaskSpec, WorkflowSpec
 from lightflow.text import quoted
+from liteflow.api import replace
 
 #: The schemas of the keys of task types, by type.
 _Schemas = Mapping[str, Mapping[str, Any] | None]
@@ -51,8 +52,17 @@ def find_hints(tree: Tree, spec: WorkflowSpec, registry: Registry) -> list[Probl
         *_hidden_failures(tree, spec),
         *_scripts(tree, schemas),
         *_task_types(tree, registry),
+        *_connections(tree),
     ]
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+
+
+def _connections(tree: Tree) -> Iterator[Problem]:
+    """Report connections that no task names."""
+    used = {origin.path[1] for origin in tree.origins.values() if origin.path[:1] == ("connections",)}
+    for name in mapping_or_empty(tree.root.get("connections")):
+        if name not in used:
+            yield tree.problem(["connections", name], "no task has this connection: `connection: NAME`", key=True)
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------
@@ -315,7 +325,7 @@ def _problem_on_line(tree: Tree, node: TaskNode, key: str, line: int, message: s
     problem = tree.problem([*node.path, key], message)
     lines = len(str(node.keys[key]).splitlines())
     if line and problem.line and tree.is_literal_block(node.keys, key):
-        return problem._replace(line=problem.line + min(line, lines), column=1)
+        return replace(problem, line=problem.line + min(line, lines), column=1)
     return problem
 
 
@@ -331,4 +341,4 @@ def _problem_in(tree: Tree, path: Sequence[Key], text: str, start: int, message:
     offset = shown.find(piece, column - 1) if shown else -1
     if offset < 0:
         return problem
-    return problem._replace(line=line, column=offset + 1)
+    return replace(problem, line=line, column=offset + 1)

@@ -54,6 +54,7 @@ class SchedulerOptions(Record):
     db: str
     paths: Sequence[str] = (".",)
     max_runs: int = 8 * (os.cpu_count() or 1)  #: so many of its runs execute at once; further runs wait
+    takes_over: bool = True  #: whether it may become the active scheduler; otherwise it only continues runs by request
     grace_s: float = GRACE_S
     report: Report = print  #: is called with a line about each change
 
@@ -173,6 +174,8 @@ class Scheduler:
 
     def _take_over(self) -> bool:
         """Become the active scheduler, if no other process is it."""
+        if not self.options.takes_over:
+            return False
         if not self._store.acquire():
             if self._timers.is_due("standby", 3600):
                 self.options.report("standby: another process schedules this state file")

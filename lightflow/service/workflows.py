@@ -15,6 +15,7 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
+    CHILD_WORKFLOW,
     GROUP,
     ConditionSpec,
     ControlFlowSpec,
@@ -401,10 +402,10 @@ def _script_outline(path: str, dag: dict[str, Any]) -> WorkflowOutline:
         params=None if params is None else {name: Param(**options) for name, options in params.items()},
         secrets=tuple(dag["secrets"]),
         limits=Limits(
-            pools={name: Pool(*pool) for name, pool in limits["pools"].items()},
+            pools={name: Pool(**pool) for name, pool in limits["pools"].items()},
             timeout_s=limits["timeout"],
-            retry=RetryPolicy(*limits["retry"]),
-            concurrency=None if limits["concurrency"] is None else Concurrency(*limits["concurrency"]),
+            retry=RetryPolicy(**limits["retry"]),
+            concurrency=None if limits["concurrency"] is None else Concurrency(**limits["concurrency"]),
             triggers=tuple(trigger_from_spec(kind, spec) for kind, spec in limits["triggers"]),
         ),
     )
@@ -455,6 +456,11 @@ def schema() -> dict[str, Any]:
     return workflow_schema()
 
 
+def _kind(task: TaskOutline) -> str:
+    """Return the kind of a task in a picture; a task that executes another workflow names it."""
+    return task.summary if task.kind == CHILD_WORKFLOW else task.kind
+
+
 def picture(workflow: WorkflowOutline) -> Picture:
     """Return the workflow as a picture without statuses."""
     nodes = tuple(
@@ -462,7 +468,7 @@ def picture(workflow: WorkflowOutline) -> Picture:
             task_id=task.id,
             label=_label(workflow, task),
             kind=", ".join(
-                [task.kind, *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
+                [_kind(task), *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
             ),
         )
         for task in workflow.nodes

@@ -18,12 +18,12 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple
 
 from liteflow.record import Record
 
 _MARK = 1 << 61
 _SEQUENCE_BITS = 24
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
@@ -38,7 +38,7 @@ _PROBED_ABOVE = 1 << 15  # process numbers above this process's, where there is 
 TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
 
 
-class Process(NamedTuple):
+class Process(Record, kw_only=False):
     """A row of the process table. `started` (clock ticks since boot) distinguishes processes that had the same pid.
 
     Where there is no table, `parent` and `started` are 0.
@@ -94,6 +94,15 @@ def set_subreaper(*, on: bool) -> bool:
     import ctypes  # 3 ms, in the guardian only
 
     return int(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)) == 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent, which has one thread, ends. `parent` is the parent's pid."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it has ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def tag_of(pid: int) -> int:

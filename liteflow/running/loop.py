@@ -85,7 +85,7 @@ class Loop:
             if plan.finished and not plan.halted and not self._end_tasks():
                 return False
             starts = self._take()
-            run_ended = plan.finished
+            run_ended = plan.finished and not parts.waits.execute_child_runs()
             if run_ended:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
                 parts.recorder.end_run(plan.result(), plan.stopped, clock.time())
@@ -118,7 +118,7 @@ class Loop:
             if parts.recorder.commit():
                 parts.recorder.publish()
             return False
-        parts.hooks.end_run(plan.result(), plan.stopped and plan.stopped.reason, self._clock.time())
+        parts.hooks.end_run(plan.result(), plan.stopped.reason if plan.stopped else None, self._clock.time())
         return True
 
     @property

@@ -49,6 +49,11 @@ class Recorder:
         self._labels: dict[int, str] = {}  # for observers: the labels of instances
         self._gates = gates
 
+    def round_of(self, task_id: str, map_index: int) -> int:
+        """Return the number of reruns that have reset an instance."""
+        rounds = self._batch.rounds
+        return rounds.get((task_id, map_index), 0) if rounds else 0
+
     # -- attempts ------------------------------------------------------------------------------------------
 
     def start(
@@ -229,7 +234,7 @@ class Recorder:
     def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
         """Record the state of the run that has ended; `stop`: why it was stopped."""
         timed_out = stop is not None and stop.cause == "timed_out"
-        self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
+        self._batch.end_run(status, stop.reason if stop else None, now, timed_out=timed_out)
 
     def park(self, wake_at: float | None) -> None:
         """Record that another process is to resume the run, at an epoch second or after a decision."""

@@ -32,6 +32,15 @@ class CopiedResults(Record):
     files: Mapping[str, str] = EMPTY_MAPPING  # the copies of files with values, by the file: relative paths
 
 
+class ParentTask(NamedTuple):
+    """The attempt of a task that executes a child run."""
+
+    run_id: str
+    task_id: str
+    map_index: int
+    attempt: int
+
+
 class NewRun(Record):
     """All that is known about a run before it starts. Times are epoch seconds."""
 
@@ -43,7 +52,7 @@ class NewRun(Record):
     instances: Iterable[NewInstance]  # iterated once
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
-    parent_run_id: str | None = None
+    parent: ParentTask | None = None  # the task that executes it; None: it has none
     origin_run_id: str | None = None  # the run that it is a fork of
     source: str | None = None
     settings: Mapping[str, Any] = EMPTY_MAPPING
@@ -120,7 +129,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-class DueUndo(NamedTuple):
+class DueUndo(Record, kw_only=False):
     """An attempt whose undo is due, and the state of its instance."""
 
     attempt: AttemptKey
@@ -141,7 +150,7 @@ class TaskEvent(NamedTuple):
 Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
 
 
-class Resets(NamedTuple):
+class Resets(Record, kw_only=False):
     """The instances that have ended and are to run again, each with the reason."""
 
     reasons: Mapping[InstanceKey, str]
@@ -155,7 +164,7 @@ ChooseResets = Callable[
 ]
 
 
-class Request(NamedTuple):
+class Request(Record, kw_only=False):
     """A request of another process to the owner of a run."""
 
     request_no: int

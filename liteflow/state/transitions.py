@@ -328,10 +328,17 @@ def add_tasks(connection: sqlite3.Connection, run_id: str, instances: Iterable[N
     """Add the tasks that a run does not have, as PENDING, and update the definition of those that it has."""
     connection.executemany(
         "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, kind, updated_at) "
-        "VALUES (?,?,'PENDING',?,?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+        "VALUES (?,?,'PENDING',?,nullif(?,''),?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
         "dependencies=excluded.dependencies, timeout=excluded.timeout, kind=excluded.kind",
         (
-            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, kind, now)
+            (
+                run_id,
+                task_id,
+                f"[{', '.join(map(_quoted, upstream))}]",
+                "" if timeout_s is None else timeout_s,
+                kind,
+                now,
+            )
             for task_id, upstream, timeout_s, kind in instances
         ),
     )
@@ -437,11 +444,11 @@ def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) 
 def reset_instances(
     connection: sqlite3.Connection, run_id: str, reasons: Mapping[InstanceKey, str], now: float
 ) -> None:
-    """Set instances that have ended back to PENDING, each for its reason; their values are deleted."""
+    """Set instances that have ended back to PENDING, each for its reason and in a new round; delete their values."""
     for (task_id, map_index), reason in reasons.items():
         parameters = (run_id, task_id, map_index)
         of_instance = "run_id=? AND task_id=? AND map_index=? AND instance.status<>'PENDING'"
-        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now)
+        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now, round_rises="1")
         connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", parameters)
 
 
@@ -505,9 +512,19 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
 
 
 def _change_status_where(
-    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[object], reason: str, now: float
+    connection: sqlite3.Connection,
+    status: str,
+    condition: str,
+    parameters: Sequence[object],
+    reason: str,
+    now: float,
+    *,
+    round_rises: str = "status='SUCCESS'",
 ) -> None:
-    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED."""
+    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED.
+
+    `round_rises` is the condition on which an instance begins a new round: a success is unique within its round.
+    """
     epoch = "(SELECT epoch FROM liteflow_dag_runs AS run WHERE run.run_id=instance.run_id)"
     connection.execute(f"{_END_WAIT.replace('?', epoch, 1)} WHERE {_WAITS} AND {condition}", (now, *parameters))
     connection.execute(
@@ -518,7 +535,7 @@ def _change_status_where(
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"handle=NULL, wake_at=NULL, settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} "
+        f"handle=NULL, wake_at=NULL, settled=0, round=round+({round_rises}){', error_log=NULL' if pending else ''} "
         f"WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

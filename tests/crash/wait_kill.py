@@ -164,8 +164,7 @@ def strike(action: str, code: int | None, counts: Counter[str], *, forgets: bool
         return
     begun_again = len(lines("begun")) - begun
     counts["again"] += "job" in before.waits and begun_again > 0
-    lost = before.attempts.get("job", []).count("LOST") + begun_again
-    counts["again"] += len(after.attempts["job"]) - after.attempts["job"].count("LOST") != 1 or lost > 1
+    counts["again"] += begun_again > 1 or after.attempts["job"].count("SUCCESS") != 1
     counts["decisions"] += after.answers != 1 or after.attempts["ok"].count("SUCCESS") != 1
     repeated = [status for status in after.attempts["again"] if status != "LOST"]
     counts["iterations"] += repeated != ["REPEATED"] * (ITERATIONS - 1) + ["SUCCESS"]

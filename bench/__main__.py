@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, with `quick`, `profile`, `pages`, `retention`, `http` and `live`."""
+"""The command line: `python -m bench`, with `quick`, `profile`, `pages`, `retention`, `waits`, `http` and `live`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import environments, live, profile, quick, requests, retention, table
+from bench import environments, live, profile, quick, requests, retention, table, waits
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -23,7 +23,10 @@ def arguments() -> argparse.Namespace:
     names = [one.name for one in (*WORKLOADS, *OWN_WORKLOADS)]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Lightflow beside others.")
     parser.add_argument(
-        "what", nargs="?", default="run", choices=["run", "quick", "profile", "pages", "retention", "http", "live"]
+        "what",
+        nargs="?",
+        default="run",
+        choices=["run", "quick", "profile", "pages", "retention", "waits", "http", "live"],
     )
     parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
     parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
@@ -94,6 +97,8 @@ def main() -> int:
         return requests.main()
     if options.what == "retention":
         return retention.main()
+    if options.what == "waits":
+        return waits.main()
     if options.what == "live":
         return live.main()
     record = load()

@@ -54,6 +54,10 @@ class Client:
         self._token = token
         self._timeout_s = timeout_s
 
+    def login_code(self) -> str:
+        """Return a code with which a browser logs in once, within a minute: `ADDRESS/#code=CODE`."""
+        return str(self._json("POST", "codes")["code"])
+
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def start(

@@ -13,6 +13,7 @@ from typing import Final
 _HOMES: Final[dict[str, tuple[str, str]]] = {
     # Records and queries of the state file
     "History": ("liteflow.state.history", "History"),
+    "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
@@ -76,6 +77,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "critical_path_of": ("liteflow.pictures.drawing", "critical_path_of"),
     "critical_edges": ("liteflow.pictures.boxes", "critical_edges"),
     "FOLDED": ("liteflow.pictures.folding", "FOLDED"),
+    "LAYERED": ("liteflow.pictures.folding", "LAYERED"),
     "arranged": ("liteflow.pictures.folding", "arranged"),
     "to_html": ("liteflow.pictures.page", "to_html"),
     "to_mermaid": ("liteflow.pictures.mermaid", "to_mermaid"),

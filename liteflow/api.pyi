@@ -33,6 +33,7 @@ from liteflow.pictures.drawing import critical_path_of as critical_path_of
 from liteflow.pictures.drawing import picture_of_graph as picture_of_graph
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.folding import FOLDED as FOLDED
+from liteflow.pictures.folding import LAYERED as LAYERED
 from liteflow.pictures.folding import arranged as arranged
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -91,6 +92,7 @@ from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -174,6 +176,7 @@ __all__ = [
     "FIRE_STATUSES",
     "FOLDED",
     "HOOK_EVENTS",
+    "LAYERED",
     "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
@@ -227,6 +230,7 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParkedRun",
     "Payload",
     "Picture",
     "PictureEdge",

@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "serve": ("serve:serve", "Start the runs of scheduled workflows."),
         "schedule": ("schedule:schedule", "Show and change what starts runs."),
         "ui": ("ui:ui", "Serve the history in a state file to programs and browsers, read-only."),
+        "open": ("open:open_pages", "Open the pages of the server in a browser."),
         "token": ("token:token", "Print the token of the server of a state file."),
     },
     "Write": {

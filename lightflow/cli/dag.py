@@ -12,7 +12,7 @@ from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_late
 from lightflow.cli.output import many, say
 from lightflow.text import printable
 from liteflow import DefinitionError
-from liteflow.api import FOLDED, Picture, arranged
+from liteflow.api import FOLDED, LAYERED, Picture, arranged
 
 
 @command(
@@ -70,7 +70,7 @@ def dag(
     target = output or f"{picture.title}.{kind or 'svg'}"
     dag_viewer.write_picture(picture, Path(target), kind)
     facts = dict(picture.facts)
-    say(f"wrote {target} ({facts.get(FOLDED) or many(len(picture.nodes), 'task')})")
+    say(f"wrote {target} ({facts.get(FOLDED) or facts.get(LAYERED) or many(len(picture.nodes), 'task')})")
     implied = facts.get(workflows.FROM_EXPRESSIONS)
     if implied:
         say(f"edges from expressions: {printable(implied)}")

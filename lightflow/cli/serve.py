@@ -34,23 +34,33 @@ Ctrl-C and SIGTERM end the server; the runs continue. `lightflow schedule` shows
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PATH)
 @click.option("--no-ui", is_flag=True, help="Schedule only; answer no requests.")
+@click.option("--no-scheduler", is_flag=True, help="Answer requests only; start nothing by itself.")
 @click.option("--read-only", "is_read_only", is_flag=True, help="Refuse all requests that change something.")
 @click.option("--max-runs", type=COUNT, metavar="N", help="At most so many of its runs at once; by default 8 per core.")
 @db_option
 @web_options
 def serve(
-    paths: tuple[str, ...], *, no_ui: bool, is_read_only: bool, max_runs: int | None, db: str, **values: Any
+    paths: tuple[str, ...],
+    *,
+    no_ui: bool,
+    no_scheduler: bool,
+    is_read_only: bool,
+    max_runs: int | None,
+    db: str,
+    **values: Any,
 ) -> int:
     """Start the runs of scheduled workflows.
 
     PATH is a file or a folder with workflows; by default the current folder. Without --no-ui, the server also answers
     requests of programs: REST, GraphQL and a live feed.
     """
+    if no_ui and (no_scheduler or values["opens"]):
+        raise click.UsageError("--no-ui leaves nothing to do with --no-scheduler, and nothing to --open")
     if not no_ui:
         from lightflow.server.options import check_installed
 
         check_installed()
-    options = SchedulerOptions(db=db, paths=paths or (".",), report=_print_change)
+    options = SchedulerOptions(db=db, paths=paths or (".",), takes_over=not no_scheduler, report=_print_change)
     scheduler = Scheduler(options if max_runs is None else replace(options, max_runs=max_runs))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: scheduler.stop())

@@ -23,6 +23,7 @@ def web_options(function: Function) -> Function:
         click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME",
                      help="Another name of this server, as in the header Host. Repeatable."),
         click.option("--token-file", type=PATH, help="The file with the tokens; by default in your state folder."),
+        click.option("--open", "opens", is_flag=True, help="Open the pages in a browser."),
         click.option("--hide-values", "hides_values", is_flag=True,
                      help="Leave values and parameters out of all answers."),
     ]  # fmt: skip

@@ -30,6 +30,7 @@ _RESUME_LINES: Final = 1000.0  # once lines are left out, none is shown until so
 _LINE_CHARACTERS: Final = 2000  # longer lines are cut
 _LINE_BYTES: Final = 65_536  # of a line without end that are stored
 _CHUNK_BYTES: Final = 1 << 20
+_WAITING_S: Final = 5.0  # the interval between looks at the logs of tasks that wait
 _PROGRESS_S: Final = 2.0  # the interval for a line that is overwritten again and again (a progress bar)
 
 
@@ -174,6 +175,8 @@ class OutputFollower:
         self._github = github
         self._single_task = False
         self._followed: dict[tuple[str, int], _FollowedAttempt] = {}
+        self._waiting: dict[tuple[str, int], _FollowedAttempt] = {}  # polls rarely print, and there can be thousands
+        self._looked_at = 0.0  # monotonic; when their logs were last looked at
 
     def begin(self, run: RunStart) -> None:
         """Start to follow a run, or its next try."""
@@ -187,8 +190,11 @@ class OutputFollower:
             self._followed[key] = _FollowedAttempt(
                 log=LogTail(change.log_path, time.monotonic()), name=name, attempt=change.attempt
             )
-        elif change.previous in ("RUNNING", "WAITING") and change.status != "WAITING":
-            followed = self._followed.pop(key, None)
+        elif change.status == "WAITING":
+            if (followed := self._followed.pop(key, None)) is not None:
+                self._waiting[key] = followed
+        elif change.previous in ("RUNNING", "WAITING"):
+            followed = self._followed.pop(key, None) or self._waiting.pop(key, None)
             if followed is not None and (change.log_path is not None or followed.log.has_output):
                 yield from self._remaining(followed)
 
@@ -198,11 +204,17 @@ class OutputFollower:
             now = time.monotonic()
             for followed in self._followed.values():
                 yield from self._prefixed(followed, followed.log.new_lines(now, ended=False))
+            if now - self._looked_at >= _WAITING_S:
+                self._looked_at = now
+                for followed in self._waiting.values():
+                    yield from self._prefixed(followed, followed.log.new_lines(now, ended=False))
 
     def finish(self) -> Iterator[str]:
         """Yield the output that is left of attempts whose end was not reported."""
-        while self._followed:
-            yield from self._remaining(self._followed.pop(next(iter(self._followed))))
+        for followed in (*self._followed.values(), *self._waiting.values()):
+            yield from self._remaining(followed)
+        self._followed.clear()
+        self._waiting.clear()
 
     def _remaining(self, followed: _FollowedAttempt) -> Iterator[str]:
         lines = followed.log.new_lines(time.monotonic(), ended=True)

@@ -245,7 +245,7 @@ def _task_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
             continue
         built_in = registry.built_in(name)
         for hint in built_in.hints(node.keys) if built_in is not None else ():
-            yield tree.problem([*node.path, hint.key], hint.message)
+            yield tree.problem([*node.path, *hint.key.split(".")], hint.message)
         missing = missing_modules(info.needs if built_in is None else built_in.needed_modules(node.keys))
         if missing:
             yield tree.problem([*node.path, "type"], needs_text(name, missing, info.extra))

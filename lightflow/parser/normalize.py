@@ -18,7 +18,7 @@ from lightflow.parser.subjects.defaults import apply_defaults
 from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
 from lightflow.parser.task_collector import TaskTree
-from lightflow.parser.tree import Tree
+from lightflow.parser.tree import Origin, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import GROUP
 
@@ -146,21 +146,29 @@ class _Normalizer:
             tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
         return tree
 
-    def _value(self, schema: _PlaceSchema | None, raw: Any, path: tuple[Key, ...]) -> Any:
-        """Return a normalized value."""
+    def _value(self, schema: _PlaceSchema | None, raw: Any, path: tuple[Key, ...], written: Origin) -> Any:
+        """Return a normalized value, which is written at a place."""
         if schema is None:
             return raw
         if "x-lines" in schema.keywords:
             is_text = isinstance(raw, list) and raw and all(isinstance(line, str) for line in raw)
             return "\n".join(raw) if is_text else raw  # the schema refuses other lists
         if "x-shorthand" in schema.keywords and isinstance(raw, str | list):
-            raw = {schema.keywords["x-shorthand"]: raw}
+            short = schema.keywords["x-shorthand"]
+            mapping = self._mapping(schema, {short: raw}, path)
+            self._tree.origins[id(mapping), short] = written
+            return mapping
         if isinstance(raw, schema.single):
-            return [self._value(schema.item, raw, path)]
+            items = [self._value(schema.item, raw, path, written)]
+            self._tree.origins[id(items), 0] = written
+            return items
         if isinstance(raw, dict):
             return self._as_written(raw) if "x-as-written" in schema.keywords else self._mapping(schema, raw, path)
         if isinstance(raw, list) and schema.item is not None:
-            items = [self._value(schema.item, item, path) for item in raw]
+            items = [
+                self._value(schema.item, item, path, Origin(raw, index, (*path, index)))
+                for index, item in enumerate(raw)
+            ]
             self._tree.raw_containers[id(items)] = raw
             return items
         return raw
@@ -183,7 +191,10 @@ class _Normalizer:
                 value = self._collector.collect(value)
             inner = schema.child(key)
             if inner is not None:
-                result[key] = self._value(inner, value, (*path, key))
+                place = (*path, key)
+                result[key] = self._value(
+                    inner, value, place, Origin(raw, self._tree.aliases.get((id(result), key), key), place)
+                )
         if len(path) == 2 and path[0] == "tasks":
             self._finish_task(result, path)
         return result
@@ -252,4 +263,4 @@ def _resolve_names(tree: Tree) -> None:
             names = task.get(key)
             if isinstance(names, list):
                 task[key] = [tree.task_named(name, group) for name in names]
-                tree.raw_containers[id(task[key])] = tree.raw_containers.get(id(names), names)
+                tree.replace_list(names, task[key])

@@ -61,7 +61,10 @@ class ConditionNode(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The place of a value that a task has from elsewhere: raw container, key, and path (empty: that of the task)."""
+    """The place of a value that is written elsewhere: raw container, key, and path (empty: that of the value).
+
+    A task has values from its defaults; a list or a mapping that is written as a single value has its parts from there.
+    """
 
     container: Any
     key: Key
@@ -100,7 +103,7 @@ class Tree:
         self.raw_containers: dict[int, Any] = {}
         self.aliases: dict[tuple[int, str], str] = {}  # (normalized container, key) -> the name in the file
         self.task_places: dict[str, tuple[Any, Key]] = {}  # of tasks in lists and groups: the container, and the key
-        self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is a default
+        self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is not there
         self.parents: dict[str, str] = {}  # the innermost group of each task and group that is in one
         self.includes: dict[str, Inclusion] = {}  # by the id of the group whose tasks are in another file
         self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
@@ -238,6 +241,12 @@ class Tree:
         """Note that a value of a mapping is where the same value of another one is."""
         path = self.origins[id(source), key].path if (id(source), key) in self.origins else ()
         self.origins[id(target), key] = Origin(*self._written(source, key), path)
+
+    def replace_list(self, items: list[Any], others: list[Any]) -> None:
+        """Note that a list is another one with other names."""
+        self.raw_containers[id(others)] = self.raw_containers.get(id(items), items)
+        if (id(items), 0) in self.origins:
+            self.origins[id(others), 0] = self.origins[id(items), 0]
 
     def written_path(self, path: Sequence[Key]) -> list[Key]:
         """Return the path at which a value is written: that of a default begins with `defaults`, or its group."""

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ClassVar, Final
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
 from lightflow.spec.durations import seconds
 from liteflow import TaskFailed, current_context
+from liteflow.api import replace
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 #: The keys that are a body.
@@ -270,13 +271,26 @@ class HttpTask(TaskType):
         try:
             with exchange(request) as reply:
                 print(f"{request.method} {shown(reply.url)}: {reply.status} {reply.reason}", flush=True)
-                value = _Answer(config, reply).value()
+                value, values = _Answer(config, reply).read()
         except SystemExit:  # the attempt is being ended
             if request.method not in SAFE:
                 print("the request was sent; whether the server has done it is unknown", flush=True)
             raise
+        for name, output in values.items():
+            current_context().xcom_push(name, output)
         print(f"done in {time.monotonic() - begin:.2f} s")
         return value
+
+
+def answered(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, Mapping[str, Any]]:
+    """Send a request that may be repeated. Return the content of the expected answer, and what else is to be stored.
+
+    Raises TaskFailed.
+    """
+    from lightflow.plugins.http_client import exchange
+
+    with exchange(replace(_request(config, context), is_repeatable=True)) as reply:
+        return _Answer(config, reply).read()
 
 
 def _method(config: Mapping[str, Any]) -> str:
@@ -422,8 +436,8 @@ class _Answer:
         self._reply = reply
         self._expect: Mapping[str, Any] = config.get("expect") or {}
 
-    def value(self) -> Any:
-        """Return the content, or nothing if it is saved or not wanted. Raises TaskFailed."""
+    def read(self) -> tuple[Any, dict[str, Any]]:
+        """Return the content, or nothing if it is saved or not wanted, and the further values. Raises TaskFailed."""
         reply, config = self._reply, self._config
         if not self._is_expected():
             raise self._refused()
@@ -440,9 +454,7 @@ class _Answer:
             values |= {"size": len(content), "sha256": _sha256(content)}
             value = self._decoded(content)
         self._check_json(content)
-        for name, output in values.items():
-            current_context().xcom_push(name, output)
-        return value
+        return value, values
 
     def _failure(self, text: str, code: str, *, final: bool = False, **details: Any) -> TaskFailed:
         from lightflow.plugins.http_client import failed

@@ -154,7 +154,7 @@ class SqlTask(TaskType):
         connection = config.get("connection")
         scheme = scheme_of(connection) if isinstance(connection, str) else ""
         if isinstance(connection, str):
-            yield from _connection_problems(connection, scheme)
+            yield from connection_problems(connection, scheme)
         if config.get("once") is True and config.get("transaction", True) is not True:
             yield ConfigProblem("once", "needs `transaction: true`, for its mark is a part of the transaction")
         save = config.get("save")
@@ -166,7 +166,7 @@ class SqlTask(TaskType):
             if config.get("extensions"):
                 yield ConfigProblem("extensions", "only DuckDB has these extensions")
         if isinstance(config.get("sql"), str):
-            yield from _text_problems(config["sql"], scheme, config)
+            yield from text_problems(config["sql"], scheme, config)
 
     def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         transaction = config.get("transaction", True)
@@ -203,7 +203,7 @@ class SqlTask(TaskType):
                 [Problem(task.file, task.line, 1, f"tasks.{task.id}.file", f"{shown}: {reason}")]
             ) from None
         scheme = scheme_of(str(task.config.get("connection", "")))
-        problems = list(_text_problems(text, scheme, {**task.config, "sql": text}))
+        problems = list(text_problems(text, scheme, {**task.config, "sql": text}))
         if problems:
             raise WorkflowError(
                 [Problem(shown, each.line, each.column, f"tasks.{task.id}", each.message) for each in problems]
@@ -214,7 +214,7 @@ class SqlTask(TaskType):
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         """Execute the statements in a worker process, and store the further values of the task."""
         task = current_context()
-        result = execute(_job(config, context, task.db_path))
+        result = execute(job_of(config, context, task.db_path))
         for name, value in result.outputs.items():
             task.xcom_push(name, value)
         return result.value
@@ -250,7 +250,7 @@ def read_text(path: str) -> str:
         raise ValueError(f"is not UTF-8 text (line {line})") from None
 
 
-def _job(config: Mapping[str, Any], context: PluginContext, db_path: str) -> SqlJob:
+def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> SqlJob:
     """Return the job of an attempt. Raises TaskFailed."""
     text, values = _pieces(config, context.folder)
     transaction, save = config.get("transaction", True), config.get("save")
@@ -304,7 +304,7 @@ def _pieces(config: Mapping[str, Any], folder: str) -> tuple[str, tuple[Any, ...
 # -- checks before a run ---------------------------------------------------------------------------------------------
 
 
-def _connection_problems(connection: str, scheme: str) -> Iterator[ConfigProblem]:
+def connection_problems(connection: str, scheme: str) -> Iterator[ConfigProblem]:
     if clear_password(connection):
         message = "a password in clear is not allowed; make the address a secret: ${{ secrets.NAME }}"
         yield ConfigProblem("connection", message)
@@ -324,7 +324,7 @@ class _TextProblem(NamedTuple):
     start: int = 0
 
 
-def _text_problems(text: str, scheme: str, config: Mapping[str, Any]) -> list[ConfigProblem]:
+def text_problems(text: str, scheme: str, config: Mapping[str, Any]) -> list[ConfigProblem]:
     """Return the mistakes in the text that each database would see, where the scheme does not say which it is."""
     try:
         parts = split(text)

@@ -1,21 +1,28 @@
-"""Tasks that wait: for a file, a command, a time, or another run."""
+"""Tasks that wait: for a file, a command, a time, another run, or the answer of a server or a database."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import LONGEST_WAIT_S, ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.http_task import HttpTask
 from lightflow.plugins.scripts import lines
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from liteflow import TaskFailed, Waiting, current_context
 from liteflow.api import RUN_ENDED, History, date_of, day_epoch, day_text, shell_words
 
 #: The keys that say what a task waits for, of which it has one.
-SUBJECTS: Final = ("file", "command", "until", "duration", "run")
+SUBJECTS: Final = ("file", "http", "sql", "command", "until", "duration", "run")
 _EVERY_S: Final = 10.0
+_SERVERS: Final = ("http", "sql")
+_LEAST_S: Final = 1.0  # between two looks at a server
+#: The keys of type `http` that a look takes: the answer is not saved.
+_HTTP_KEYS: Final = tuple(
+    key for key in HttpTask.schema["properties"] if key not in ("file", "multipart", "save", "idempotency")
+)
 _MAX_RUNS: Final = 1000  # of a workflow, the newest first, that are looked at
 _NAMED: Final = 3  # files that a reason names
 _DURATION: Final[dict[str, Any]] = {
@@ -34,9 +41,10 @@ class WaitTask(TaskType):
 
     name = "wait"
     timeout_s: ClassVar[float | None] = LONGEST_WAIT_S
+    extra = "lightflow-workflows[http,sql]"
     schema: ClassVar[Mapping[str, Any]] = {
-        "description": "Waits without a worker until something is there: exactly one of `file`, `command`, `until`, "
-        "`duration` and `run`. Without a `timeout` it waits for 7 days at most.",
+        "description": "Waits without a worker until something is there: exactly one of `file`, `http`, `sql`, "
+        "`command`, `until`, `duration` and `run`. Without a `timeout` it waits for 7 days at most.",
         "properties": {
             "file": {
                 "description": "A path, or a pattern with `*`, `?` and `**`, of which one match is enough. A relative "
@@ -50,6 +58,47 @@ class WaitTask(TaskType):
                 "written.",
                 **_FIXED_DURATION,
                 "examples": ["10s"],
+            },
+            "http": {
+                "description": "A request, with keys of the type `http`. The expected answer (200 to 299, or what "
+                "`expect` says) ends the wait. Another status below 400 or from 500, 404, 408, 425 and 429, another "
+                "value than the expected one, and a server that cannot be reached mean not yet; any other status "
+                "fails the task. `Retry-After` is obeyed.",
+                "type": "object",
+                "properties": {key: HttpTask.schema["properties"][key] for key in _HTTP_KEYS},
+                "required": ["url"],
+                "additionalProperties": False,
+                "examples": [{"url": "https://example.org/jobs/7", "expect": {"json": {"$.state": "done"}}}],
+            },
+            "sql": {
+                "description": "A query, with keys of the type `sql`. A row ends the wait, unless its only value is 0, "
+                "false or NULL. The connection is for reading only. A database that cannot be reached, or that is "
+                "locked, means not yet; a query that is wrong fails the task.",
+                "type": "object",
+                "properties": {
+                    "connection": {
+                        "description": "The address of the database, as in the type `sql`.",
+                        "type": "string",
+                        "minLength": 1,
+                        "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db"],
+                    },
+                    "sql": {
+                        **lines("The query, as in the type `sql`: `:name` is a value of `params`."),
+                        "examples": ["SELECT 1 FROM loads WHERE day = :day"],
+                        "x-expressions": "bind",
+                    },
+                    "params": {
+                        "description": "The values of the parameters in the query, by name.",
+                        "type": "object",
+                        "propertyNames": {"pattern": r"^[^\W\d]\w*$"},
+                        "examples": [{"day": "${{ params.day }}"}],
+                    },
+                },
+                "required": ["connection", "sql"],
+                "additionalProperties": False,
+                "examples": [
+                    {"connection": "sqlite:///orders.db", "sql": "SELECT 1 FROM loads WHERE day = '2026-01-31'"}
+                ],
             },
             "command": {
                 **lines("A shell script, or a list of lines: exit code 0 means yes, 1 not yet, another one fails."),
@@ -99,7 +148,7 @@ class WaitTask(TaskType):
                 "examples": [{"workflow": "load", "date": "${{ run.logical_date }}"}],
             },
             "every": {
-                "description": "The time between two looks.",
+                "description": "The time between two looks; with `http` and `sql` 1s or more.",
                 **_FIXED_DURATION,
                 "default": 10,
                 "examples": ["30s"],
@@ -113,7 +162,7 @@ class WaitTask(TaskType):
         },
         "oneOf": [{"required": [key]} for key in SUBJECTS],
         "dependentRequired": {"stable": ["file"], "timezone": ["until"]},
-        "x-message": "needs exactly one of file, command, until, duration and run",
+        "x-message": "needs exactly one of file, http, sql, command, until, duration and run",
     }
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
@@ -121,10 +170,29 @@ class WaitTask(TaskType):
             value = config.get(key)
             if isinstance(value, str) and value and "${{" not in value and (message := check(value)):
                 yield ConfigProblem(key, message)
+        yield from self._server_problems(config)
+
+    def _server_problems(self, config: Mapping[str, Any]) -> Iterator[ConfigProblem]:
+        for subject in _SERVERS:
+            wanted, every = config.get(subject), config.get("every", _EVERY_S)
+            if isinstance(wanted, Mapping):
+                problems = _type_of(subject).check(wanted)
+                yield from (problem._replace(key=f"{subject}.{problem.key}") for problem in problems)
+                if isinstance(every, int | float | str) and _is_below(every, _LEAST_S):
+                    yield ConfigProblem("every", f"must be 1s or more with `{subject}`: a server answers each look")
+
+    def needed_modules(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(
+            module
+            for subject in _SERVERS
+            if isinstance(config.get(subject), Mapping)
+            for module in _type_of(subject).needed_modules(config[subject])
+        )
 
     def summary(self, config: Mapping[str, Any]) -> str:
         subject = next(key for key in SUBJECTS if key in config)
-        return f"wait for {subject} {config[subject]}"
+        shown = _type_of(subject).summary(config[subject]) if subject in _SERVERS else config[subject]
+        return f"wait for {subject} {shown}"
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         return self.poll(config, context, None)
@@ -133,7 +201,7 @@ class WaitTask(TaskType):
         """Look once. The handle has the time at which the attempt began to wait, and what was seen then."""
         subject = next(key for key in SUBJECTS if key in config)
         state: dict[str, Any] = dict(handle) if isinstance(handle, dict) else {"since": time.time()}
-        seen = _LOOKS[subject](config, state)
+        seen = _look_at_server(subject, config, context) if subject in _SERVERS else _LOOKS[subject](config, state)
         if isinstance(seen, Waiting):
             pause_s = seconds(config.get("every", _EVERY_S)) if seen.again_s is None else seen.again_s
             return Waiting(state, pause_s, seen.why)
@@ -180,6 +248,33 @@ def _stats(pattern: str) -> list[list[Any]]:
             continue
         stats.append([path, status.st_size, status.st_mtime_ns])
     return stats
+
+
+def _type_of(subject: str) -> TaskType:
+    """Return the type whose keys a wait for a server has."""
+    if subject == "http":
+        return HttpTask()
+    from lightflow.plugins.sql_task import SqlTask  # with the scanner of SQL, which few waits need
+
+    return SqlTask()
+
+
+def _is_below(every: float | str, least_s: float) -> bool:
+    try:
+        return seconds(every) < least_s
+    except ValueError:
+        return False  # the schema reports it
+
+
+def _look_at_server(subject: str, config: Mapping[str, Any], context: PluginContext) -> dict[str, Any] | Waiting:
+    from lightflow.plugins.looks import look_by_http, look_by_sql
+
+    if subject == "sql":
+        return look_by_sql(config, context)
+    seen = look_by_http(config, context)
+    if isinstance(seen, Waiting) and seen.again_s is not None:  # at least the time in Retry-After
+        return seen._replace(again_s=max(seen.again_s, seconds(config.get("every", _EVERY_S))))
+    return seen
 
 
 def _look_by_command(config: Mapping[str, Any], state: dict[str, Any]) -> dict[str, Any] | Waiting:

@@ -20,6 +20,7 @@ import liteflow
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
+from lightflow.scheduler.parked_runs import ParkedRuns, is_source
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
 from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
@@ -28,6 +29,7 @@ from liteflow.api import (
     FireRecord,
     History,
     NewFire,
+    ParkedRun,
     Record,
     TriggerRecord,
     TriggerStore,
@@ -52,6 +54,7 @@ class SchedulerOptions(Record):
     db: str
     paths: Sequence[str] = (".",)
     max_runs: int = 8 * (os.cpu_count() or 1)  #: so many of its runs execute at once; further runs wait
+    takes_over: bool = True  #: whether it may become the active scheduler; otherwise it only continues runs by request
     grace_s: float = GRACE_S
     report: Report = print  #: is called with a line about each change
 
@@ -84,7 +87,7 @@ class Scheduler:
         self._triggers: dict[str, _ServedTrigger] = {}
         self._next_at: dict[str, float] = {}
         self._watches: dict[str, FileWatch] = {}
-        self._timers = _Timers()
+        self._timers = _Timers(options.db)
         self._folder = os.getcwd()
         self._stopped = False
         #: replaced as a whole, so that other threads may read it
@@ -135,7 +138,7 @@ class Scheduler:
         self._starts.wait(_TURN_S)
         self._store.close()
         self._active, self._triggers, self._next_at, self._watches = False, {}, {}, {}
-        self._timers = _Timers()
+        self._timers = _Timers(self.options.db)
         self._store = TriggerStore(self.options.db)
 
     def turn(self) -> None:
@@ -157,6 +160,8 @@ class Scheduler:
         if fires:
             self._decide(fires)
         self._follow_starts()
+        if self._timers.is_due("parked", _TURN_S):
+            self._wake_parked(now)
         if self._timers.is_due("forget", _FORGET_EVERY_S):
             self._store.see(self._triggers)
             self._store.forget_triggers()
@@ -169,6 +174,8 @@ class Scheduler:
 
     def _take_over(self) -> bool:
         """Become the active scheduler, if no other process is it."""
+        if not self.options.takes_over:
+            return False
         if not self._store.acquire():
             if self._timers.is_due("standby", 3600):
                 self.options.report("standby: another process schedules this state file")
@@ -419,6 +426,8 @@ class Scheduler:
         fires = self._store.open_fires()
         claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
         for end in ends:
+            if (problem := self._timers.parked.end(end)) is not None:
+                self.options.report(problem)
             if end.key in claimed and end.code != FORESTALLED:
                 del claimed[end.key]
                 self._store.end(end.key, "FAILED", end.failure)
@@ -429,6 +438,15 @@ class Scheduler:
                 self._order_again(fire)
         starts.waiting = [fire for fire in fires if fire.status == "WAITING"]
         self._start_waiting()
+
+    def _wake_parked(self, now: float) -> None:
+        """Have the parked runs of the served workflows resumed that are due, as far as there is room."""
+        parked = self._timers.parked
+        for run in parked.due(self._store.version(), now):
+            workflow = self.view.workflows.get(run.dag_id)
+            if workflow is not None and is_source(workflow, run.source, run.cwd) and self._starts.room() > 0:
+                self._starts.order(parked.order(run, now))
+                self.options.report(f"{run.dag_id}: resumes run {run.run_id} ({_why_due(run)})")
 
     def _start_waiting(self) -> None:
         """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
@@ -500,10 +518,15 @@ class Scheduler:
 _EPOCH_ORDINAL: Final = 719_163  # of 1970-01-01
 
 
+def _why_due(run: ParkedRun) -> str:
+    return "a person has decided" if run.has_answer else "a wait is due"
+
+
 class _Timers:
     """When something was done last, and the changes that wait for the next transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, db: str) -> None:
+        self.parked = ParkedRuns(db)
         self._last: dict[str, float] = {}
         self._offset = _offset()
         self.version = self.ends_version = self.declared = -1

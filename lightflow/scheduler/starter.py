@@ -63,6 +63,7 @@ class RerunOrder(Record):
     changed: bool = False  #: whether the tasks whose definition has changed run again, too
     ignore_upstream: bool = False
     params: Mapping[str, Any] = EMPTY_MAPPING
+    parks: bool = False  #: whether the run ends again when only long waits are left
 
 
 Order = StartOrder | RerunOrder
@@ -300,7 +301,7 @@ def _rerun(order: RerunOrder) -> int:
     from liteflow import LiteflowError, RunOwned
 
     params = ParamArguments(values=order.params)
-    options = runs.RunOptions(db=order.db, params=params, claim_children=True)
+    options = runs.RunOptions(db=order.db, params=params, claim_children=True, park=order.parks)
     try:
         with runs.captured_streams():
             if order.origin is not None:
@@ -317,7 +318,7 @@ def _rerun(order: RerunOrder) -> int:
     except (LightflowError, LiteflowError, OSError) as error:
         print(error, file=sys.stderr)
         return FORESTALLED if isinstance(error, RunOwned) else int(getattr(error, "exit_code", 2))
-    return 0 if run.status == "SUCCESS" else 1
+    return 0 if run.status == "SUCCESS" or (order.parks and run.status == "INTERRUPTED") else 1
 
 
 def _unheard(notice: str) -> None:

@@ -14,12 +14,13 @@ from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
 from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
 from lightflow.scheduler.starter import FORESTALLED, RerunOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow
+from lightflow.server.problems import RequestProblem
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.service.parameters import ParamArguments, new_run_values
-from lightflow.service.python_files import file_of
 from lightflow.service.workflows import declared_secret
 from liteflow import DefinitionError, Param, RunNotFound, RunOwned
 from liteflow.api import (
@@ -32,6 +33,7 @@ from liteflow.api import (
     read_fires,
     read_triggers,
     replace,
+    scheduler_is_active,
 )
 
 _ANSWER_S: Final = 5.0  # how long a request waits for its run
@@ -71,11 +73,13 @@ class SchedulerControl:
 
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
+        self._check_scheduler()
         return self._started(overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params))
 
     def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
              params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip
         """Fire a trigger now, for a moment; the same key fires it once. It answers as `start` does."""
+        self._check_scheduler()
         return self._started(overview.fire(self._db, trigger_id, by=caller, at=at, key=key, params=params))
 
     def secret(self, workflow: str, name: str) -> str:
@@ -89,6 +93,12 @@ class SchedulerControl:
         if watched.path.endswith(".py"):
             raise DefinitionError(f"{watched.path}: webhooks of Python files are not received; declare it in YAML")
         return declared_secret(watched.reference, name)
+
+    def _check_scheduler(self) -> None:
+        """Refuse a start that nothing would follow. Raises RequestProblem."""
+        if not self._scheduler.options.takes_over and not scheduler_is_active(self._db):
+            detail = "this server was started with --no-scheduler, and no other one schedules: start `lightflow serve`"
+            raise RequestProblem(409, "CONFLICT", detail)
 
     def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()
@@ -128,10 +138,9 @@ class SchedulerControl:
         served = self._scheduler.view.workflows.get(run.dag_id)
         if served is None:
             raise RunNotFound(f"this server does not serve workflow {run.dag_id!r}; in a terminal: {_resume(run)}")
-        source = "" if run.source is None else os.path.join(run.cwd or "", file_of(run.source))
-        if os.path.realpath(source) != os.path.realpath(served.path):
+        if not is_source(served, run.source, run.cwd):
             raise DefinitionError(
-                f"run {run.run_id} came from {source or 'a program'}, and this server serves {served.path}; "
+                f"run {run.run_id} came from {run.source or 'a program'}, and this server serves {served.path}; "
                 f"in a terminal: {_resume(run)}"
             )
         return run

@@ -32,6 +32,7 @@ class WebOptions(Record):
     is_read_only: bool = False
     hides_values: bool = False
     control: Control | None = None
+    opens: bool = False  #: whether the pages are opened in a browser
     on_ready: Callable[[str], None] | None = None
     stop_on_signals: bool = True
 

@@ -15,6 +15,7 @@ import uvicorn
 
 from lightflow.server.api import OPEN_ROUTES
 from lightflow.server.app import Application
+from lightflow.server.browser import forget_address, open_browser, write_address
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.gate import Gate, hosts_of, is_loopback
@@ -47,7 +48,7 @@ class WebServer:
                 f"--host {options.host} lets other machines reach the server: also name it as they call it, with "
                 "--allow-host NAME"
             )
-        self.token_file = options.token_file or token_path(options.db)
+        self.token_file = os.path.abspath(options.token_file or token_path(options.db))
         tokens = load_tokens(self.token_file)
         self._socket = _open(options)
         port = options.port if options.socket_path is not None else int(self._socket.getsockname()[1])
@@ -102,6 +103,7 @@ class WebServer:
         try:
             self._server.run(sockets=[self._socket])
         finally:
+            forget_address(self.token_file, self.address)
             self.services.feed.stop()
             self._socket.close()
             if self.options.socket_path is not None:
@@ -113,6 +115,10 @@ class WebServer:
         self._server.should_exit = True
 
     def _ready(self) -> None:
+        write_address(self.token_file, self.address)
+        if self.options.opens:
+            code = self.services.codes.make("viewer" if self.options.is_read_only else "operator")
+            open_browser(self.token_file, self.address, code)
         if self.options.on_ready is not None:
             self.options.on_ready(self.address)
 

@@ -24,7 +24,7 @@ from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer
 from lightflow.server.services import Control, StartedRun
 from liteflow import RunNotFound, WebhookTrigger
-from liteflow.api import find_fire
+from liteflow.api import TriggerRecord, find_fire
 
 PREFIX: Final = "/hooks/"
 _PATH: Final = re.compile(r"/hooks/([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})/(webhook(?::[0-9]{1,3})?)\Z")
@@ -59,10 +59,10 @@ class Webhooks:
             RequestProblem: there is no such webhook, the signature is wrong, or it is paused.
         """
         match = _PATH.match(path)
-        trigger = None if match is None else self._trigger(f"{match[1]}:{match[2]}")
-        if match is None or trigger is None:
+        row = None if match is None else self._row(f"{match[1]}:{match[2]}")
+        if row is None or not isinstance(trigger := row.trigger, WebhookTrigger):
             raise RequestProblem(404, "NOT_FOUND", "there is no such webhook")
-        trigger_id = f"{match[1]}:{match[2]}"
+        trigger_id = row.trigger_id
         self._check_rate(trigger_id)
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         delivery_id = self._verified(trigger_id, trigger, text, body)
@@ -70,20 +70,19 @@ class Webhooks:
             with self._lock:
                 self._wrong[trigger_id].append(time.monotonic())
             raise RequestProblem(401, "UNAUTHENTICATED", "the signature is missing or wrong")
+        if row.paused_at is not None:  # only a sender that knows the secret learns it
+            raise RequestProblem(409, "CONFLICT", "the webhook is paused")
         media = (values(headers, b"content-type") or [b""])[0].partition(b";")[0].strip().lower()
         if media != b"application/json" and not media.startswith(b"text/"):
             raise RequestProblem(415, "BAD_INPUT", "send the body as application/json or as text")
         return self._fire(Delivery(trigger_id, delivery_id, body), trigger)
 
-    def _trigger(self, trigger_id: str) -> WebhookTrigger | None:
+    def _row(self, trigger_id: str) -> TriggerRecord | None:
         try:
             (row,) = find_triggers(self._db, trigger_id)
-            trigger = row.trigger
+            return row if isinstance(row.trigger, WebhookTrigger) else None
         except (RunNotFound, ValueError):
             return None
-        if row.paused_at is not None:
-            raise RequestProblem(409, "CONFLICT", "the webhook is paused")
-        return trigger if isinstance(trigger, WebhookTrigger) else None
 
     def _check_rate(self, trigger_id: str) -> None:
         with self._lock:

@@ -34,7 +34,8 @@ class SqlJob(Record):
     options: ConnectionOptions
     split: bool = True
     transaction: Literal["all", "each", "none"] = "all"
-    rows: Literal["all", "one", "value", "none"] | None = None  #: None: all, or nothing where no statement has rows
+    #: what the rows become: "first" is that of the first one, if any; None: all, or nothing where no statement has rows
+    rows: Literal["all", "one", "value", "none", "first"] | None = None
     max_rows: int = 10_000
     save: str | None = None  #: an absolute path
     once_key: str | None = None  #: the mark of this task in `ONCE_TABLE`
@@ -56,7 +57,7 @@ class _Rows:
         self.count = 0
         self.number = 0  # of the statement
         self.file = RowFile(job.save) if job.save is not None else None
-        self._limit = {"all": job.max_rows, "one": 1, "value": 1, "none": 0}[job.rows or "all"]
+        self._limit = {"all": job.max_rows, "one": 1, "value": 1, "none": 0, "first": 1}[job.rows or "all"]
         self._rows: list[tuple[Any, ...]] = []
         self._job = job
 
@@ -86,7 +87,7 @@ class _Rows:
             raise TaskFailed(f"statement {self.number} has two columns {names}; name one with AS", final=True)
         if job.save is not None or job.rows == "none":
             return None
-        if self.count > self._limit:
+        if self.count > self._limit and job.rows != "first":
             raise TaskFailed(self._excess(), codes=("sql:too_many_rows",), final=True)
         if job.rows == "value" and len(columns) != 1:
             message = f"statement {self.number} has {len(columns)} columns, and `rows: value` takes one"
@@ -96,7 +97,7 @@ class _Rows:
         if job.rows == "value":
             return values[0][0] if values else None
         mappings = [dict(zip(columns, row, strict=True)) for row in values]
-        return mappings if job.rows != "one" else mappings[0] if mappings else None
+        return mappings if job.rows not in ("one", "first") else mappings[0] if mappings else None
 
     def _excess(self) -> str:
         if self._limit == 1:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lightflow.visuals.dot import node_ids, to_dot
 from lightflow.visuals.layout import LayoutWords, lay_out
-from liteflow.api import FOLDED, Picture, replace
+from liteflow.api import FOLDED, LAYERED, Picture, replace
 
 TIMEOUT_S: Final = 20
 #: The longest caption of a task that runs and has ended; each of its later states fits into the box.
@@ -46,6 +46,7 @@ def geometry(picture: Picture, placed: dict[str, Any]) -> dict[str, Any]:
         [numbers[source.removeprefix("cluster_")], numbers[target.removeprefix("cluster_")], points]
         for source, target, points in placed["edges"]
     ]
+    facts = dict(picture.facts)
     return {
         "size": placed["size"],
         "columns": ["task", "label", "kind", "group", "x", "y", "width", "height"],
@@ -53,5 +54,6 @@ def geometry(picture: Picture, placed: dict[str, Any]) -> dict[str, Any]:
         "boxes": {"columns": ["group", "parent", "x", "y", "width", "height"], "rows": boxes},
         "edges": edges,
         "members": {node.task_id: list(node.members) for node in picture.nodes if node.members},
-        "folded": dict(picture.facts).get(FOLDED),
+        "folded": facts.get(FOLDED) or facts.get(LAYERED),
+        "layered": LAYERED in facts,
     }

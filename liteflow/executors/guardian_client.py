@@ -25,7 +25,7 @@ from liteflow.processes.guardian import WorkerMain
 from liteflow.processes.undos import ALL_UNDOS_S
 
 LOST_MESSAGE = "the guardian process was killed"
-_CHECK_EVERY_S = 0.25
+CHECK_EVERY_S = 0.25  #: seconds between looks whether a task has stopped the guardian
 _ANSWER_S = 2.0  # a guardian that has not answered within this time is killed
 
 
@@ -84,13 +84,10 @@ class GuardianClient:
         """Handle the guardian's messages while the queue waits."""
         self._outcomes = outcomes
         outcomes.watch(self._guardian.fileno(), self._handle_messages)
-        self._check_stopped()
 
-    def _check_stopped(self) -> None:
-        """Continue a guardian that a task has stopped, now and every quarter of a second."""
+    def continue_stopped(self) -> None:
+        """Continue a guardian that a task has stopped. To be called again and again."""
         self._guardian.continue_stopped()
-        if self._outcomes is not None:
-            self._outcomes.at(time.monotonic() + _CHECK_EVERY_S, self._check_stopped)
 
     def _living(self) -> GuardianConnection:
         """Return a guardian that is not known to be dead. Raises LiteflowError when none can be started."""

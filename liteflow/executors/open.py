@@ -11,7 +11,7 @@ from typing import Final
 
 from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
-from liteflow.executors.guardian_client import GuardianClient
+from liteflow.executors.guardian_client import CHECK_EVERY_S, GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
@@ -24,7 +24,7 @@ _MIN_FREE_DESCRIPTORS: Final = 12
 COMMAND: Final = "command"
 #: The mode in which tasks run in the thread of the loop.
 INLINE: Final = "inline"
-#: How many polls of waiting tasks run at once; they take no slot of the run.
+#: How many works of polls run at once; they take no slot of the run.
 _POLL_SLOTS: Final = 4
 
 
@@ -169,11 +169,19 @@ class _Executor:
         if name is None:
             self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
             return
-        polls = None if work.handle is None or name == INLINE else self._polls
-        backend = self._routes[work.node] = polls or self._backends[name]
+        backend = self._routes[work.node] = self._backends[name]
         backend.submit(work)
 
+    def poll(self, works: Sequence[Work]) -> None:
+        polls = self._polls
+        assert polls is not None, "the tasks have no poll"
+        for work in works:
+            self._routes[work.node] = polls
+        polls.submit_all(works)
+
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        if self._guardian is not None:
+            self._guardian.continue_stopped()
         outcomes = self._outcomes.wait(timeout_s)
         for outcome in outcomes:
             self._routes.pop(outcome.node, None)
@@ -226,7 +234,8 @@ class _Executor:
     def _end_processes(self, guardian: GuardianClient, grace_s: float) -> None:
         end = time.monotonic() + grace_s
         while any(backend.is_busy for backend in self._backends.values()) and (pause := end - time.monotonic()) > 0:
-            self._outcomes.wait(pause)
+            self._outcomes.wait(min(pause, CHECK_EVERY_S))
+            guardian.continue_stopped()
         guardian.close()
         for backend in self._backends.values():
             backend.release()

@@ -1,6 +1,7 @@
 """Python tasks in worker processes: forked by the guardian as needed, reused, one task at a time.
 
-A worker that dies costs its own task only.
+A worker that dies costs its own task only. Only polls are submitted several at once, for one worker: a poll that ends
+its worker costs the others an answer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import errno
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 
 from liteflow.errors import LiteflowError
@@ -35,12 +37,12 @@ _GATHER_S = 0.004  # outcomes are held back at most for so long while more attem
 
 
 class _Submission:
-    """An attempt that was submitted: it runs in its worker, or is queued for one."""
+    """An attempt, or several polls, that was submitted: it runs in its worker, or is queued for one."""
 
-    __slots__ = ("packet", "started_at", "stopped", "timer", "work", "worker")
+    __slots__ = ("packet", "started_at", "stopped", "timer", "worker", "works")
 
-    def __init__(self, work: Work, packet: bytes) -> None:
-        self.work = work
+    def __init__(self, works: Sequence[Work], packet: bytes) -> None:
+        self.works = works
         self.packet = packet
         self.worker: _Worker | None = None
         self.started_at = 0.0
@@ -85,12 +87,18 @@ class ProcessBackend(Backend):
         self._gathering: Timer | None = None
 
     def submit(self, work: Work) -> None:
+        self.submit_all((work,))
+
+    def submit_all(self, works: Sequence[Work]) -> None:
+        """Run attempts one after the other in one worker."""
         try:
-            submission = _Submission(work, pack(work_to_wire(work)))
+            submission = _Submission(works, pack(list(map(work_to_wire, works))))
         except ValueError as error:  # a value that is not plain data
-            self._outcomes.post(failure(work, "FAILED", one_line(str(error))))
+            for work in works:
+                self._outcomes.post(failure(work, "FAILED", one_line(str(error))))
             return
-        self._submissions[work.node] = submission
+        for work in works:
+            self._submissions[work.node] = submission
         self._queue.append(submission)
         self._start_queued()
 
@@ -98,25 +106,26 @@ class ProcessBackend(Backend):
 
     def _start_queued(self) -> None:
         """Give queued attempts to workers as long as there are slots."""
-        while self._queue and len(self._submissions) - len(self._queue) < self._slots:
+        while self._queue and sum(worker.attempt is not None for worker in self._workers) < self._slots:
             submission = self._queue.popleft()
             try:
                 self._start(submission, self._idle.pop() if self._idle else self._new_worker())
             except (LiteflowError, OSError) as error:
                 self._remove(submission)
-                self._post(failure(submission.work, "FAILED", one_line(str(error))))
+                for work in submission.works:
+                    self._post(failure(work, "FAILED", one_line(str(error))))
         if not self._queue:
             self._post_gathered()
 
     def _start(self, submission: _Submission, worker: _Worker) -> None:
         if self._undos is not None:
-            self._undos.register(submission.work)
+            self._undos.register(submission.works[0])
         if not worker.socket.post(submission.packet):
             self._idle.append(worker)
             raise OSError(errno.ENOBUFS, "the socket to its worker is full")
         worker.attempt, submission.worker = submission, worker
         submission.started_at = time.time()
-        work = submission.work
+        work = submission.works[0]
         if work.timeout_s is not None:
             on_timeout = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
             submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, on_timeout)
@@ -140,7 +149,8 @@ class ProcessBackend(Backend):
 
     def _remove(self, submission: _Submission) -> None:
         """Forget an attempt that has ended or was never started."""
-        del self._submissions[submission.work.node]
+        for work in submission.works:
+            del self._submissions[work.node]
         if submission.timer is not None:
             submission.timer.cancel()
 
@@ -148,7 +158,7 @@ class ProcessBackend(Backend):
         """Read the outcome of a worker's attempt, if it has arrived; give the worker the next attempt."""
         message = worker.socket.take()
         if message is not None:
-            clean, wire = message
+            clean, wires = message
             worker.retired = worker.retired or not clean
             submission = worker.attempt
             if submission is not None and submission.stopped is None:  # else it is being killed
@@ -157,9 +167,11 @@ class ProcessBackend(Backend):
                 if not worker.retired:
                     self._idle.append(worker)
                 if self._undos is None:
-                    self._gathered.append(outcome_from_wire(wire))
+                    self._gathered.extend(map(outcome_from_wire, wires))
                 else:
-                    self._post(outcome_from_wire(wire))
+                    self._post(outcome_from_wire(wires[0]))
+                if len(wires) < len(submission.works):  # the last of these polls has changed the worker for good
+                    self.submit_all(submission.works[len(wires) :])
                 self._start_queued()
                 if self._gathered and self._gathering is None:
                     self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._post_gathered)
@@ -180,12 +192,13 @@ class ProcessBackend(Backend):
         worker = submission.worker
         if worker is not None:
             self._read(worker)  # the attempt may have ended already
-        if self._submissions.get(submission.work.node) is not submission:
+        if self._submissions.get(submission.works[0].node) is not submission:
             return
         if worker is None:
             self._queue.remove(submission)
             self._remove(submission)
-            self._outcomes.post(cancelled_in_queue(submission.work))
+            for work in submission.works:
+                self._outcomes.post(cancelled_in_queue(work))
             return
         if submission.stopped is None:
             submission.stopped = (verdict, message)
@@ -229,21 +242,22 @@ class ProcessBackend(Backend):
             message = one_line(event.error)
         else:
             message = death_text("worker", event.code)
-        path = output_path(self._info, submission.work)
-        if path is not None:
-            discard(path)
-        self._post(
-            failure(
-                submission.work,
-                verdict,
-                message,
-                exit_code=event.code if event is not None and event.error is None else None,
-                started_at=submission.started_at,
-                ended_at=event.ended_at if event is not None else None,
-                log_path=_log_of(submission.work, event),
-                log_lost=None if event is None else event.lost,
+        for work in submission.works:
+            path = output_path(self._info, work)
+            if path is not None:
+                discard(path)
+            self._post(
+                failure(
+                    work,
+                    verdict,
+                    message,
+                    exit_code=event.code if event is not None and event.error is None else None,
+                    started_at=submission.started_at,
+                    ended_at=event.ended_at if event is not None else None,
+                    log_path=_log_of(work, event),
+                    log_lost=None if event is None else event.lost,
+                )
             )
-        )
 
     @property
     def is_busy(self) -> bool:

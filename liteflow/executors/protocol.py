@@ -32,6 +32,12 @@ class Executor(Protocol):
     def submit(self, work: Work) -> None:
         """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
 
+    def poll(self, works: Sequence[Work]) -> None:
+        """Start the polls of attempts that wait: in one worker, one after the other, within the limit of the longest.
+
+        Each has an Outcome. To cancel one ends the worker, and the others with it.
+        """
+
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
         """Return the outcomes that have arrived; none when the time is over or `wake` was called."""
 
@@ -69,6 +75,11 @@ class Backend:
     def submit(self, work: Work) -> None:
         """Start an attempt of one of the backend's tasks."""
         raise NotImplementedError
+
+    def submit_all(self, works: Sequence[Work]) -> None:
+        """Start several attempts; a backend may run them in one process, one after the other."""
+        for work in works:
+            self.submit(work)
 
     def cancel(self, node: int, grace_s: float) -> None:
         """End the attempt of a node within `grace_s` seconds; do nothing when it has ended."""

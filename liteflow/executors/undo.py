@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.guardian_client import GuardianClient
+from liteflow.executors.guardian_client import CHECK_EVERY_S, GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.processes.client import Undone
@@ -71,17 +71,18 @@ class AttemptUndos:
                 left.discard(place)
         end = time.monotonic() + ALL_UNDOS_S
         while left and (pause := end - time.monotonic()) > 0:
-            self._outcomes.wait(pause)
+            self._outcomes.wait(min(pause, CHECK_EVERY_S))
+            self._guardian.continue_stopped()
         return list(problems.values())
 
 
 def _packet(work: Work) -> bytes:
-    return pack(work_to_wire(replace(work, is_undo=True, timeout_s=UNDO_S)))
+    return pack([work_to_wire(replace(work, is_undo=True, timeout_s=UNDO_S))])
 
 
 def _problem(event: Undone) -> str | None:
     """Return why an undo has failed; None: it has not."""
     if event.value is None:
         return event.error
-    error = outcome_from_wire(event.value[1]).error
+    error = outcome_from_wire(event.value[1][0]).error
     return None if error is None else error.message

@@ -132,15 +132,31 @@ class _Worker:
     def run(self) -> None:
         """Run tasks until EOFError or Terminated, or until a task has changed this process for good."""
         try:
-            while self._serve_one():
+            while self._serve():
                 continue
         except Terminated:
             self._output.flush()  # half a line may still be in Python's buffers
             raise
 
-    def _serve_one(self) -> bool:
-        """Run one task; return False when this process has to end after it."""
-        work = work_from_wire(receive(self._sock))
+    def _serve(self) -> bool:
+        """Run the works of a packet, usually one; return False when this process has to end after the last of them."""
+        works, outcomes, is_clean = [work_from_wire(wire) for wire in receive(self._sock)], list[Outcome](), True
+        for work in works:
+            outcome, is_clean = self._serve_one(work)
+            outcomes.append(outcome)
+            if not is_clean:
+                break
+        try:
+            send(self._sock, pack((is_clean, list(map(outcome_to_wire, outcomes)))))
+        except ConnectionError:
+            raise
+        except OSError as error:  # no memory or file for a large value
+            wires = [outcome_to_wire(Attempt(work, self._info).raised(error)) for work in works[: len(outcomes)]]
+            send(self._sock, pack((is_clean, wires)))
+        return is_clean
+
+    def _serve_one(self, work: Work) -> tuple[Outcome, bool]:
+        """Run one task. Return its outcome, and whether this process is as it was before."""
         variables = task_environment(self._info, work)
         outcome = self._run_task(work, variables)
         if self._terminated:  # the task has caught the exception
@@ -152,13 +168,7 @@ class _Worker:
             outcome = outcome._replace(log_path=work.log_path if written.size_bytes else None, log_lost=written.lost)
         if not work.is_undo:
             outcome = self._with_outputs(work, outcome, variables.get("LIGHTFLOW_OUTPUT"), written)
-        try:
-            send(self._sock, pack((is_clean, outcome_to_wire(outcome))))
-        except ConnectionError:
-            raise
-        except OSError as error:  # no memory or file for a large value
-            send(self._sock, pack((is_clean, outcome_to_wire(Attempt(work, self._info).raised(error)))))
-        return is_clean
+        return outcome, is_clean
 
     def _with_outputs(self, work: Work, outcome: Outcome, path: str | None, written: Written) -> Outcome:
         """Return the outcome with the values of the output file, and with the printed one."""

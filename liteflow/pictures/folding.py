@@ -13,6 +13,8 @@ from liteflow.states import combined_status
 
 #: The name of the remark in `Picture.facts` that says what was folded.
 FOLDED: Final = "Folded"
+#: The same for a picture of layers, which cannot be unfolded.
+LAYERED: Final = "Layers"
 Fold = Literal["auto", "none", "all"]
 #: Above one of these a picture is folded if nothing else is said: it would not be readable.
 EASY_NODES: Final = 200
@@ -25,7 +27,7 @@ _SMALLEST_STACK: Final = 3
 
 
 def arranged(picture: Picture, fold: Fold = "auto", toggled: Collection[str] = ()) -> Picture:
-    """Return a picture that can be read and laid out, with the remark `FOLDED` where something is left out.
+    """Return a picture that can be read and laid out, with the remark `FOLDED` or `LAYERED` if something is left out.
 
     Args:
         fold: `all` folds groups and tasks that are alike; `auto` does so for what is large.
@@ -41,9 +43,8 @@ def arranged(picture: Picture, fold: Fold = "auto", toggled: Collection[str] = (
             if not _is_easy(shown):
                 shown = folded(shown, groups & set(toggled))
     if len(shown.nodes) > MOST_NODES or len(shown.edges) > MOST_EDGES:
-        shown = _layered(shown)
-    remark = _remark(picture, shown)
-    return replace(shown, facts=(*shown.facts, (FOLDED, remark))) if remark else shown
+        return _remarked(picture, _layered(shown), LAYERED)
+    return _remarked(picture, shown, FOLDED)
 
 
 def _is_easy(picture: Picture) -> bool:
@@ -131,8 +132,10 @@ def _common_name(same: Sequence[Node]) -> str:
     return f"{common}…" if len(common) > 2 else f"{same[0].label} …"
 
 
-def _remark(picture: Picture, shown: Picture) -> str:
+def _remarked(picture: Picture, shown: Picture, name: str) -> Picture:
+    """Return a picture with the remark how many tasks are drawn as how many boxes, if that differs."""
     total, drawn = len(picture.nodes), len(shown.nodes)
     if drawn == total:
-        return ""
-    return f"{total:,} tasks are drawn as {drawn:,} box{'' if drawn == 1 else 'es'}"
+        return shown
+    remark = f"{total:,} tasks are drawn as {drawn:,} box{'' if drawn == 1 else 'es'}"
+    return replace(shown, facts=(*shown.facts, (name, remark)))

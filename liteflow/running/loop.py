@@ -24,14 +24,13 @@ from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
-from liteflow.running.starting import Start, Starter
+from liteflow.running.starting import DuePoll, Start, Starter
 from liteflow.running.stopping import Stopping
-from liteflow.running.waits import Waits, polling
+from liteflow.running.waits import Waits
 
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
+_IDLE_POLL_S: Final = 1.0  # … while nothing runs: a run that waits for days costs less
 _PARKED_S: Final = 60.0  # a shorter wait does not park the run
-#: The first words of the reason of a run that was parked.
-PARKED: Final = "parked: it waits"
 _HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
 
 
@@ -102,7 +101,7 @@ class Loop:
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()
             if self._parks and not prepared and not starts:
-                self._park()
+                prepared = self._park()
             # 5. Wait for outcomes.
             with self._signal_gate:
                 outcomes = self._executor.wait(0.0 if prepared else self._pause_s())
@@ -132,17 +131,19 @@ class Loop:
             return []
         return self._parts.starter.take(self._clock.monotonic(), self._clock.time())
 
-    def _park(self) -> None:
-        """End the run, to be resumed later, if only waits are left that last for a while."""
+    def _park(self) -> bool:
+        """End the run, to be resumed later, if only waits are left that last for a while. Return whether it ends."""
         plan, waits, now = self._plan, self._parts.waits, self._clock.time()
         if plan.running or plan.stopped is not None or plan.next_retry_at() is not None or not waits.are_idle():
-            return
+            return False
         wake_at = waits.wake_at()
         if not self._parts.limits.is_refused and (wake_at is None or wake_at - now >= _PARKED_S):
             until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))
             self._take_requests()  # a decision may have been made while no process ran the run
             if not self._store.batch:
-                plan.pause(f"{PARKED} until {until}")
+                plan.pause(f"parked: it waits until {until}")
+                self._parts.recorder.park(wake_at)
+        return plan.stopped is not None
 
     def _submit(self, starts: list[Start]) -> None:
         parts = self._parts
@@ -160,13 +161,18 @@ class Loop:
         if parts.waits.is_overdue():
             self._take_requests()
         for start, handle, outcome in parts.waits.due_undos():
-            self._executor.end_wait(polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, 0.0), outcome)
+            work = parts.starter.work(start, parts.inputs, parts.hooks, DuePoll(start, handle, 0.0))
+            self._executor.end_wait(work, outcome)
         if not self._may_start or self._plan.halted:
             return
-        for start, handle, limit_s in parts.waits.due():
-            work = polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, limit_s)
-            with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
-                self._executor.submit(work)
+        for polls in parts.waits.due():
+            works = [parts.starter.work(poll.start, parts.inputs, parts.hooks, poll) for poll in polls]
+            inline_works = [work for work in works if work.task_id in self._inline_tasks]
+            for work in inline_works:
+                with self._signal_gate:
+                    self._executor.submit(work)
+            if len(inline_works) < len(works):
+                self._executor.poll([work for work in works if work.task_id not in self._inline_tasks])
 
     def _take_requests(self) -> None:
         """Act on the requests of other processes."""
@@ -190,9 +196,12 @@ class Loop:
         return parts.expansion.expand_due(now) or evaluated
 
     def _pause_s(self) -> float:
+        """Return how long to wait for outcomes."""
         due = (self._plan.next_retry_at(), None if self._plan.halted else self._parts.waits.next_at())
         next_at = min((second for second in due if second is not None), default=None)
-        return self._parts.limits.pause_s(self._clock.monotonic(), next_at, _REQUEST_POLL_S)
+        is_idle = self._plan.table.waiting and not self._plan.running and not self._parts.limits.is_refused
+        longest_s = _IDLE_POLL_S if is_idle else _REQUEST_POLL_S
+        return self._parts.limits.pause_s(self._clock.monotonic(), next_at, longest_s)
 
     def _check_signals_clock_requests(self) -> None:
         parts, store = self._parts, self._store

@@ -231,6 +231,10 @@ class Recorder:
         timed_out = stop is not None and stop.cause == "timed_out"
         self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
 
+    def park(self, wake_at: float | None) -> None:
+        """Record that another process is to resume the run, at an epoch second or after a decision."""
+        self._batch.park(wake_at)
+
     def commit(self) -> bool:
         """Write what was recorded as one transaction. Return whether there was anything."""
         if not self._batch:

@@ -25,6 +25,14 @@ class Start(NamedTuple):
     log_path: str | None
 
 
+class DuePoll(NamedTuple):
+    """A poll to start: its wait as a start, the handle, and the limit of its time in seconds."""
+
+    start: Start
+    handle: str
+    limit_s: float
+
+
 class Starter:
     """Takes tasks from the plan."""
 
@@ -85,13 +93,14 @@ class Starter:
         self._limits.slots_answered(granted=bool(starts), refused=len(starts) < len(candidates))
         return starts
 
-    def work(self, start: Start, inputs: Inputs, hooks: Hooks) -> Work:
-        """Build the work of an attempt, with what is stored of its upstream tasks."""
-        node, table, config = start.node, self._plan.table, self._config
+    def work(self, start: Start, inputs: Inputs, hooks: Hooks, poll: DuePoll | None = None) -> Work:
+        """Build the work of an attempt, or of a poll of its wait, with what is stored of its upstream tasks."""
+        node, table = start.node, self._plan.table
         if node in table.hooks:
-            return hooks.work(node, start.log_path, inputs, config.grace_s)
+            return hooks.work(node, start.log_path, inputs, self._config.grace_s)
         task, index = table.owner(node), table.map_indexes[node]
         settings = self._compiled.tasks[task].settings
+        grace_s = self._config.grace_s if settings.grace_s is None else settings.grace_s
         return Work(
             node=node,
             task_id=table.task_ids[node],
@@ -99,9 +108,10 @@ class Starter:
             attempt=table.attempts[node],
             inputs=inputs.of(node),
             items=inputs.items(task, index) if index >= 0 else None,
-            timeout_s=settings.timeout_s,
-            grace_s=config.grace_s if settings.grace_s is None else settings.grace_s,
+            timeout_s=settings.timeout_s if poll is None else poll.limit_s,
+            grace_s=grace_s if poll is None else 0.0,
             log_path=start.log_path,
+            handle=None if poll is None else poll.handle,
         )
 
     def _log_path(self, node: int, now: float) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from liteflow.state.answers import ANSWER, StoredAnswer
+from liteflow.state.parking import PARKED_SQL, ParkedRun, parked_run
 from liteflow.state.records import Request
 from liteflow.state.row_kinds import ID, INT, REAL_OR_NOT, TEXT, TEXT_OR_NOT, Kind
 
@@ -22,6 +23,11 @@ class WaitHistory(Protocol):
             "AND handle IS NOT NULL ORDER BY task_id, map_index"
         )
         return [tuple(row) for row in self._rows(sql, (run_id,), (ID, INT, TEXT))]
+
+    def parked_runs(self) -> list[ParkedRun]:
+        """Return the runs that are parked, the first one first."""
+        rows = self._rows(PARKED_SQL, (), (ID, ID, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, INT))
+        return [parked_run(*row) for row in rows]
 
     def answers(self, run_id: str) -> list[StoredAnswer]:
         """Return the answers of people to tasks of a run, the first one first."""

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
+from liteflow.state.parking import WAKE, ParkedUntil
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
@@ -73,6 +74,7 @@ class WriteBatch:
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
         self._handled_requests: list[int] = []
+        self._parked: ParkedUntil | None = None  # until the run has ended
         #: An attempt of a task that has an undo is added with its start, and removed with its success.
         self.undos = UndoRows(run.run_id)
 
@@ -208,6 +210,10 @@ class WriteBatch:
         """Add the end of the run; `timed_out`: it exceeded its timeout."""
         self.transitions.run_end = RunEnd(status=status, reason=reason, at=now, timed_out=timed_out)
 
+    def park(self, wake_at: float | None) -> None:
+        """Have the run resumed at an epoch second, or after a decision, if it ends as INTERRUPTED."""
+        self._parked = ParkedUntil(wake_at)
+
     # -- what the store does with it -----------------------------------------------------------------------
 
     def write(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
@@ -232,9 +238,12 @@ class WriteBatch:
             slots.clear(group=True)
             transitions.write_run_end(connection, run_end)
             connection.execute(
-                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL AND action='cancel'",
+                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL "
+                f"AND action IN ('cancel', '{WAKE}')",
                 (run_end.at, self._run.run_id),
             )
+            if self._parked is not None and run_end.status == "INTERRUPTED":
+                self._parked.write(connection, self._run.run_id, run_end.at)
 
     def _admit(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
         """Take slots for the attempts that need some, and write the start of those that get them."""

@@ -1,7 +1,7 @@
 """Hostile requests, byte by byte: each has its answer, the server answers the next request, and its memory stays small.
 
-The number of each request is that of a list of what HTTP servers were attacked with. Requests to webhooks are not here:
-this server has none.
+The number of each request is that of a list of what HTTP servers were attacked with. 84 to 88, requests to webhooks,
+are in `test_webhooks`: this server has none.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_a_mistake_in_a_file_is_reported(tmp_path: Path) -> None:
     for command in (("next", "bad.yaml"), ("export", "crontab", "bad.yaml")):
         done = lightflow(tmp_path, "schedule", *command)
         assert done.returncode == 2
-        assert "bad.yaml:1:1: schedule" in done.stderr
+        assert "bad.yaml:1:11: schedule" in done.stderr
 
 
 def test_an_unknown_trigger_has_a_hint(tmp_path: Path) -> None:

@@ -286,8 +286,11 @@ def test_python_defines_and_decides_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("{type: wait}", "needs exactly one of file, command, until, duration and run"),
-        ("{type: wait, file: a, duration: 1s}", "needs exactly one of file, command, until, duration and run"),
+        ("{type: wait}", "needs exactly one of file, http, sql, command, until, duration and run"),
+        (
+            "{type: wait, file: a, duration: 1s}",
+            "needs exactly one of file, http, sql, command, until, duration and run",
+        ),
         ("{type: wait, until: soon}", "must be a time of day such as 06:30"),
         ("{type: wait, until: '06:30', timezone: Berlin}", "there is no time zone 'Berlin'"),
         ("{type: wait, duration: 1x}", "must be a time"),

@@ -121,6 +121,25 @@ def test_the_other_schemes(server: RunningServer) -> None:
         assert first.json()["run_id"] == second.json()["run_id"]
 
 
+def test_84_to_88_of_the_hostile_requests(server: RunningServer) -> None:
+    """The numbers are those of the list in `test_hostile_http`; afterwards nothing has started but the one delivery."""
+    before = fires(server)
+    path, stamped, now = "/hooks/deploy/webhook", "/hooks/deploy/webhook:2", time.time()
+    first = server.request("POST", path, BODY, token=None, headers=github(BODY, "hostile"))
+    answers = {
+        84: server.request("POST", path, BODY, token=None, headers=github(BODY, "forged", key="guess")),
+        85: server.request("POST", path, BODY, token=None),
+        86: server.request("POST", path, BODY, token=None, headers=github(BODY, "hostile")),
+        87: server.request("POST", stamped, BODY, token=None, headers=timestamped(BODY, now - 301)),
+        88: server.request("POST", path, b"x" * (2 << 20), token=None, headers=github(BODY, "large")),
+    }
+    statuses = {number: answer.status for number, answer in answers.items()}
+    assert statuses == {84: 401, 85: 401, 86: 200, 87: 401, 88: 413}
+    assert answers[86].json()["run_id"] == first.json()["run_id"]
+    assert server.request("GET", "/healthz", token=None).status == 200
+    assert fires(server) == before + 1
+
+
 def test_the_body_is_bounded_and_wrong_signatures_are_slowed_down(server: RunningServer) -> None:
     large = b"x" * (2 * 1024 * 1024)
     assert server.request("POST", "/hooks/deploy/webhook", large, token=None).status == 413
@@ -141,4 +160,6 @@ def test_a_paused_webhook_says_so(server: RunningServer) -> None:
     assert server.request("PUT", "/api/v1/workflows/deploy/pause", {}).status == 200
     answer = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "paused"))
     assert (answer.status, answer.json()["detail"]) == (409, "the webhook is paused")
+    forged = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "paused", "guess"))
+    assert (forged.status, "paused" in forged.json()["detail"]) == (401, False)
     assert server.request("DELETE", "/api/v1/workflows/deploy/pause").status == 200

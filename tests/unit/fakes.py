@@ -103,6 +103,7 @@ class FakeExecutor:
         self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._woken = False
+        self.works_of_polls: list[list[int]] = []  # the nodes of polls that were submitted together
         self.waits = 0  # how often the loop has waited
         self._idle_waits = 0  # … in succession without letting time pass
 
@@ -119,6 +120,11 @@ class FakeExecutor:
             return
         self.queued.append(work)
         self._start_queued()
+
+    def poll(self, works: Sequence[Work]) -> None:
+        self.works_of_polls.append([work.node for work in works])
+        for work in works:
+            self.submit(work)
 
     def _start_queued(self) -> None:
         while self.queued and sum(work.handle is None for work, _ in self.running.values()) < self._slots:
@@ -263,6 +269,7 @@ class FakeBatch:
         self.released_slots: list[Key] = []
         self.undos = UndoRows("")
         self.verdict: tuple[RunStatus, str | None] | None = None
+        self.parked_until: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.pending or self.slot_requests or self.verdict)
@@ -355,6 +362,9 @@ class FakeBatch:
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
         self.verdict = (status, reason)
+
+    def park(self, wake_at: float | None) -> None:
+        self.parked_until = wake_at
 
     def trigger_hook(
         self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"

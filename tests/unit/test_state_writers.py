@@ -16,6 +16,7 @@ WRITERS: dict[str, set[str]] = {
     "transitions": {"dag_runs", "task_instances", "events", "attempts", "xcom", "fires"},
     "triggers": {"triggers"},
     "write_batch": {"attempts", "xcom", "requests"},
+    "parking": {"requests"},
     "undo_rows": {"undos"},
     "store": {"dag_runs"},
     "new_run": {"dags", "graphs"},

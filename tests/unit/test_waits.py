@@ -224,6 +224,50 @@ def test_each_instance_of_a_mapped_task_waits() -> None:
     assert drive.starts[-2:] == [(12.0, "ready"), (32.0, "after")]
 
 
+def mapped_waits(script: Any, **options: Any) -> Drive:
+    """Return a flow of six instances that wait, each with this script, and the drive that runs it."""
+    flow = flow_of()
+    items = flow.task(nothing, "items")
+    with flow:
+        task(task_id="ready", every=10, timeout=1000)(lambda item: None).expand(item=items)
+
+    def ends(work: Work) -> Ends:
+        return Ends(after_s=0.0, value=[*range(6)]) if work.task_id == "items" else script(work)
+
+    return Drive(flow, workers=4, script=ends, **options)
+
+
+def test_polls_that_are_due_together_are_one_work() -> None:
+    drive = mapped_waits(answers(NOT_YET, NOT_YET, DONE))
+    drive.check_end(drive.run())
+    assert [len(works) for works in drive.executor.works_of_polls] == [6, 6, 6]
+
+
+def test_polls_that_take_long_have_a_work_each() -> None:
+    slow = Ends(after_s=2.0, waiting=Waiting(None, 10.0, "a file"))
+    drive = mapped_waits(lambda work: NOT_YET if work.handle is None else slow if drive.clock.seconds < 25 else DONE)
+    drive.check_end(drive.run())
+    assert [len(works) for works in drive.executor.works_of_polls] == [6] + 6 * [1] + 6 * [1]
+
+
+def test_what_ends_a_shared_work_is_no_answer_of_its_polls() -> None:
+    """Its worker died, or one of the polls was cancelled: each is polled again, alone, and none counts as failed."""
+    died = Ends(verdict="LOST", after_s=1.0, errors=())
+    asked: list[int] = []
+
+    def script(work: Work) -> Ends:
+        if work.handle is None:
+            return NOT_YET
+        asked.append(work.node)
+        return died if len(asked) <= 6 else DONE
+
+    drive = mapped_waits(script)
+    drive.check_end(drive.run())
+    assert [len(works) for works in drive.executor.works_of_polls] == [6] + 6 * [1]
+    reasons = {event.reason for event in drive.file.events if event.status == "WAITING"}
+    assert reasons == {"a file"}, "no poll has failed"
+
+
 def test_instances_that_wait_are_cancelled_with_fail_fast() -> None:
     flow = flow_of()
     items = flow.task(nothing, "items")

@@ -261,11 +261,14 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
         if node.is_hook and task_type is not None and task_type.waits():
             yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
-            path = [*node.path, error.key]
+            *outer_keys, key = error.key.split(".")
+            path, keys = [*node.path, *outer_keys, key], node.keys
+            for outer in outer_keys:
+                keys = keys[outer]
             problem = tree.problem(path, error.message)
-            if error.line and tree.is_literal_block(node.keys, error.key):
+            if error.line and tree.is_literal_block(keys, key):
                 line = tree.locate(path).line + 1 + error.line
-                column = _column(tree, line, node.keys[error.key], error.line, error.column)
+                column = _column(tree, line, keys[key], error.line, error.column)
                 problem = problem._replace(line=line, column=column)
             elif error.line > 1:
                 problem = problem._replace(message=f"{error.message} (line {error.line} of the code)")

@@ -1,0 +1,77 @@
+"""Let a browser of this user in: a link with a code that is valid once, which no list of processes shows."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import webbrowser
+from typing import Final
+
+from liteflow import DefinitionError
+
+_SCHEME: Final = "http://"
+
+
+def write_address(token_file: str, address: str) -> None:
+    """Store the address of a server beside its tokens, for `lightflow open`."""
+    _write(_address_file(token_file), address)
+
+
+def forget_address(token_file: str, address: str) -> None:
+    """Remove the address of a server that ends, unless another server has stored its own."""
+    with contextlib.suppress(DefinitionError, OSError):
+        if read_address(token_file) == address:
+            os.unlink(_address_file(token_file))
+
+
+def read_address(token_file: str) -> str:
+    """Return the address of the server that was started last.
+
+    Raises:
+        DefinitionError: none works, or it is not one that a browser can reach.
+    """
+    try:
+        with open(_address_file(token_file), encoding="utf-8") as file:
+            address = file.read(1000).strip()
+    except (OSError, UnicodeError):
+        raise DefinitionError("no server works on this state file; start `lightflow serve` or `lightflow ui`") from None
+    if not address.startswith(_SCHEME):
+        raise DefinitionError(f"the server listens on {address}, which a browser cannot reach")
+    return address
+
+
+def link(address: str, code: str) -> str:
+    """Return the link that logs a browser in; what follows `#` is sent to no server."""
+    return f"{address}#code={code}"
+
+
+def open_browser(token_file: str, address: str, code: str) -> bool:
+    """Open a link in the browser of the user. Returns False where there is none.
+
+    The browser gets the path of a file that only the user may read, so that the code is in no command line.
+    """
+    path = f"{token_file}.html"
+    target = html.escape(link(address, code), quote=True)
+    _write(path, f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={target}">')
+    return webbrowser.open(f"file://{path}")
+
+
+def _address_file(token_file: str) -> str:
+    return f"{token_file}.address"
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file that only the user may read, in place of an older one.
+
+    Raises:
+        DefinitionError: it cannot be written.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise DefinitionError(f"{path}: {error.strerror or error}") from None

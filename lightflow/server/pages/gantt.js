@@ -1,0 +1,230 @@
+// The Gantt chart of a run: a bar for each attempt, a thin line where it waited, the critical path marked.
+
+import {
+  html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, rowsOf, clean, shorten, number, many, duration, look, wordOf,
+  clock, instanceName, useNow, Failure, Waiting, ACTIVE,
+} from "./kit.js";
+
+const ROW = 26; // pixels
+const NARROW = 3; // pixels of the smallest bar
+
+// -- rows, pure -------------------------------------------------------------------------------------------------------
+
+const at = iso => iso == null ? null : Date.parse(iso);
+
+/**
+ * Return the rows of the chart, in the order of their starts: `{name, task, row, depth, count, ready, bars}` with bars
+ * `{attempt, status, start, end}` in milliseconds; `end` is null while it runs. A mapped task has one row from the first
+ * start to the last end of its instances, and those of its instances where it is open.
+ *
+ * attempts: rows of `…/attempts`. upstream: the direct upstreams by task. since: when the run started.
+ */
+export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
+  const bars = new Map(), tops = new Map(), instances = new Map();
+  for (const each of attempts) {
+    const name = instanceName(each);
+    if (!bars.has(name)) bars.set(name, []);
+    bars.get(name).push({ attempt: each.attempt, status: each.status, start: at(each.started_at), end: at(each.ended_at) });
+  }
+  for (const row of rows) {
+    if (row.kind !== "task") continue;
+    if (row.map_index == null) tops.set(row.task, row);
+    else { if (!instances.has(row.task)) instances.set(row.task, []); instances.get(row.task).push(row); }
+  }
+  const ends = new Map();
+  for (const [task, row] of tops)
+    ends.set(task, at(row.ended_at) ?? Math.max(...(instances.get(task) || []).map(each => at(each.ended_at) || 0), 0));
+  const readyOf = task => Math.max(since, ...(upstream.get(task) || []).map(above => ends.get(above) || 0));
+  const made = [];
+  for (const [task, row] of tops) {
+    const children = instances.get(task);
+    let own = bars.get(task) || [];
+    if (children) {
+      const all = children.flatMap(each => bars.get(instanceName(each)) || []);
+      if (all.length) own = [{
+        attempt: null, status: row.status, start: all.reduce((least, bar) => Math.min(least, bar.start), Infinity),
+        end: all.some(bar => bar.end == null) ? null : all.reduce((most, bar) => Math.max(most, bar.end), 0),
+      }];
+    }
+    if (!own.length) continue;
+    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: Math.min(readyOf(task), own[0].start), bars: own };
+    const inside = !children || !open.has(task) ? [] : children.filter(each => bars.has(instanceName(each))).map(each => {
+      const own = bars.get(instanceName(each));
+      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: Math.min(first.ready, own[0].start), bars: own };
+    }).sort((a, b) => a.bars[0].start - b.bars[0].start);
+    made.push([first, ...inside]);
+  }
+  return made.sort((a, b) => a[0].bars[0].start - b[0].bars[0].start || (a[0].name < b[0].name ? -1 : 1)).flat();
+}
+
+/** Return the first start and the last end of all rows; of what runs, the present. */
+export function spanOf(rows, now) {
+  let start = Infinity, end = -Infinity;
+  for (const { ready, bars } of rows) {
+    start = Math.min(start, ready);
+    for (const bar of bars) end = Math.max(end, bar.end ?? now);
+  }
+  return start <= end ? [start, Math.max(end, start + 1)] : [now - 1000, now];
+}
+
+const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+
+/** Return the seconds after the start at which the axis has a line: at most `most`, at round distances. */
+export function ticksOf(seconds, most) {
+  const step = STEPS.find(each => seconds / each <= most) || STEPS.at(-1) * Math.ceil(seconds / STEPS.at(-1) / most);
+  return Array.from({ length: Math.floor(seconds / step + 1e-9) + 1 }, (_, count) => Number((count * step).toFixed(3)));
+}
+
+/** Return a text for a line of the axis: 0, 250 ms, 12 s, 3 min, 2 h 30. */
+export function tickText(seconds) {
+  if (!seconds) return "0";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${Number(seconds.toFixed(1))} s`;
+  const rest = Math.round(seconds % 60), minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return rest ? `${minutes} min ${rest}` : `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return minutes % 60 ? `${hours} h ${String(minutes % 60).padStart(2, "0")}` : `${hours} h`;
+  return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
+}
+
+/** Return the seconds that the tasks of the critical path ran. */
+export function criticalSeconds(rows, critical, now) {
+  const on = new Set(critical);
+  return rows.filter(row => !row.depth && on.has(row.task)).reduce((sum, { bars }) =>
+    sum + bars.reduce((own, bar) => own + (bar.end ?? now) - bar.start, 0), 0) / 1000;
+}
+
+// -- the chart --------------------------------------------------------------------------------------------------------
+
+const title = (row, bar, now) => [
+  row.name, bar.attempt != null && `attempt ${bar.attempt}${row.bars.length > 1 ? ` of ${row.bars.length}` : ""}`, wordOf(bar.status),
+  duration(((bar.end ?? now) - bar.start) / 1000), `from ${clock(bar.start)}`,
+].filter(Boolean).map(clean).join(" · ");
+
+const Track = ({ row, place, width, now }) => {
+  const marks = [];
+  let from = row.ready;
+  for (const bar of row.bars) {
+    if (bar.start - from > 0 && place(bar.start) - place(from) > 0.02)
+      marks.push(html`<i class="wait" key=${`w${marks.length}`} title=${`${clean(row.name)} waited ${duration((bar.start - from) / 1000)}`} style=${{ left: `${place(from)}%`, width: `${place(bar.start) - place(from)}%` }}></i>`);
+    const left = place(bar.start), size = place(bar.end ?? now) - left, isNarrow = size / 100 * width < 14;
+    marks.push(html`<i class=${`span${bar.attempt == null ? " whole" : ""}`} key=${marks.length} data-state=${bar.status} title=${title(row, bar, now)} style=${{ left: `${left}%`, width: `max(${NARROW}px, ${size}%)` }}>${!isNarrow && look(bar.status)[0]}</i>`);
+    from = bar.end ?? now;
+  }
+  return html`<span class="track">${marks}</span>`;
+};
+
+/**
+ * The chart.
+ *
+ * tasks: rows from `ganttRows`. now: the present, in milliseconds. critical: the tasks of the critical path. selected: the
+ * name of a task or an instance; onSelect: takes one. onOpen: takes a mapped task; open: those that show their instances.
+ */
+export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, open = new Set() }) => {
+  const box = useRef(), [view, setView] = useState({ top: 0, height: 600, width: 800 }), [zoom, setZoom] = useState(1), [focus, setFocus] = useState(0);
+  const on = useMemo(() => new Set(critical), [critical]);
+  const [start, end] = spanOf(tasks, now), seconds = (end - start) / 1000;
+  const place = time => 100 * (time - start) / (end - start);
+  const isEmpty = !tasks.length;
+  const measure = () => {
+    if (!box.current) return;
+    const { scrollTop: top, clientHeight: height, clientWidth } = box.current, width = Math.max(100, clientWidth - labels(clientWidth)) * zoom;
+    setView(old => old.top === top && old.height === height && old.width === width ? old : { top, height, width });
+  };
+  useLayoutEffect(() => {
+    if (isEmpty) return undefined;
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(box.current);
+    return () => observer.disconnect();
+  }, [zoom, isEmpty]);
+  const first = Math.max(0, Math.floor(view.top / ROW) - 8), last = Math.min(tasks.length, Math.ceil((view.top + view.height) / ROW) + 8);
+  const onKey = event => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const to = { ArrowDown: focus + 1, ArrowUp: focus - 1, Home: 0, End: tasks.length - 1, PageDown: focus + 15, PageUp: focus - 15 }[event.key];
+    if (to != null) {
+      const next = Math.min(tasks.length - 1, Math.max(0, to)), { current } = box;
+      const top = next * ROW;
+      if (top < current.scrollTop) current.scrollTop = top;
+      else if (top + ROW * 3 > current.scrollTop + current.clientHeight) current.scrollTop = top + ROW * 3 - current.clientHeight;
+      setFocus(next);
+      measure();
+      const row = () => current.querySelector(`[data-row-at="${next}"]`);
+      if (row()) row().focus();
+      else requestAnimationFrame(() => row()?.focus());
+    } else if (event.key === "Enter") onSelect?.(tasks[focus]?.name);
+    else if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && tasks[focus]?.count) onOpen?.(tasks[focus].task);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  if (isEmpty) return html`<p class="muted">No task has started.</p>`;
+  const ticks = ticksOf(seconds, Math.max(2, Math.floor(view.width / 90)));
+  return html`<div class="gantt"><div class="scroll" ref=${box} onScroll=${measure}><div class="sheet" role="listbox" aria-label="Attempts by time" style=${{ width: zoom > 1 ? `${view.width + labels(box.current?.clientWidth)}px` : undefined }}>
+      <div class="axis"><span class="name"><span class="grow"></span>
+        <button type="button" aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / 2))}>−</button>
+        <button type="button" aria-label="Zoom in" disabled=${zoom >= 256} onClick=${() => setZoom(Math.min(256, zoom * 2))}>+</button></span><span class="track" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}>${tickText(tick)}</b>`)}</span></div>
+      <div class="rows" onKeyDown=${onKey} style=${{ height: `${tasks.length * ROW}px` }}>
+        <span class="lines" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}></b>`)}</span>
+        <div class="shown" style=${{ transform: `translateY(${first * ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`
+          <div key=${row.name} class=${`row${row.depth ? " child" : ""}${on.has(row.task) && !row.depth ? " critical" : ""}`} role="option" aria-selected=${selected === row.name} data-row-at=${first + offset}
+            tabindex=${focus === first + offset ? 0 : -1} onFocus=${() => setFocus(first + offset)} onClick=${() => onSelect?.(row.name)}
+            aria-label=${`${clean(row.name)}, ${wordOf(row.row.status)}, ${many(row.bars.filter(bar => bar.attempt != null).length || row.count, row.count ? "instance" : "attempt")}${on.has(row.task) ? ", on the critical path" : ""}`}>
+            <span class="name" title=${clean(row.name)}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label="instances" onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
+              <span class="sign" data-state=${row.row.status} aria-hidden="true">${look(row.row.status)[0]}</span><span class="cut">${clean(row.depth ? row.row.map_key || `[${row.row.map_index}]` : shorten(row.name, 60))}</span>${row.count > 0 && html`<span class="muted">×${number(row.count)}</span>`}</span>
+            <${Track} row=${row} place=${place} width=${view.width} now=${now} /></div>`)}</div></div></div></div></div>`;
+};
+
+const labels = width => width < 640 ? 120 : 240; // pixels for the names
+
+/**
+ * The chart of a run: reads its attempts, its graph and its critical path, and again after changes.
+ *
+ * path: `runs/ID`. rows: the rows of the run by name. run: the run.
+ */
+export const GanttView = ({ path, rows, run, selected, onSelect }) => {
+  const [state, set] = useState({ attempts: null, critical: [], problem: null }), [upstream, setUpstream] = useState(new Map()), [open, setOpen] = useState(new Set());
+  const latest = useRef(0);
+  useEffect(() => {
+    const abort = new AbortController();
+    get(`${path}/graph`, { signal: abort.signal }).then(({ tasks }) => setUpstream(upstreamOf(tasks)), () => {});
+    return () => abort.abort();
+  }, [path, run.graph]);
+  useEffect(() => {
+    const abort = new AbortController(), { signal } = abort;
+    const read = () => {
+      latest.current = Date.now();
+      Promise.all([get(`${path}/attempts`, { signal }), get(`${path}/critical-path`, { signal })]).then(
+        ([answer, { tasks }]) => set({ attempts: rowsOf(answer), critical: tasks, problem: null }),
+        problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem })); });
+    };
+    const timer = setTimeout(read, state.attempts ? Math.max(0, 500 - Date.now() + latest.current) : 0);
+    return () => { clearTimeout(timer); if (!ACTIVE.has(run.status)) abort.abort(); };
+  }, [path, rows, run.status]);
+  const isActive = ACTIVE.has(run.status);
+  const now = useNow(isActive);
+  const since = Date.parse(run.started_at || run.created_at);
+  const tasks = useMemo(() => state.attempts ? ganttRows(rows.values(), state.attempts, upstream, since, open) : [], [rows, state.attempts, upstream, since, open]);
+  const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
+  if (!state.attempts) return state.problem ? html`<${Failure} problem=${state.problem} />` : html`<${Waiting} />`;
+  const [start, end] = spanOf(tasks, now), share = criticalSeconds(tasks, state.critical, now), whole = (end - start) / 1000;
+  return html`<${Failure} problem=${state.problem} />
+    ${state.critical.length > 1 && html`<p class="facts"><span><b class="mark">▵</b> critical path: ${many(state.critical.length, "task")}, at work ${duration(share)} of ${duration(whole)} (${Math.min(100, Math.round(100 * share / whole))} %)</span>
+      <span class="cut">${state.critical.slice(0, 12).map(clean).join(" → ")}${state.critical.length > 12 ? " …" : ""}</span></p>`}
+    <${Gantt} tasks=${tasks} now=${now} critical=${state.critical} selected=${selected} onSelect=${onSelect} onOpen=${toggle} open=${open} />
+    <p class="muted hint">A bar is an attempt, a thin line the time it waited. Arrow keys move, Enter opens, → unfolds a mapped task.</p>`;
+};
+
+/** Return the direct upstreams of each task, where a join or an entry of a group stands for what is above it. */
+export function upstreamOf(tasks) {
+  const rows = new Map(tasks.map(row => [row.id, row])), known = new Map();
+  const above = (id, depth = 0) => {
+    if (known.has(id)) return known.get(id);
+    known.set(id, []); // a cycle of an altered file ends here
+    const list = (rows.get(id)?.depends_on || []).flatMap(name => rows.get(name)?.gate && depth < 50 ? above(name, depth + 1) : [name]);
+    known.set(id, list);
+    return list;
+  };
+  for (const row of tasks) above(row.id);
+  return known;
+}

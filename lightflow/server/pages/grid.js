@@ -1,0 +1,151 @@
+// The grid of a workflow: a row for each task, a column for each of its last runs, and the durations of the runs.
+
+import { html, useState, useLayoutEffect, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number } from "./kit.js";
+
+const ROW = 22; // pixels
+const ALL_ROWS = 300; // up to this number all rows are in the page
+const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
+
+// -- pure -------------------------------------------------------------------------------------------------------------
+
+/** Return the labels of the columns: the day, where it differs from that of the column before and has room. */
+export function dayLabels(runs) {
+  let before = null, free = 0;
+  return runs.map((run, column) => {
+    const day = run.started_at == null ? null : DAY.format(new Date(run.started_at)).replace(",", "");
+    if (!day || day === before || column < free) return "";
+    before = day;
+    free = column + 3;
+    return day;
+  });
+}
+
+/** Return the place that a key leads to; null for another key. Row −1 is that of the runs. */
+export function moved([row, column], key, rows, columns) {
+  const last = [rows - 1, columns - 1];
+  const to = {
+    ArrowDown: [row + 1, column], ArrowUp: [row - 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
+    Home: [row, 0], End: [row, last[1]], PageDown: [row + 15, column], PageUp: [row - 15, column],
+  }[key];
+  return to && [Math.min(last[0], Math.max(-1, to[0])), Math.min(last[1], Math.max(0, to[1]))];
+}
+
+/** Return the next cell that failed, column by column from the newest run back. */
+export function nextFailure([row, column], cells, rows) {
+  const columns = cells.length, size = rows * columns;
+  const place = (columns - 1 - column) * rows + Math.max(row, -1);
+  for (let step = 1; step <= size; step++) {
+    const at = (place + step + size) % size, run = columns - 1 - Math.floor(at / rows);
+    if (cells[run][at % rows] === "FAILED") return [at % rows, run];
+  }
+  return null;
+}
+
+/** Return the middle value and that which 95 % do not exceed. */
+export function medianOf(values) {
+  const sorted = values.filter(value => value != null).sort((a, b) => a - b);
+  const share = part => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
+  return { median: share(0.5), p95: share(0.95) };
+}
+
+// -- the grid ---------------------------------------------------------------------------------------------------------
+
+const cellLabel = (task, run, state) => `${clean(task)}, ${moment(run.started_at, { seconds: false }) || "not started"}, ${wordOf(state)}`;
+
+/** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
+function Row({ task, at, runs, states, focus, median, isCritical }) {
+  this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
+  return html`<tr data-task=${at} role="row"><th scope="row" title=${clean(task)}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${clean(shorten(task, 48))}</th>${
+    runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
+      aria-label=${cellLabel(task, run, states[column])}>${states[column] == null ? null : look(states[column])[0]}</td>`)
+  }<td class="median muted">${median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : null}</td></tr>`;
+}
+
+/**
+ * The grid.
+ *
+ * runs: the oldest first, `{run_id, status, started_at, duration_s}`. tasks: their ids. cells: for each run the states of
+ * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. critical: the tasks of the critical
+ * path of the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
+ */
+export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], onSelect }) => {
+  const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]), [range, setRange] = useState([0, ALL_ROWS]);
+  const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
+  const days = useMemo(() => dayLabels(runs), [runs]), on = useMemo(() => new Set(critical), [critical]);
+  const most = Math.max(...runs.map(run => run.duration_s || 0), 0.001);
+  const isLong = tasks.length > ALL_ROWS;
+  useLayoutEffect(() => {
+    if (!isLong) return undefined;
+    const update = () => {
+      const box = body.current?.getBoundingClientRect();
+      if (!box) return;
+      const first = Math.max(0, Math.floor(-box.top / ROW) - 15), last = Math.min(tasks.length, first + Math.ceil(innerHeight / ROW) + 30);
+      setRange(old => old[0] === first && old[1] === last ? old : [first, last]);
+    };
+    update();
+    addEventListener("scroll", update, { passive: true, capture: true });
+    addEventListener("resize", update);
+    return () => { removeEventListener("scroll", update, { capture: true }); removeEventListener("resize", update); };
+  }, [tasks.length]);
+  const [first, last] = isLong ? range : [0, tasks.length];
+  const runKey = runs.map(run => run.run_id).join();
+  const focusAt = ([row, column]) => {
+    setFocus([row, column]);
+    if (isLong && (row < first || row >= last)) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * ROW - innerHeight / 2);
+    const cell = () => table.current?.querySelector(row < 0 ? `[data-run="${column}"]` : `[data-task="${row}"] [data-column="${column}"]`);
+    if (cell()) cell().focus();
+    else requestAnimationFrame(() => requestAnimationFrame(() => cell()?.focus()));
+  };
+  const place = target => {
+    const cell = target.closest?.("[data-column], [data-run]");
+    if (!cell) return null;
+    return cell.dataset.run != null ? [-1, Number(cell.dataset.run)] : [Number(cell.parentNode.dataset.task), Number(cell.dataset.column)];
+  };
+  const open = ([row, column]) => onSelect?.(runs[column].run_id, row < 0 ? null : tasks[row]);
+  const onKey = event => {
+    const from = place(event.target);
+    if (!from || event.ctrlKey || event.altKey || event.metaKey) return;
+    const to = moved(from, event.key, tasks.length, runs.length) || (event.key === "e" ? nextFailure(from, cells, tasks.length) : null);
+    if (to) focusAt(to);
+    else if (event.key === "Enter" || event.key === " ") open(from);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const onClick = event => { const at = place(event.target); if (at) open(at); };
+  const rows = [];
+  for (let at = first; at < last; at++) {
+    const task = tasks[at], states = cells.map(run => run[at] ?? null), median = medians.get(task), isCritical = on.has(task);
+    const focused = focus[0] === at ? focus[1] : -1;
+    const stamp = `${runKey} ${at} ${states.join()} ${focused} ${median?.median_s} ${median?.p95_s} ${isCritical}`;
+    rows.push(html`<${Row} key=${task} ...${{ task, at, runs, states, focus: focused, median, isCritical, stamp }} />`);
+  }
+  const spacer = count => count > 0 && html`<tr aria-hidden="true"><td colspan=${runs.length + 2} class="space"><i style=${{ height: `${count * ROW}px` }}></i></td></tr>`;
+  if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
+  const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
+  return html`<div class="grid"><table ref=${table} role="grid" aria-label="Tasks of the last runs" aria-rowcount=${tasks.length + 1} aria-colcount=${runs.length + 1} onKeyDown=${onKey} onClick=${onClick}
+      onFocusIn=${event => { const at = place(event.target); if (at) setFocus(old => old[0] === at[0] && old[1] === at[1] ? old : at); }}>
+    <thead><tr class="days"><td></td>${days.map((day, column) => html`<td key=${runs[column].run_id}><span>${day || null}</span></td>`)}<td></td></tr>
+      <tr role="row"><th scope="row" class="muted">duration, up to ${duration(most)}</th>${runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="run" data-run=${column} data-state=${run.status} tabindex=${focus[0] === -1 && focus[1] === column ? 0 : -1}
+        title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`} aria-label=${`run of ${moment(run.started_at, { seconds: false })}, ${wordOf(run.status)}, ${duration(run.duration_s)}`}>
+        <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
+    <tbody ref=${body}>${spacer(first)}${rows}${spacer(tasks.length - last)}</tbody></table>
+    <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.
+      ${failed && html` <button type="button" class="quiet" onClick=${() => focusAt(nextFailure(focus[0] < 0 ? [-1, runs.length - 1] : focus, cells, tasks.length))}>Next failure</button>`}</p></div>`;
+};
+
+/**
+ * How long a task took in the last runs.
+ *
+ * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. onSelect(run_id).
+ */
+export const Durations = ({ points, onSelect, label = "Durations in the last runs" }) => {
+  const values = points.map(point => point.seconds), { median, p95 } = medianOf(values);
+  const most = Math.max(...values.map(value => value || 0), 0.001);
+  if (median == null) return html`<p class="muted">It has not succeeded yet.</p>`;
+  return html`<figure class="durations" aria-label=${label}><div class="plot"><span class="line" style=${{ bottom: `${100 * median / most}%` }}></span>
+      ${points.map(point => html`<button type="button" key=${point.run_id} class="bar" data-state=${point.status || "NONE"} onClick=${() => onSelect?.(point.run_id)}
+        title=${`${wordOf(point.status)} · ${moment(point.started_at)} · ${point.seconds == null ? "no duration" : duration(point.seconds)}`} aria-label=${`${moment(point.started_at, { seconds: false })}, ${wordOf(point.status)}, ${duration(point.seconds)}`}>
+        <i style=${{ height: `${point.seconds == null ? 3 : Math.max(2, 100 * point.seconds / most)}%` }}></i></button>`)}</div>
+    <figcaption class="muted">last ${number(points.length)} runs · median ${duration(median)} · p95 ${duration(p95)} · longest ${duration(most)}</figcaption></figure>`;
+};

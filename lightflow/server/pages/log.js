@@ -1,0 +1,445 @@
+// The log of an attempt, of any size: windows by offset, only the visible lines in the page, and text as text nodes.
+//
+// `LogWindow` holds the part that was read, as bytes and lines with their offsets; it knows nothing of the page. The
+// component shows the lines that are in view, and reads on where a person scrolls.
+
+import { html, useState, useEffect, useLayoutEffect, useRef, request, feed, clean, size, number, notify, Failure, Waiting } from "./kit.js";
+import Anser from "./vendor/anser.js";
+
+const WINDOW = 65536; // bytes of a read
+const MOST = 8 * WINDOW; // bytes that are held
+const LINE = 18; // pixels; one height for all lines
+const LONGEST = 2000; // characters of a line that are shown
+const NEWLINE = 10;
+const decoder = new TextDecoder();
+
+// -- lines, pure ------------------------------------------------------------------------------------------------------
+
+// Escapes that do not colour: other control sequences, titles and links, single characters.
+const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-ln-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]*[0-Z\\^-~])/g;
+const COLOUR = /\u001b\[[0-9;:]*m/g;
+
+/** Return a line as a terminal leaves it: what was last written after `\r`, without escapes that do not colour. */
+export function collapsed(line) {
+  const text = line.endsWith("\r") ? line.slice(0, -1) : line;
+  const at = text.lastIndexOf("\r");
+  const colours = at < 0 ? "" : (text.slice(0, at).match(COLOUR) || []).join("");
+  return (colours + text.slice(at + 1)).replace(ESCAPES, "");
+}
+
+/** Colours lines one after the other: a colour that is not reset goes on in the next line. */
+export class Colours {
+  constructor() { this.anser = new Anser(); }
+
+  get isPlain() { return this.anser.fg == null && this.anser.bg == null && !this.anser.decorations.length; }
+
+  save() { const { fg, bg, fg_truecolor, bg_truecolor, bright, decorations } = this.anser; return { fg, bg, fg_truecolor, bg_truecolor, bright, decorations: [...decorations] }; }
+
+  restore(state) { Object.assign(this.anser, { ...state, decorations: [...state.decorations] }); }
+
+  /** Return the parts of a line: `{text, classes, colour, back}`; a line without colours has one part. */
+  parts(line) {
+    const text = collapsed(line);
+    if (!text.includes("\u001b") && this.isPlain) return [{ text, classes: "" }];
+    return text.split("\u001b[").map((piece, at) => {
+      // What is before the first escape has the colours of the line before.
+      const part = at ? this.anser.processChunkJson(piece, { use_classes: true }, true) : this.save();
+      const decorations = [...part.decorations]; // anser goes on changing its list
+      const inverted = decorations.includes("reverse");
+      const fg = inverted ? part.bg : part.fg, bg = inverted ? part.fg : part.bg;
+      return {
+        text: at ? part.content : piece,
+        classes: [fg && !isRgb(fg) && fg, bg && !isRgb(bg) && `back-${bg}`, inverted && !fg && !bg && "reverse",
+          ...decorations.filter(each => each !== "reverse")].filter(Boolean).join(" "),
+        colour: rgb(fg, inverted ? part.bg_truecolor : part.fg_truecolor),
+        back: rgb(bg, inverted ? part.fg_truecolor : part.bg_truecolor),
+      };
+    }).filter(part => part.text);
+  }
+}
+
+const isRgb = name => name === "ansi-truecolor" || name.startsWith("ansi-palette-");
+
+/** Return a colour of 256 or of 16 million as CSS; null for one of the sixteen, which the stylesheet has. */
+function rgb(name, truecolor) {
+  if (name === "ansi-truecolor") return `rgb(${truecolor})`;
+  const place = name?.startsWith("ansi-palette-") ? Number(name.slice(13)) : null;
+  if (place == null) return null;
+  if (place >= 232) return `rgb(${Array(3).fill(8 + 10 * (place - 232)).join(", ")})`;
+  const level = value => value ? 55 + 40 * value : 0, cube = place - 16;
+  return `rgb(${[Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level).join(", ")})`;
+}
+
+/** The part of a log that was read: bytes from `start` to `end`, and its lines with their offsets. */
+export class LogWindow {
+  constructor() { this.reset({ bytes: new Uint8Array(), offset: 0, size: 0, generation: 0 }); }
+
+  reset({ bytes, offset, size, generation }) {
+    Object.assign(this, { bytes, start: offset, size, generation });
+    this.lines = [];
+    this.parse(0);
+  }
+
+  get end() { return this.start + this.bytes.length; }
+
+  /** Parse the bytes from a place on, and add their lines; one that is longer than a window becomes several. */
+  parse(from, colours = new Colours()) {
+    const { bytes } = this;
+    for (let at = from; at < bytes.length;) {
+      const newline = bytes.subarray(at, at + WINDOW).indexOf(NEWLINE), isLong = newline < 0 && bytes.length - at >= WINDOW;
+      const end = newline >= 0 ? at + newline : Math.min(bytes.length, at + WINDOW), next = newline >= 0 ? end + 1 : end;
+      const before = colours.save();
+      const parts = colours.parts(decoder.decode(bytes.subarray(at, end)));
+      this.lines.push({ at: this.start + at, next: this.start + next, parts, isWhole: newline >= 0 || isLong, before });
+      at = next;
+    }
+    this.colours = colours;
+  }
+
+  /** Add what follows the last byte. */
+  append({ bytes, size }) {
+    this.size = size;
+    if (!bytes.length) return;
+    const last = this.lines.at(-1);
+    let from = this.bytes.length;
+    if (last && !last.isWhole) {
+      this.lines.pop();
+      from = last.at - this.start;
+      this.colours.restore(last.before);
+    }
+    this.bytes = joined(this.bytes, bytes);
+    this.parse(from, this.colours);
+    this.dropStart();
+  }
+
+  /** Add what is before the first byte. */
+  prepend({ bytes, size }) {
+    const rest = this.lines, first = rest[0], before = this.colours;
+    this.size = size;
+    const head = first ? first.next - this.start : 0; // the first line may begin in what is added
+    const known = this.bytes;
+    this.start -= bytes.length;
+    this.bytes = joined(bytes, known.subarray(0, head));
+    this.lines = [];
+    this.parse(0);
+    this.bytes = joined(bytes, known);
+    if (this.lines.length && rest.length) this.lines.at(-1).isWhole = first.isWhole;
+    this.lines.push(...rest.slice(1));
+    this.colours = before;
+    this.dropEnd();
+  }
+
+  dropStart() {
+    if (this.bytes.length <= MOST) return;
+    const cut = this.lines.findIndex(line => line.at >= this.end - MOST + WINDOW);
+    if (cut <= 0) return;
+    const to = this.lines[cut].at;
+    this.bytes = this.bytes.slice(to - this.start);
+    this.lines.splice(0, cut);
+    this.start = to;
+  }
+
+  dropEnd() {
+    if (this.bytes.length <= MOST) return;
+    let cut = this.lines.length - 1;
+    while (cut > 1 && this.lines[cut].at > this.start + MOST - WINDOW) cut -= 1;
+    const to = this.lines[cut].at;
+    this.colours.restore(this.lines[cut].before);
+    this.lines.length = cut;
+    this.bytes = this.bytes.slice(0, to - this.start);
+  }
+
+  /** Return the number of the line that has an offset. */
+  lineAt(offset) {
+    let low = 0, high = this.lines.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.lines[middle].at <= offset) low = middle; else high = middle - 1;
+    }
+    return Math.max(0, low);
+  }
+}
+
+function joined(first, second) {
+  const bytes = new Uint8Array(first.length + second.length);
+  bytes.set(first);
+  bytes.set(second, first.length);
+  return bytes;
+}
+
+/** Return a text as pieces: those with odd numbers are the places of `words`. */
+export function marked(text, words) {
+  if (!words) return [text];
+  const pieces = [];
+  let from = 0;
+  for (let at = text.indexOf(words); at >= 0; at = text.indexOf(words, from)) {
+    pieces.push(text.slice(from, at), words);
+    from = at + words.length;
+  }
+  return [...pieces, text.slice(from)];
+}
+
+// -- the reader -------------------------------------------------------------------------------------------------------
+
+/** Reads windows of one log, one request at a time. */
+class Reader {
+  constructor(url, onChange) {
+    Object.assign(this, { url, onChange, window: new LogWindow(), abort: new AbortController(), queue: Promise.resolve() });
+  }
+
+  async read(query) {
+    const response = await request(`${this.url}?${new URLSearchParams(query)}`, { signal: this.abort.signal });
+    const header = name => Number(response.headers.get(`X-Log-${name}`));
+    return { bytes: new Uint8Array(await response.arrayBuffer()), offset: header("Offset"), size: header("Size"), generation: header("Generation") };
+  }
+
+  /** Do one thing after the other; what comes after the page has left is dropped. */
+  then(action) {
+    this.queue = this.queue.then(async () => {
+      try { await action(); this.problem = null; }
+      catch (problem) { if (problem.name === "AbortError") return; this.problem = problem; }
+      this.onChange();
+    });
+    return this.queue;
+  }
+
+  atStart() { return this.then(async () => this.window.reset(await this.read({ offset: 0, limit: WINDOW }))); }
+
+  atEnd() { return this.then(() => this.readEnd()); }
+
+  async readEnd() { this.window.reset(await this.read({ from: "end", limit: WINDOW })); }
+
+  jump(offset) { return this.then(async () => this.window.reset(await this.read({ offset, limit: WINDOW }))); }
+
+  earlier() {
+    return this.then(async () => {
+      const { window } = this, offset = Math.max(0, window.start - WINDOW);
+      if (offset === window.start) return;
+      const read = await this.read({ offset, limit: window.start - offset });
+      if (read.generation !== window.generation) await this.readEnd();
+      else window.prepend(read);
+    });
+  }
+
+  /** Read on; to the end where `wholly`: from there when it is too far away. */
+  later(wholly = false) {
+    return this.then(async () => {
+      const { window } = this;
+      do {
+        if (wholly && window.size - window.end > MOST / 2) return this.readEnd();
+        const read = await this.read({ offset: window.end, limit: WINDOW });
+        if (read.generation !== window.generation || read.size < window.end) { this.wasCut = true; return this.readEnd(); }
+        window.append(read);
+        if (!read.bytes.length) return undefined;
+      } while (wholly && window.end < window.size);
+      return undefined;
+    });
+  }
+
+  /** Find the next line with a text from an offset on, else from the start; return its offset, or null. */
+  async find(text, from) {
+    let place = null;
+    await this.then(async () => {
+      for (const offset of from > 0 ? [from, 0] : [0]) {
+        const hit = await this.read({ find: text, offset, limit: 1 });
+        if (!hit.bytes.length) continue;
+        place = hit.offset;
+        const { window } = this;
+        if (place < window.start || place >= window.end || hit.generation !== window.generation)
+          window.reset(await this.read({ offset: Math.max(0, place - WINDOW / 4), limit: WINDOW }));
+        return;
+      }
+    });
+    return place;
+  }
+
+  /** Save the whole log as a file, a megabyte at a time. */
+  async download(name, onShare) {
+    const blocks = [];
+    let offset = 0, all = 1;
+    while (offset < all) {
+      const read = await this.read({ offset, limit: 1 << 20 });
+      if (!read.bytes.length) break;
+      blocks.push(new Blob([read.bytes]));
+      offset += read.bytes.length;
+      all = read.size;
+      onShare(offset / all);
+    }
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob(blocks, { type: "text/plain" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+}
+
+// -- the component ----------------------------------------------------------------------------------------------------
+
+const Part = ({ part, words, limit }) => {
+  const text = clean(part.text.length > limit ? part.text.slice(0, limit) : part.text);
+  const pieces = marked(text, words).map((piece, at) => at % 2 ? html`<mark key=${at}>${piece}</mark>` : piece);
+  if (!part.classes && !part.colour && !part.back) return pieces;
+  const style = { ...(part.colour && { "--c": part.colour }), ...(part.back && { "--b": part.back }) };
+  return html`<span class=${`${part.classes}${part.colour ? " c" : ""}${part.back ? " b" : ""}`} style=${style}>${pieces}</span>`;
+};
+
+const Line = ({ line, words, isHit, isCut }) => {
+  let left = LONGEST;
+  const parts = [];
+  for (const part of line.parts) {
+    if (left <= 0) break;
+    parts.push(html`<${Part} key=${parts.length} part=${part} words=${words} limit=${left} />`);
+    left -= part.text.length;
+  }
+  const more = left < 0 ? line.parts.reduce((sum, part) => sum + part.text.length, 0) - LONGEST : 0;
+  return html`<div class=${`line${isHit ? " hit" : ""}`}>${isCut && html`<i class="muted">… </i>`}${parts}${more > 0 && html`<i class="muted"> … ${number(more)} more characters (raw shows them)</i>`}</div>`;
+};
+
+/**
+ * A log.
+ *
+ * url: its path below the API. live: whether it may grow; then topic: its topic of the feed. fromEnd: whether its end is
+ * shown first, as for what runs or has failed. name: that of the downloaded file.
+ */
+export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "task.log" }) => {
+  const [, draw] = useState(0), [view, setView] = useState({ top: 0, height: 600 }), [mode, setMode] = useState("lines");
+  const [following, follow] = useState(live), [words, setWords] = useState(""), [hit, setHit] = useState(null), [note, setNote] = useState("");
+  const [share, setShare] = useState(null), [isRead, setRead] = useState(false);
+  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0);
+  const log = reader.current?.window;
+
+  useEffect(() => {
+    const made = reader.current = new Reader(url, () => {
+      if (made.wasCut) { made.wasCut = false; setNote("The middle of this log was cut out while it grew."); }
+      setRead(true);
+      draw(count => count + 1);
+    });
+    intent.current = fromEnd ? "end" : "start";
+    (fromEnd ? made.atEnd() : made.atStart());
+    return () => made.abort.abort();
+  }, [url]);
+
+  const followed = useRef(following);
+  followed.current = following;
+  useEffect(() => {
+    if (!live || !topic) return undefined;
+    let busy = false;
+    const onFrame = async frame => {
+      const { current } = reader;
+      if (!current) return;
+      const isCut = frame.generation !== current.window.generation || frame.size < current.window.end;
+      current.window.size = Math.max(frame.size, isCut ? 0 : current.window.size);
+      if (busy) return;
+      busy = true;
+      if (followed.current) { intent.current = "end"; await current.later(true); }
+      else if (isCut) { await current.later(); } else draw(count => count + 1);
+      busy = false;
+      if (followed.current && current.window.end < current.window.size) onFrame({ ...frame, size: current.window.size });
+    };
+    return feed.follow(topic, null, onFrame, () => onFrame({ size: 0, generation: -1 }));
+  }, [url, topic, live]);
+  useEffect(() => { if (!live && reader.current && followed.current) { intent.current = "end"; reader.current.later(true); } }, [live]);
+
+  // After lines were added or dropped, the same line stays in its place; or the view moves where it was asked to.
+  useLayoutEffect(() => {
+    const box = scroller.current;
+    if (!box || !log) return;
+    if (intent.current === "end") box.scrollTop = box.scrollHeight;
+    else if (intent.current === "start") box.scrollTop = 0;
+    else if (typeof intent.current === "number") box.scrollTop = Math.max(0, log.lineAt(intent.current) * LINE - box.clientHeight / 3);
+    else if (anchor.current && mode === "lines") {
+      const top = log.lineAt(anchor.current.at) * LINE + anchor.current.rest;
+      if (Math.abs(top - box.scrollTop) >= 1) box.scrollTop = top;
+    }
+    intent.current = null;
+    remember(box);
+  });
+
+  const busy = useRef(false);
+  const reading = async action => { if (busy.current) return; busy.current = true; try { await action(); } finally { busy.current = false; draw(count => count + 1); } };
+  // A view that is not full reads on, but not past what is held: a few long lines fill no view.
+  const isShort = log && log.lines.length * LINE < view.height && log.end < log.size;
+  useEffect(() => {
+    if (isShort && log.bytes.length + WINDOW <= MOST && mode === "lines") reading(() => reader.current.later());
+  });
+
+  const remember = box => {
+    if (!log?.lines.length) return;
+    const first = Math.min(log.lines.length - 1, Math.floor(box.scrollTop / LINE));
+    anchor.current = { at: log.lines[first].at, rest: box.scrollTop - first * LINE };
+    setView(old => old.top === box.scrollTop && old.height === box.clientHeight ? old : { top: box.scrollTop, height: box.clientHeight });
+  };
+  const isAtBottom = box => box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
+  const onScroll = () => {
+    const box = scroller.current;
+    if (!log) return;
+    remember(box);
+    const down = box.scrollTop > moved.current;
+    moved.current = box.scrollTop;
+    if (live) follow(isAtBottom(box) && log.end >= log.size);
+    if (!down && box.scrollTop < 40 * LINE && log.start > 0) reading(() => reader.current.earlier());
+    else if (down && box.scrollTop + box.clientHeight > box.scrollHeight - 40 * LINE && log.end < log.size) reading(() => reader.current.later());
+  };
+  const toEnd = async () => { follow(live); await reader.current.later(true); intent.current = "end"; draw(count => count + 1); };
+  const toStart = async () => { follow(false); await reader.current.atStart(); intent.current = "start"; draw(count => count + 1); };
+  const jump = async offset => { follow(false); await reader.current.jump(offset); intent.current = offset; draw(count => count + 1); };
+  const find = async event => {
+    event.preventDefault();
+    const text = event.target.elements.find.value;
+    setWords(text);
+    if (!text) { setHit(null); setNote(""); return; }
+    follow(false);
+    setNote("Searching…");
+    const from = hit != null && text === words ? log.lines[log.lineAt(hit)]?.next || 0 : log.lines[Math.floor(view.top / LINE)]?.at || 0;
+    const place = await reader.current.find(text, from);
+    setHit(place);
+    setNote(place == null ? `“${clean(text)}” is not in this log.` : `found at ${percent(place, log.size)}${place < from ? ", from the start again" : ""}`);
+    if (place != null) { intent.current = place; draw(count => count + 1); }
+  };
+  const download = async () => {
+    try { setShare(0); await reader.current.download(name, setShare); }
+    catch (problem) { if (problem.name !== "AbortError") notify(problem.message, "", "bad"); }
+    finally { setShare(null); }
+  };
+  const onKey = event => {
+    const box = scroller.current, page = box.clientHeight - LINE;
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target !== box) return;
+    if (event.key === "End") toEnd();
+    else if (event.key === "Home") toStart();
+    else if (event.key === "PageDown") box.scrollTop += page;
+    else if (event.key === "PageUp") box.scrollTop -= page;
+    else return;
+    event.preventDefault();
+  };
+
+  const problem = reader.current?.problem;
+  if (!isRead || !log) return html`<${Waiting} />`;
+  if (problem && !log.lines.length) return html`<${Failure} problem=${problem} retry=${() => fromEnd ? reader.current.atEnd() : reader.current.atStart()} />`;
+  if (!log.size) return html`<p class="muted">${live ? "It has printed nothing yet." : "It printed nothing."}</p>`;
+  const first = mode === "lines" ? Math.max(0, Math.floor(view.top / LINE) - 20) : 0;
+  const last = mode === "lines" ? Math.min(log.lines.length, Math.ceil((view.top + view.height) / LINE) + 20) : log.lines.length;
+  const isCut = at => at === 0 && log.start > 0;
+  const content = mode === "raw" ? html`<pre class="text">${clean(decoder.decode(log.bytes))}</pre>`
+    : mode === "wrap" ? log.lines.map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(at)} />`)
+    : html`<div class="all" style=${{ height: `${log.lines.length * LINE}px` }}><div class="shown" style=${{ transform: `translateY(${first * LINE}px)` }}>${
+      log.lines.slice(first, last).map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(first + at)} />`)}</div></div>`;
+  const below = log.size - log.end;
+  return html`<section class="log" aria-label="Log"><form class="bar" onSubmit=${find}>
+      <input type="search" name="find" data-filter placeholder="Find  /" aria-label="Find in the log" />
+      <button>Next</button><span class="muted" role="status">${note}</span><span class="grow"></span>
+      ${live && html`<button type="button" data-key="f" aria-pressed=${following} onClick=${() => following ? follow(false) : toEnd()}>Follow</button>`}
+      <button type="button" data-key="w" aria-pressed=${mode === "wrap"} onClick=${() => setMode(mode === "wrap" ? "lines" : "wrap")}>Wrap</button>
+      <button type="button" aria-pressed=${mode === "raw"} title="the text that was read, to select and copy" onClick=${() => setMode(mode === "raw" ? "lines" : "raw")}>Raw</button>
+      <button type="button" disabled=${share != null} onClick=${download}>${share == null ? "Download" : percent(share, 1)}</button></form>
+    <${Failure} problem=${problem} />
+    <div class=${`text ${mode}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
+    <p class="place"><button type="button" class="quiet" onClick=${toStart}>Start</button>
+      ${log.size > WINDOW && html`<input type="range" min="0" max="1000" aria-label="Place in the log" value=${Math.round(1000 * (anchor.current?.at || 0) / log.size)}
+        onChange=${event => jump(Math.floor(Number(event.target.value) / 1000 * log.size))} />`}
+      ${isShort && html`<button type="button" class="quiet" onClick=${() => reading(() => reader.current.later())}>Read on</button>`}
+      <button type="button" class="quiet" onClick=${toEnd}>End</button>
+      <span class="muted">${size(log.size)}${log.bytes.length < log.size ? `, shown from ${percent(log.start, log.size)} to ${percent(log.end, log.size)}` : `, ${number(log.lines.length)} lines`}${
+        below > 0 && live && !following ? `; ${size(below)} more below` : ""}${log.generation ? `; ${size(log.generation)} were cut out of its middle` : ""}</span></p></section>`;
+};
+
+const percent = (part, whole) => whole ? `${(100 * part / whole).toFixed(whole > 1e8 ? 1 : 0)} %` : "0 %";

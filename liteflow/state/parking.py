@@ -1,0 +1,66 @@
+"""Parked runs: nothing but long waits is left of them, and no process runs them until one of these is due.
+
+A parked run has an open request to itself. It is handled when the run ends in another way, so a run whose next process
+is killed is still parked.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Final, NamedTuple
+
+from liteflow.record import Record
+from liteflow.state.answers import ANSWER
+
+#: The action of the request.
+WAKE: Final = "wake"
+
+PARKED_SQL: Final = f"""
+SELECT run.run_id, run.dag_id, run.source, run.cwd, request.detail, EXISTS (
+  SELECT 1 FROM liteflow_requests AS other
+  WHERE other.run_id=run.run_id AND other.action='{ANSWER}' AND other.handled_at IS NULL)
+FROM liteflow_requests AS request JOIN liteflow_dag_runs AS run USING (run_id)
+WHERE request.action='{WAKE}' AND request.handled_at IS NULL ORDER BY request.request_no
+"""
+
+
+class ParkedUntil(NamedTuple):
+    """The time at which a parked run is due."""
+
+    wake_at: float | None  # epoch seconds; None: after a decision only
+
+    def write(self, connection: sqlite3.Connection, run_id: str, now: float) -> None:
+        """Store the request."""
+        connection.execute(
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
+            (run_id, WAKE, json.dumps(self.wake_at), now),
+        )
+
+
+class ParkedRun(Record):
+    """A parked run; a process may already run it again."""
+
+    run_id: str
+    dag_id: str
+    source: str | None  #: the workflow file
+    cwd: str | None
+    wake_at: float | None  #: epoch seconds; None: after a decision only
+    has_answer: bool  #: whether a person has decided meanwhile
+
+    def is_due(self, now: float) -> bool:
+        """Return whether the run can continue."""
+        return self.has_answer or (self.wake_at is not None and self.wake_at <= now)
+
+
+def parked_run(
+    run_id: str, dag_id: str, source: str | None, cwd: str | None, detail: str | None, has_answer: int
+) -> ParkedRun:
+    """Return a parked run from a row; where the request was altered, it is due at no time."""
+    wake_at = None
+    try:
+        value = json.loads(detail or "null")
+        wake_at = float(value) if isinstance(value, int | float) else None
+    except (ValueError, RecursionError):
+        pass
+    return ParkedRun(run_id=run_id, dag_id=dag_id, source=source, cwd=cwd, wake_at=wake_at, has_answer=bool(has_answer))

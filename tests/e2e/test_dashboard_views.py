@@ -1,0 +1,490 @@
+"""The graph, the Gantt chart, the grid and the log of the dashboard, in a real browser with real runs."""
+# ruff: noqa: E501 - the lines of JavaScript
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_kit import RunningServer, environment, lightflow, serving
+from view_kit import HARNESS, chromium, logged_in
+
+from liteflow import Dag
+
+FLOW = """
+workflow_name: shapes
+tasks:
+  extract: {run: "sleep 0.1"}
+  load:
+    tasks:
+      eu: {run: "true"}
+      us: {run: "exit 3", retries: 1, retry_delay: 0.1}
+      check: {run: "true", depends_on: [eu, us]}
+    depends_on: [extract]
+  resize: {run: "test ${{ item }} != 2", foreach: [1, 2, 3, 4], depends_on: [extract]}
+  publish: {run: "true", depends_on: [load]}
+"""
+PRINTS = r"""
+workflow_name: prints
+tasks:
+  colours:
+    run: |
+      printf '\033[31mred\033[0m plain \033[1;32mbold green\033[0m \033[38;5;208morange\033[0m\n'
+      printf '\033[33mgoes on\nhere\033[0m and ends\n'
+      printf 'progress 1%%\rprogress \033[32m100%%\033[0m\n'
+      printf '\033]0;title\007<script>boom()</script> <img src=x onerror=boom()> \000 nul\n'
+      python3 -c "print('x' * 1000000)"
+      printf 'the end\n'
+  numbers:
+    run: |
+      python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(2_400_000))"
+  silent: {run: "true"}
+"""
+FAN = 600
+
+
+def fan(db: Path) -> None:
+    """Make a run of a task, FAN tasks that are alike, and a last task."""
+    dag = Dag("fan", str(db))
+    first = dag.task(nothing, "first")
+    middle = [dag.task(nothing, f"load_{number}") for number in range(FAN)]
+    last = dag.task(nothing, "last")
+    for task in middle:
+        first >> task >> last
+    dag.run(2, "thread", run_id="fan")
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("views")
+    (folder / "shapes.yaml").write_text(FLOW)
+    (folder / "prints.yaml").write_text(PRINTS)
+    assert lightflow(folder, "run", "shapes.yaml", "--run-id", "shapes1").returncode == 1
+    assert lightflow(folder, "run", "prints.yaml", "--run-id", "prints1", "--quiet").returncode == 0
+    fan(folder / "lightflow.db")
+    with serving(folder, "ui", "lightflow.db") as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, server: RunningServer) -> Iterator[Any]:
+    with logged_in(browser, server) as opened:
+        yield opened
+
+
+def shown(page: Any, module: str, name: str, rows_of: str | None = None, **props: Any) -> None:
+    """Show a component alone, with the rows of a run."""
+    page.evaluate(HARNESS, {"module": module, "name": name, "run": rows_of, "props": props})
+
+
+def focused(page: Any) -> str:
+    label: str = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    return label
+
+
+# -- the graph ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_graph_shows_states_tallies_and_the_critical_path(page: Any) -> None:
+    pytest.importorskip("pygraphviz")
+    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    page.locator(".node.critical").first.wait_for()
+    texts = page.locator(".node").evaluate_all("nodes => nodes.map(node => node.ariaLabel)")
+    labels = {text.split(",")[0]: text for text in texts}
+    assert sorted(labels) == ["extract", "load.check", "load.eu", "load.us", "publish", "resize ×n"]
+    assert "✗ failed" in labels["load.us"]
+    assert "1 of 4 failed" in labels["resize ×n"]
+    assert page.locator(".node", has_text="resize ×4").locator(".parts [data-state]").count() == 2
+    assert page.locator(".box").text_content().startswith("load · ✗ failed")
+    assert page.locator(".node.critical .label").first.text_content() == "extract"
+    assert page.locator("path.edges.critical").get_attribute("d")
+
+
+def test_arrow_keys_walk_along_the_edges_and_enter_opens(page: Any) -> None:
+    pytest.importorskip("pygraphviz")
+    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    page.locator(".node[tabindex='0']").focus()
+    assert focused(page).startswith("extract,")
+    page.keyboard.press("ArrowRight")
+    assert focused(page).startswith(("load.", "resize"))
+    page.keyboard.press("ArrowLeft")
+    assert focused(page).startswith("extract,")
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.picked") == ["extract"]
+    assert page.locator(".node.selected .label").text_content() == "extract"
+
+
+def test_a_pan_and_a_change_of_state_touch_only_what_changes(page: Any) -> None:
+    pytest.importorskip("pygraphviz")
+    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    page.locator(".node.critical").first.wait_for()
+    changes = page.evaluate("""async () => {
+      const seen = [], observer = new MutationObserver(list => seen.push(...list.map(each => each.target.dataset.at || each.target.nodeName)));
+      const settle = () => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)));
+      observer.observe(document.querySelector('.stage'), {subtree: true, childList: true, attributes: true, attributeFilter: ['data-state', 'd', 'x', 'y']});
+      const stage = document.querySelector('.stage'), at = {pointerId: 1, bubbles: true, button: 0};
+      const before = stage.firstChild.style.transform;
+      stage.dispatchEvent(new PointerEvent('pointerdown', {...at, clientX: 300, clientY: 300}));
+      for (let x = 300; x < 400; x += 10) stage.dispatchEvent(new PointerEvent('pointermove', {...at, clientX: x, clientY: 300}));
+      stage.dispatchEvent(new PointerEvent('pointerup', {...at, clientX: 400, clientY: 300}));
+      await settle();
+      const panned = seen.splice(0).length, hasMoved = stage.firstChild.style.transform !== before;
+      const rows = new Map(window.rows);
+      rows.set('publish', {...rows.get('publish'), status: 'RUNNING', started_at: new Date().toISOString(), ended_at: null});
+      window.show({rows});
+      await settle();
+      observer.disconnect();
+      const node = document.querySelector('[aria-label^="publish,"]');
+      return {panned, hasMoved, changed: [...new Set(seen)], publish: node.dataset.at, state: node.dataset.state};
+    }""")
+    assert changes["hasMoved"]
+    assert changes["panned"] == 0
+    assert set(changes["changed"]) <= {changes["publish"], "text"}
+    assert changes["state"] == "RUNNING"
+
+
+def test_what_is_alike_is_a_stack_that_unfolds(page: Any) -> None:
+    pytest.importorskip("pygraphviz")
+    shown(page, "graph", "GraphView", "fan", path="runs/fan")
+    page.locator(".node.fold").wait_for()
+    assert page.locator(".node").count() == 3
+    assert f"{FAN + 2} tasks are drawn as 3 boxes" in page.locator(".folds").inner_text()
+    page.locator(".node.fold").click()
+    page.locator(".node >> nth=600").wait_for()
+    assert page.locator(".node").count() == FAN + 2
+    page.get_by_role("button", name="Automatic").click()
+    page.locator(".node.fold").wait_for()
+
+
+def test_a_graph_that_cannot_be_drawn_is_a_sentence_and_the_table(page: Any, server: RunningServer) -> None:
+    page.route("**/geometry?*", lambda route: route.fulfill(
+        status=200, content_type="application/json", body=json.dumps({"columns": [], "rows": [], "members": {},
+        "boxes": {"rows": []}, "edges": [], "size": [0, 0], "folded": None, "layered": False})))  # fmt: skip
+    shown(page, "graph", "GraphView", None, path="runs/fan")
+    page.get_by_text("This workflow has no tasks.").wait_for()
+
+
+# -- the Gantt chart ---------------------------------------------------------------------------------------------------
+
+
+def test_the_gantt_chart_has_attempts_waits_and_the_critical_path(page: Any, server: RunningServer) -> None:
+    run = server.get("/api/v1/runs/shapes1")
+    shown(page, "gantt", "GanttView", "shapes1", path="runs/shapes1", run=run)
+    page.locator(".row.critical").first.wait_for()
+    retried = page.locator(".row", has_text="load.us")
+    assert retried.locator(".span").count() == 2
+    assert retried.locator(".wait").count() >= 1
+    assert "attempt 2 of 2 · failed" in retried.locator(".span").nth(1).get_attribute("title")
+    assert "critical path: 2 tasks" in page.locator(".facts").inner_text()
+    mapped = page.locator(".row", has_text="resize")
+    assert "×4" in mapped.inner_text()
+    mapped.get_by_role("button").click()
+    assert page.locator(".row.child").count() == 4
+    page.locator(".row[tabindex='0']").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.picked") == [page.locator(".row").last.locator(".name").get_attribute("title")]
+
+
+def test_10_000_rows_are_drawn_by_the_viewport(page: Any) -> None:
+    shown(page, "gantt", "Gantt", None, tasks=[], now=0)
+    page.evaluate("""() => window.show({now: 1e6, critical: [], tasks: Array.from({length: 10000}, (_, at) => ({
+      name: `t${at}`, task: `t${at}`, depth: 0, count: 0, ready: at, row: {status: 'SUCCESS'},
+      bars: [{attempt: 1, status: 'SUCCESS', start: at * 10, end: at * 10 + 50}]}))})""")
+    page.locator(".row").first.wait_for()
+    assert page.locator(".row").count() < 100
+    page.locator(".scroll").evaluate("box => { box.scrollTop = box.scrollHeight }")
+    page.locator(".row", has_text="t9999").wait_for()
+    assert page.locator(".row").count() < 100
+
+
+def test_the_pure_parts_of_the_charts(page: Any) -> None:
+    made = page.evaluate("""async () => {
+      const gantt = await import('/ui/gantt.js'), grid = await import('/ui/grid.js'), graph = await import('/ui/graph.js');
+      const log = await import('/ui/log.js');
+      const rows = [{task: 'a', status: 'SUCCESS', kind: 'task', ended_at: '2026-01-01T00:00:02Z'}, {task: 'b', status: 'FAILED', kind: 'task'}];
+      const attempts = [{task: 'b', attempt: 1, status: 'FAILED', started_at: '2026-01-01T00:00:05Z', ended_at: '2026-01-01T00:00:06Z'},
+        {task: 'a', attempt: 1, status: 'SUCCESS', started_at: '2026-01-01T00:00:01Z', ended_at: '2026-01-01T00:00:02Z'}];
+      const start = Date.parse('2026-01-01T00:00:00Z');
+      const [a, b] = gantt.ganttRows(rows, attempts, new Map([['b', ['a']]]), start);
+      const cells = [['SUCCESS', 'FAILED'], ['FAILED', 'SUCCESS'], [null, 'SUCCESS']];
+      return {
+        ready: [a.ready - start, b.ready - start], span: gantt.spanOf([a, b], 0).map(each => each - start),
+        ticks: gantt.ticksOf(95, 8), words: [0, 0.25, 12, 180, 9000, 200000].map(gantt.tickText),
+        upstream: gantt.upstreamOf([{id: 'a'}, {id: 'g', gate: 'group', depends_on: ['a']}, {id: 'z', depends_on: ['g']}]).get('z'),
+        moves: [grid.moved([0, 0], 'ArrowUp', 2, 3), grid.moved([-1, 0], 'ArrowUp', 2, 3), grid.moved([1, 2], 'ArrowRight', 2, 3), grid.moved([0, 0], 'x', 2, 3)],
+        failures: [grid.nextFailure([-1, 2], cells, 2), grid.nextFailure([0, 1], cells, 2), grid.nextFailure([1, 0], cells, 2)],
+        medians: grid.medianOf([4, null, 1, 3, 2]),
+        states: [...graph.statesOf([{task: 'm', kind: 'task', status: 'RUNNING'}, {task: 'm', map_index: 0, kind: 'task', status: 'SUCCESS'},
+          {task: 'm', map_index: 1, kind: 'task', status: 'FAILED'}, {task: 'm', map_index: 2, kind: 'task', status: 'RUNNING'}])][0][1].tally,
+        tally: [graph.tallyText('RUNNING', {SUCCESS: 2, FAILED: 1, RUNNING: 3}), graph.tallyText('FAILED', {SUCCESS: 5, FAILED: 1}), graph.tallyText('SUCCESS', {SUCCESS: 6})],
+        path: graph.pathOf([[0, 1, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]]]),
+        lines: ['a\\rb', 'a\\r', '\\x1b[31ma\\rb', '\\x1b[2Jx', '\\x1b]0;t\\x07y'].map(log.collapsed),
+        marked: log.marked('abcabc', 'b'),
+      };
+    }""")
+    assert made == {
+        "ready": [0, 2000],
+        "span": [0, 6000],
+        "ticks": [0, 15, 30, 45, 60, 75, 90],
+        "words": ["0", "250 ms", "12 s", "3 min", "2 h 30", "2 d 7 h"],
+        "upstream": ["a"],
+        "moves": [[-1, 0], [-1, 0], [1, 2], None],
+        "failures": [[0, 1], [1, 0], [0, 1]],
+        "medians": {"median": 2, "p95": 4},
+        "states": {"SUCCESS": 1, "FAILED": 1, "RUNNING": 1},
+        "tally": ["3 of 6 done, 1 failed", "1 of 6 failed", ""],
+        "path": "M0 0C1 1 2 2 3 3L4 4",
+        "lines": ["b", "a", "\x1b[31mb", "x", "y"],
+        "marked": ["a", "b", "ca", "b", "c"],
+    }
+
+
+# -- the grid ----------------------------------------------------------------------------------------------------------
+
+CELLS = """({rows, columns}) => {
+  const states = ['SUCCESS', 'FAILED', 'SKIPPED', 'RUNNING'];
+  window.tasks = Array.from({length: rows}, (_, at) => `task_${at}`);
+  window.runs = Array.from({length: columns}, (_, at) => ({run_id: `r${at}`, status: 'SUCCESS', started_at: '2026-11-26T02:30:00Z', duration_s: at}));
+  window.cells = runs.map((_, run) => tasks.map((_, task) => (run + task) % 7 ? 'SUCCESS' : states[(run * task) % 4]));
+  window.show({runs, tasks, cells});
+}"""
+
+
+def test_5_000_cells_by_keyboard(page: Any) -> None:
+    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    page.evaluate(CELLS, {"rows": 200, "columns": 25})
+    assert page.locator(".cell").count() == 5000
+    assert page.locator(".grid [tabindex='0']").count() == 1  # one stop of the Tab key
+    page.locator(".grid [tabindex='0']").focus()
+    assert focused(page).startswith("task_0, Thu 26 Nov")
+    for key in ("ArrowDown", "ArrowLeft", "ArrowDown"):
+        page.keyboard.press(key)
+    page.locator("[data-task='2'] [data-column='23']:focus").wait_for()
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.picked") == ["r23", "task_2"]
+    page.keyboard.press("e")
+    page.locator(".cell[data-state=FAILED]:focus").wait_for()
+    page.keyboard.press("Home")
+    page.locator("[data-column='0']:focus").wait_for()
+
+
+def test_a_change_touches_only_the_rows_that_change(page: Any) -> None:
+    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    page.evaluate(CELLS, {"rows": 200, "columns": 25})
+    touched = page.evaluate("""async () => {
+      const seen = [], observer = new MutationObserver(list => seen.push(...list.map(each => each.target.closest?.('tr')?.dataset.task ?? each.target.parentNode?.closest('tr')?.dataset.task)));
+      observer.observe(document.querySelector('.grid table'), {subtree: true, childList: true, attributes: true, characterData: true});
+      const next = cells.map(run => [...run]);
+      next[24][7] = 'CANCELLED';
+      window.show({cells: next});
+      await new Promise(done => setTimeout(done, 100));
+      observer.disconnect();
+      return [...new Set(seen.filter(Boolean))];
+    }""")
+    assert touched == ["7"]
+    assert page.locator("[data-task='7'] [data-column='24']").get_attribute("data-state") == "CANCELLED"
+
+
+def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
+    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    page.evaluate(CELLS, {"rows": 10_000, "columns": 25})
+    page.locator("[data-task='0']").wait_for()
+    assert page.locator("tr[data-task]").count() < 320
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator("[data-task='9999']").wait_for()
+    assert page.locator("tr[data-task]").count() < 320
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+VISIBLE = """() => {
+  const box = document.querySelector('.text').getBoundingClientRect();
+  return [...document.querySelectorAll('.line')].filter(line => {
+    const place = line.getBoundingClientRect();
+    return place.top >= box.top && place.bottom <= box.bottom;
+  }).map(line => line.textContent);
+}"""
+
+
+def numbers(page: Any) -> list[int]:
+    return [int(text.split(" ")[0]) for text in page.evaluate(VISIBLE)]
+
+
+def log_of(page: Any, task: str, **props: Any) -> None:
+    shown(page, "log", "Log", None, url=f"runs/prints1/tasks/{task}/attempts/1/log", **props)
+
+
+def test_a_log_has_colours_no_escapes_and_only_text(page: Any) -> None:
+    log_of(page, "colours")
+    page.locator(".line").first.wait_for()
+    assert page.locator(".line").nth(0).inner_text() == "red plain bold green orange"
+    assert page.locator(".ansi-red").inner_text() == "red"
+    assert page.locator(".ansi-green.bold").inner_text() == "bold green"
+    assert page.locator(".line").nth(0).locator(".c").inner_text() == "orange"
+    assert page.locator(".ansi-yellow").all_inner_texts() == ["goes on", "here"]
+    assert page.locator(".line").nth(3).inner_text() == "progress 100%"
+    assert page.locator(".line").nth(4).inner_text() == "<script>boom()</script> <img src=x onerror=boom()> ␠0000 nul"
+    assert page.locator(".log script, .log img").count() == 0
+    assert "more characters" in page.locator(".line").nth(5).inner_text()
+    page.get_by_role("button", name="End").click()
+    page.locator(".line", has_text="the end").wait_for()
+
+
+def test_a_large_log_is_read_by_windows(page: Any) -> None:
+    sizes: list[int] = []
+    page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0)))
+            if "/log?" in response.url else None)  # fmt: skip
+    log_of(page, "numbers", fromEnd=True)
+    page.locator(".line", has_text="002399999").wait_for()
+    assert numbers(page)[-1] == 2_399_999
+    assert max(sizes) <= 65536
+    page.fill("[name=find]", "001200000 ")
+    page.keyboard.press("Enter")
+    page.locator(".hit", has_text="001200000").wait_for()
+    assert page.locator(".hit mark").inner_text() == "001200000 "
+    for distance in (-3000, -3000, -3000, -3000, -3000, -3000, 9000, 9000, 9000, 9000):
+        page.locator(".text").evaluate(f"box => {{ box.scrollTop += {distance} }}")
+        page.wait_for_timeout(60)
+        seen = numbers(page)  # at each moment there is no gap, and no line twice
+        assert seen == list(range(seen[0], seen[0] + len(seen)))
+    assert page.locator(".line").count() < 100
+    assert max(sizes) <= 65536
+    assert sum(sizes) < 3_000_000  # of 72 MB
+    page.get_by_role("button", name="Start").click()
+    page.locator(".line", has_text="000000000 ").wait_for()
+    page.get_by_label("Place in the log").evaluate(
+        "bar => { bar.value = 500; bar.dispatchEvent(new Event('change', {bubbles: true})) }"
+    )
+    page.locator(".line", has_text="0012").first.wait_for()
+    page.fill("[name=find]", "nowhere")
+    page.keyboard.press("Enter")
+    page.get_by_text("is not in this log").wait_for()
+
+
+def test_wrap_raw_and_download(page: Any, tmp_path: Path) -> None:
+    log_of(page, "colours")
+    page.locator(".line").first.wait_for()
+    page.get_by_role("button", name="Wrap").click()
+    assert page.locator(".text.wrap .line").nth(5).evaluate("line => line.clientHeight") > 18
+    page.get_by_role("button", name="Raw").click()
+    assert "<script>boom()</script>" in page.locator("pre.text").inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "saved.log")
+    assert (tmp_path / "saved.log").read_bytes().endswith(b"\nthe end\n")
+    assert (tmp_path / "saved.log").stat().st_size > 1_000_000
+
+
+def test_no_output_and_a_missing_log_are_sentences(page: Any) -> None:
+    log_of(page, "silent")
+    page.get_by_text("It printed nothing.").wait_for()
+
+
+LIVE = """
+workflow_name: live
+tasks:
+  talk:
+    run: |
+      number=0
+      while [ ! -e stop ]; do
+        for each in 1 2 3 4 5 6 7 8 9 10; do printf '%07d growing\\n' $number; number=$((number + 1)); done
+        sleep 0.02
+      done
+"""
+
+
+def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server: RunningServer) -> None:
+    stop = server.folder / "stop"
+    (server.folder / "live.yaml").write_text(LIVE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "live.yaml", "--run-id", "live", "--quiet"],
+        cwd=server.folder, env=environment(server.folder),
+    )  # fmt: skip
+    try:
+        log = "/api/v1/runs/live/tasks/talk/attempts/1/log"
+        while server.request("GET", log).status != 200 or not server.request("GET", log).body:
+            assert process.poll() is None
+        page.evaluate("import('/ui/kit.js').then(kit => kit.feed.start())")
+        shown(
+            page, "log", "Log", None, url="runs/live/tasks/talk/attempts/1/log", live=True, topic="log:live:talk:-1:1"
+        )
+        page.locator(".line").first.wait_for()
+        last = numbers(page)[-1]
+        page.locator(".line", has_text=f"{last // 100 + 2:05d}").first.wait_for()  # it goes on by itself
+        page.locator(".text").evaluate("box => { box.scrollTop -= 400 }")
+        page.locator("[data-key=f][aria-pressed=false]").wait_for()
+        before = numbers(page)
+        page.get_by_text("more below").wait_for()
+        assert numbers(page) == before
+        page.locator("[data-key=f]").click()
+        page.locator("[data-key=f][aria-pressed=true]").wait_for()
+        page.locator(".line", has_text=f"{before[-1] // 100 + 2:05d}").first.wait_for()
+    finally:
+        stop.touch()
+        process.wait(30)
+
+
+# -- text of others ----------------------------------------------------------------------------------------------------
+
+PAYLOADS = [
+    "<script>boom()</script>", "<img src=x onerror=boom()>", '"><svg onload=boom()>', "javascript:boom()",
+    "<a href=javascript:boom()>x</a>", "</title><script>boom()</script>", "${boom()}", "{{boom()}}", "<!--", "\u202eabc",
+    "' onmouseover='boom()", "<iframe srcdoc='<script>boom()</script>'>", "\u0000\u001b[31m", "</text><script>boom()</script>",
+]  # fmt: skip
+
+
+def test_names_of_others_stay_text(page: Any) -> None:
+    """Each payload as a label, a kind, a group, a task, a reason, a key of an instance and an id of a run."""
+    shown(page, "grid", "Durations", None, points=[])
+    count = page.evaluate(
+        """async payloads => {
+      window.boom = () => { throw new Error('it came to life'); };
+      const {kit} = window, gantt = await import('/ui/gantt.js'), grid = await import('/ui/grid.js'), graph = await import('/ui/graph.js');
+      let elements = 0;
+      for (const text of payloads) {
+        const place = document.createElement('div');
+        document.body.append(place);
+        const geometry = {size: [300, 100], rows: [[text, text, text, text, 50, 50, 100, 36]], boxes: {rows: [[text, '', 60, 50, 120, 60]]}, edges: [], members: {}};
+        const states = new Map([[text, {status: text, started_at: null, ended_at: null, tally: null}]]);
+        const row = {name: text, task: text, depth: 0, count: 2, ready: 0, row: {status: text, map_key: text}, bars: [{attempt: 1, status: text, start: 0, end: 10}]};
+        const run = {run_id: text, status: text, started_at: '2026-11-26T02:30:00Z', duration_s: 1};
+        kit.render(kit.html`<${graph.Graph} geometry=${geometry} states=${states} critical=${[text]} selected=${text} />
+          <${gantt.Gantt} tasks=${[row, {...row, name: text + 1, depth: 1}]} now=${20} critical=${[text]} />
+          <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} critical=${[text]} />
+          <${grid.Durations} points=${[{...run, seconds: 1}]} />`, place);
+        elements += place.querySelectorAll('script, img, iframe, a, svg svg, [onload], [onerror], [onmouseover]').length;
+        if (!place.textContent.includes(kit.clean(text).slice(0, 8))) elements += 100;
+      }
+      await new Promise(done => setTimeout(done, 100));
+      return elements;
+    }""",
+        PAYLOADS,
+    )
+    assert count == 0
+
+
+def test_requests_end_when_a_view_is_left(page: Any) -> None:
+    assert http.client  # the server is a real one
+    log_of(page, "numbers", fromEnd=True)
+    page.locator(".line").first.wait_for()
+    page.fill("[name=find]", "never to be found")
+    with page.expect_event("requestfailed", lambda request: "/log?" in request.url):
+        page.keyboard.press("Enter")
+        page.evaluate("window.kit.render(null, document.querySelector('main'))")

@@ -269,7 +269,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             DuplicateTask: the id is taken.
             DefinitionError: an invalid argument or option.
         """
-        task = Task(task_id, body=body, options=make_options(options, task_id))
+        name = self._full_id(task_id)
+        task = Task(name, body=body, options=make_options(options, name))
         task << depends_on
         return self.add_task(task)
 

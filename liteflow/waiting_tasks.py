@@ -24,6 +24,8 @@ class WaitingTasks(Protocol):
 
     def _free_name(self, base: str) -> str: ...
 
+    def _full_id(self, name: str) -> str: ...
+
     def sensor(
         self,
         func: Callable[..., Any] | None = None,
@@ -76,7 +78,7 @@ class WaitingTasks(Protocol):
         """
         from liteflow.approvals import reserved_field, wait_for_approval  # here, because few dags have one
 
-        name = task_id if task_id is not None else self._free_name("approval")
+        name = self._full_id(task_id if task_id is not None else self._free_name("approval"))
         declarations = declared(fields or {})
         if (reserved := reserved_field(list(declarations))) is not None:
             raise DefinitionError(f"task {name!r}: {reserved!r} is a value of every approval: choose another field")

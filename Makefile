@@ -10,7 +10,7 @@ ROUNDS ?= 5
 MINUTES ?= 20
 SEED ?= 7
 
-.PHONY: setup demo test test-oldest check fmt bench bench-quick bench-live crash soak clean help
+.PHONY: screens axe setup demo test test-oldest check fmt bench bench-quick bench-live crash soak clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,12 +45,21 @@ demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 	$(BIN)/lightflow dag examples/etl/etl.yaml --db demo-out/lightflow.db --run latest --output demo-out/etl.svg
 	@echo; echo "The report it made:"; echo; cat demo-out/etl/report.md
 	@echo; echo "Its picture: demo-out/etl.svg    Its state, for any SQLite tool: demo-out/lightflow.db"
+	@echo "The dashboard, in a browser: $(BIN)/lightflow ui demo-out/lightflow.db --open    (Ctrl-C ends it)"
 
 test: $(VENV)/ok  ## run all tests except the crash suites
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
 	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts
+
+screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out/screens
+	$(BIN)/python tools/screenshots.py
+
+# For the tests of accessibility alone: it is not part of the product.
+axe: $(VENV)/ok
+	mkdir -p $(VENV)/axe
+	[ -f $(VENV)/axe/package/axe.min.js ] || (cd $(VENV)/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz package/axe.min.js)
 
 check: $(VENV)/ok  ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -140,7 +140,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("value", "param", "write `default: {value|100}`", "Argo, Dagu"),
     ForeignTerm("optional nullable", "param", "write `required: false`", "Prefect"),
     ForeignTerm("regex validator format", "param", "text is checked by a regular expression: `pattern: '[a-z]+'`", "Kestra"),
-    ForeignTerm("connections credentials vault conn_id", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
+    ForeignTerm("conn_id connection_id http_conn_id postgres_conn_id mysql_conn_id aws_conn_id", "task", "a named connection is declared under `connections` of the workflow; write `connection: {value|NAME}`", "Airflow"),
+    ForeignTerm("credentials vault", "top task", "secrets are declared under `secrets` of the workflow (see docs/howto/secrets-and-environment.md)", "Airflow, Kestra"),
     ForeignTerm("env_var variable environment", "secret", "the environment variable is `key: {value|NAME}`", "Kestra"),
 )  # fmt: skip
 
@@ -165,7 +166,7 @@ TYPES: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("file sensor filesensor externaltasksensor", "wait", "write `type: wait` with `file: in.csv`, `command` or `run`", "Airflow"),
     ForeignTerm("r julia node javascript ruby perl rscript", "", "write the interpreter before the file, such as `run: Rscript plot.R`, or take it as `shell`", "Snakemake, Kestra"),
     ForeignTerm("manual pause input hitl manualapproval hitloperator", "approval", "write `type: approval` with `message`", "Kestra, Argo, Airflow"),
-    ForeignTerm("dag workflow subflow subworkflow call trigger triggerdagrunoperator", "", "write `run: lightflow run OTHER.yaml`", "Dagu, Kestra, Airflow"),
+    ForeignTerm("dag subflow subworkflow call trigger triggerdagrunoperator", "workflow", "write `type: workflow` with `file`", "Dagu, Kestra, Airflow"),
     ForeignTerm("noop empty dummy emptyoperator dummyoperator", "shell", "write `run: \"true\"`", "Airflow"),
     ForeignTerm("parallel each foreach loop", "", "a task for each item has `foreach` or `matrix`", "Kestra, Dagu"),
     ForeignTerm("if switch branch router", "", "a condition is the key `if`; a task that selects the tasks that run has `branch: true`", "Kestra, Dagu"),

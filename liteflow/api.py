@@ -43,6 +43,14 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "ErrorInfo": ("liteflow.work", "ErrorInfo"),
     # Requests to the owner of a run, and changes of runs without one
     "request": ("liteflow.state.admin", "request"),
+    # Child runs
+    "ChildRun": ("liteflow.child_runs", "ChildRun"),
+    "CHILD_REFUSED": ("liteflow.child_runs", "REFUSED"),
+    "MAX_CHILD_DEPTH": ("liteflow.child_runs", "MAX_DEPTH"),
+    "ParentTask": ("liteflow.state.records", "ParentTask"),
+    "child_outputs": ("liteflow.child_runs", "outputs_of"),
+    "child_call": ("liteflow.child_runs", "child_call"),
+    "execute_child_run": ("liteflow.child_runs", "execute"),
     # Approvals
     "RESERVED_FIELDS": ("liteflow.approvals", "RESERVED_FIELDS"),
     "Choice": ("liteflow.approvals", "Choice"),
@@ -168,6 +176,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "unpickling": ("liteflow.values.payload", "unpickling"),
     "value_text": ("liteflow.values.params", "as_text"),
     "described_params": ("liteflow.values.params", "described"),
+    "unknown_param": ("liteflow.values.params", "unknown"),
     "PARAM_NAME": ("liteflow.values.params", "NAME"),
     "PARAM_TYPES": ("liteflow.values.params", "TYPES"),
     "REQUIRED_PARAM": ("liteflow.values.params", "REQUIRED"),

@@ -8,6 +8,12 @@ from liteflow.approvals import find_approval as find_approval
 from liteflow.approvals import open_approvals as open_approvals
 from liteflow.approvals import user_name as user_name
 from liteflow.approvals import wait_for_approval as wait_for_approval
+from liteflow.child_runs import MAX_DEPTH as MAX_CHILD_DEPTH
+from liteflow.child_runs import REFUSED as CHILD_REFUSED
+from liteflow.child_runs import ChildRun as ChildRun
+from liteflow.child_runs import child_call as child_call
+from liteflow.child_runs import execute as execute_child_run
+from liteflow.child_runs import outputs_of as child_outputs
 from liteflow.context import idempotency_key as idempotency_key
 from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
@@ -93,6 +99,7 @@ from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
 from liteflow.state.parking import ParkedRun as ParkedRun
+from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
@@ -148,6 +155,7 @@ from liteflow.values.params import TYPES as PARAM_TYPES
 from liteflow.values.params import as_text as value_text
 from liteflow.values.params import described as described_params
 from liteflow.values.params import of_default as param_from_default
+from liteflow.values.params import unknown as unknown_param
 from liteflow.values.payload import Payload as Payload
 from liteflow.values.payload import decode as decode_value
 from liteflow.values.payload import encode as encode_value
@@ -168,6 +176,7 @@ from liteflow.work import Work as Work
 from liteflow.work import input_name as input_name
 
 __all__ = [
+    "CHILD_REFUSED",
     "DEFAULT_QUEUE",
     "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
@@ -177,6 +186,7 @@ __all__ = [
     "FOLDED",
     "HOOK_EVENTS",
     "LAYERED",
+    "MAX_CHILD_DEPTH",
     "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
@@ -205,6 +215,7 @@ __all__ = [
     "BackendFactory",
     "Backup",
     "Body",
+    "ChildRun",
     "Choice",
     "ConditionInputs",
     "DagLimits",
@@ -230,6 +241,7 @@ __all__ = [
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",
+    "ParentTask",
     "ParkedRun",
     "Payload",
     "Picture",
@@ -262,6 +274,8 @@ __all__ = [
     "back_up",
     "box_label",
     "cancel_interrupted",
+    "child_call",
+    "child_outputs",
     "clean_text",
     "combined_status",
     "critical_edges",
@@ -279,6 +293,7 @@ __all__ = [
     "encode_value",
     "end_fire",
     "exclude_from_resume",
+    "execute_child_run",
     "find_approval",
     "find_fire",
     "find_leftovers",
@@ -325,6 +340,7 @@ __all__ = [
     "to_mermaid",
     "trigger_from_spec",
     "trigger_problems",
+    "unknown_param",
     "unpause_triggers",
     "unpickling",
     "user_name",

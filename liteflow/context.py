@@ -112,6 +112,11 @@ class TaskContext:
         return self._info.db_path
 
     @property
+    def log_dir(self) -> str | None:
+        """The folder of the logs of the run, absolute; None: it has none."""
+        return self._info.log_dir
+
+    @property
     def idempotency_key(self) -> str:
         """A key that all attempts of this task instance share."""
         return idempotency_key(self.run_id, self.task_id, self.map_index)

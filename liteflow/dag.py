@@ -3,7 +3,6 @@
 with Dag("etl") as dag:
     a = dag.task(extract)
     b = dag.task(transform, data=a, retries=2)
-    a >> b
 run = dag.run(max_workers=4, mode="process")
 """
 
@@ -55,6 +54,7 @@ from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.history import DagRecord, History, RunRecord
+from liteflow.state.records import ParentTask
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
 from liteflow.values.dates import Day, check_moment
@@ -419,6 +419,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         until: Sequence[str] = (),
         skip: Sequence[str] = (),
         values_from: str | None = None,
+        parent: ParentTask | None = None,
     ) -> DagRun:
         """Run all tasks, or those that are selected, and return the run in any state; `raise_for_failure()` raises.
 
@@ -433,22 +434,21 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
                 context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: the folder of the logs, one file per attempt; None: output goes to the terminal.
             fail_fast: the first task that fails for good ends the run.
-            durability: "process" survives the crash of any process; "power" also a power cut, with a disk sync each
-                step.
+            durability: "process" survives the crash of any process; "power" also a power cut (it syncs each step).
             observers: objects that are called with the events of the run (see `Observer`).
             done: tasks that count as succeeded, with the seconds they took; they do not run and have no value.
             timeout, retry, concurrency: override those of the dag.
             raise_signals: whether a signal that interrupted the run is raised again once the run is stored; otherwise
                 only the `signal` of the run shows it.
             claim_children: this program exists only for the run, so the end of the run ends all processes that the
-                program has started, also from tasks in threads, and also if the program is killed. Processes that
-                worker processes and commands start are always ended.
+                program has started, also if it is killed. All that workers and commands start is ended, too.
             park: end the run as INTERRUPTED when only tasks are left that wait for a minute or more, so that no process
                 stays: `resume` continues it. The reason says until when it waits.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
             only, start, until, skip: names of tasks: these alone; these and all that follows them; these and all that
                 they need; not these. The other tasks are SKIPPED and count as a success.
             values_from: the run whose values of tasks that are not selected are read.
+            parent: the task of another run that executes this child run (see `Dag.workflow`).
 
         Raises:
             DefinitionError: the graph or an argument is not valid; nothing ran. ParamError: a parameter. SecretError: a
@@ -484,6 +484,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             secrets=self._fetched_secrets(secrets, values),
             selected=selected,
             copied=copied,
+            parent=parent,
             **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=False, raise_signals=raise_signals)
@@ -507,14 +508,14 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         rerun: Rerun | None = None,
+        parent: ParentTask | None = None,
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
         Tasks that succeeded, and tasks that skipped themselves, keep their results. All others run, with their full
         time and all their retries; so does a setup that was torn down and that one of them needs. A run that succeeded
-        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
-        number of workers and the log folder are those of the run unless they are given. `rerun` are tasks to run again,
-        also of a run that succeeded: see `retry`.
+        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the number of
+        workers and the log folder are those of the run by default. `rerun`: see `retry`.
 
         Raises:
             RunNotFound: there is no such run.
@@ -544,6 +545,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
             rerun=rerun,
+            parent=parent,
             **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=True, raise_signals=raise_signals)

@@ -1,8 +1,9 @@
-"""The tasks of a dag that wait without a worker: sensors and approvals."""
+"""The tasks of a dag that wait without a worker: sensors, approvals, and child runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from liteflow.definition.options import make_options
@@ -25,6 +26,11 @@ class WaitingTasks(Protocol):
     def _free_name(self, base: str) -> str: ...
 
     def _full_id(self, name: str) -> str: ...
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The values of a run by name, for the task that executes it as a child run: tasks, or outputs of tasks."""
+        return {}
 
     def sensor(
         self,
@@ -50,6 +56,56 @@ class WaitingTasks(Protocol):
             kwargs: options and arguments, as in `task`.
         """
         return self.task(func, task_id, every=every, timeout=timeout, on_timeout=on_timeout, **kwargs)
+
+    def workflow(
+        self,
+        task_id: str,
+        dag: Any,
+        *,
+        params: Mapping[str, Any] | None = None,
+        depends_on: Any = (),
+        expand: Mapping[str, Any] | None = None,
+        on_retry: str = "resume",
+        **options: Any,
+    ) -> Task:
+        """Add a task that executes another dag as a child run, and return it.
+
+            load = Dag("load", params={"day": Param("date")})
+            load.outputs["rows"] = load.task(count)
+            with Dag("nightly") as dag:
+                part = dag.workflow("part", load, params={"day": "today"})
+                dag.task(report, rows=part.output("rows"))
+
+        The child run is a run of its own in the same state file. Its outputs are the values of the task. While it is
+        executed the task is WAITING and holds no slot.
+
+        Args:
+            task_id: the id of the task.
+            dag: the dag of the child run.
+            params: the parameters of the child run. A task, or one of its outputs, means its value.
+            depends_on: a task, or several, to wait for.
+            expand: lists by the name of a parameter: a child run for each item (see `Partial.expand`).
+            on_retry: "resume" continues a child run that has failed when the task is retried, "new" starts another.
+            options: see `options`.
+
+        Raises:
+            DefinitionError: a parameter is missing or not valid, or the dag executes itself.
+        """
+        from liteflow.child_runs import check_params, dag_call, executed_dags  # here, because few dags have one
+        from liteflow.definition.expand import expand_over
+
+        task_id = self._full_id(task_id)
+        task_options, arguments, expansion = make_options(options, task_id), dict(params or {}), None
+        if expand is not None:
+            expansion, arguments = expand_over(expand, arguments, task_options.map_key, task_id)
+        if id(self) in map(id, executed_dags(dag)):
+            raise DefinitionError(f"task {task_id!r}: dag {dag.dag_id!r} executes this dag: that would never end")
+        if dag.params is not None:
+            check_params(dag.params, arguments, task_id)
+        body = dag_call(dag, arguments, on_retry)
+        task = Task(task_id, body=body, options=task_options, expansion=expansion)
+        task << depends_on
+        return self.add_task(task)
 
     def approval(
         self,

@@ -129,12 +129,15 @@ class Poll(Record):
     """
 
     func: Callable[..., Any]
-    #: seconds that one poll may take
-    limit_s: float = 30.0
+    #: seconds that one poll may take; None: there is no limit
+    limit_s: float | None = 30.0
     #: how many polls in a row without an answer fail the attempt
     failures: int = 5
     #: how the attempt ends when it has waited as long as the timeout of its task
     on_timeout: Literal["TIMED_OUT", "SKIPPED"] = "TIMED_OUT"
+    #: the poll executes a child run to its end (see `child_runs`). When the task is retried, a child run that has not
+    #: succeeded is resumed, or a new one is started. None: it executes none
+    child: Literal["resume", "new"] | None = None
 
 
 Body = Call | Command
@@ -161,6 +164,11 @@ def complete_body(body: _B, info: RunInfo, work: Work) -> _B:
     if work.handle is not None and isinstance(body, Call) and body.poll is not None:
         body = body._replace(func=body.poll.func, poll=None)
     return body if body.late is None else body.late.complete(body, info, work)
+
+
+def runs_child(body: Body | None) -> bool:
+    """Return whether a task executes a child run."""
+    return isinstance(body, Call) and body.poll is not None and body.poll.child is not None
 
 
 def input_name(ref: Ref) -> str:
@@ -273,6 +281,7 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
+    round: int = 0  #: the number of reruns that have reset the instance
     iteration: int = 1  #: of a task that is repeated
     previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt

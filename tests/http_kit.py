@@ -39,6 +39,7 @@ class Server(ThreadingHTTPServer):
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.gone = threading.Event()  # the client of /wait has closed its connection
+        self.sunk: list[int] = []  # the sizes of the bodies that /sink has read
         self.held = 0  # requests that wait for their answer while their client is there
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
@@ -71,14 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+        body = self._sink(length) if self.path == "/sink" else self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(self.command, self.path, headers, body))
         self.server.arrived.set()
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         name = "invocation" if parts.path.endswith("/invocations") else parts.path.strip("/").split("/")[0]
-        getattr(self, f"_{name}", self._echo)(query, body)
+        getattr(self, f"_{name}" if name != "sink" else "_echo", self._echo)(query, body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the names of the base class
 
@@ -91,6 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _sink(self, length: int) -> bytes:
+        """Read a body without storing it."""
+        size = 0
+        while size < length and (block := self.rfile.read(min(65536, length - size))):
+            size += len(block)
+        self.server.sunk.append(size)
+        return b""
 
     def _echo(self, query: dict[str, str], body: bytes) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -68,6 +68,16 @@ def _folder(user: str) -> str:
     return folder
 
 
+def _certificate_in(folder: str, user: str, certificate: Path) -> str:
+    """Return the path of a copy of a certificate with its key, which only the user of the server can read."""
+    path = f"{folder}/server.pem"
+    shutil.copy(certificate, path)
+    os.chmod(path, 0o600)
+    if os.getuid() == 0:
+        os.chown(path, pwd.getpwnam(user).pw_uid, -1)
+    return path
+
+
 def _run(argv: list[str], folder: str) -> None:
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -93,7 +103,8 @@ def _wait_for(path: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def postgresql() -> Iterator[SqlServer]:
+def postgresql(certificate: Path | None = None) -> Iterator[SqlServer]:
+    """Start PostgreSQL; with a certificate it also takes encrypted connections."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("postgres")
     if not binaries and not on_path:
@@ -106,6 +117,9 @@ def postgresql() -> Iterator[SqlServer]:
     rules = ["-A", "scram-sha-256", "-U", "postgres", "--pwfile", f"{folder}/password", "--no-sync", "-E", "UTF8"]
     _run([*user, str(home / "initdb"), "-D", data, *rules, "--locale=C"], folder)
     options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
+    if certificate is not None:
+        path = _certificate_in(folder, "postgres", certificate)
+        options |= {"ssl": "on", "ssl_cert_file": path, "ssl_key_file": path}
     argv = [*user, str(home / "postgres"), "-D", data]
     for name, value in options.items():
         argv += ["-c", f"{name}={value}"]
@@ -122,7 +136,8 @@ def postgresql() -> Iterator[SqlServer]:
 
 
 @contextmanager
-def mariadb() -> Iterator[SqlServer]:
+def mariadb(certificate: Path | None = None) -> Iterator[SqlServer]:
+    """Start MariaDB; with a certificate it also takes encrypted connections."""
     daemon = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     installer = shutil.which("mariadb-install-db")
     if daemon is None or installer is None:
@@ -147,6 +162,9 @@ def mariadb() -> Iterator[SqlServer]:
         "--innodb-buffer-pool-size=32M",
         f"--init-file={setup}",
     ]
+    if certificate is not None:
+        pem = _certificate_in(folder, "mysql", certificate)
+        network += [f"--ssl-cert={pem}", f"--ssl-key={pem}"]
     with log.open("wb") as output:
         process = subprocess.Popen([*user, daemon, *plain, *network, *quick], cwd=folder, stdout=output, stderr=output)
     try:

@@ -25,6 +25,7 @@ from lightflow import other_tools
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
+from lightflow.parser.subjects.connections import connection_schemas
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.defaults import KEYS_OF_DEFAULTS, defaults_schemas
 from lightflow.parser.subjects.environment import SECRET
@@ -125,6 +126,16 @@ def _file_sections() -> Iterator[_Section]:
         "without `name`. Their use is in [secrets and environment](../howto/secrets-and-environment.md).",
         SECRET,
     )
+    of_types = connection_schemas({info.name: info.schema or {} for info in Registry().use(BUILT_IN).described()})
+    keys = {
+        name.removeprefix("connection_"): _named({"properties": definition["properties"]})
+        for name, definition in of_types.items()
+        if name != "connection"
+    }
+    text = "A connection has the `type` of its tasks, and keys of that type: "
+    text += "; ".join(f"{name}: {names.replace('`type`, ', '')}" for name, names in keys.items())
+    text += ". See [share connections](../howto/connections.md)."
+    yield _Section("## connections: keys of a connection", text, of_types["connection"])
     yield _Section(
         "## pools: keys of a pool",
         "A pool is its number of slots, or a mapping with these keys. Their use is in [limits](../howto/limits.md).",

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
 from lightflow.errors import Location, Problem, WorkflowError
-from lightflow.plugins.base import LONGEST_WAIT_S, TaskType
+from lightflow.plugins.base import TaskType, absolute
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import (
+    CHILD_WORKFLOW,
     GROUP,
     ConditionSpec,
     ControlFlowSpec,
@@ -33,6 +34,9 @@ from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, 
 from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
 
+#: Executes a child run: it gets the keys of the task, and the path of its workflow file.
+ExecuteChild = Callable[[Mapping[str, Any], str], Any]
+
 
 def build_dag(
     spec: WorkflowSpec,
@@ -42,11 +46,13 @@ def build_dag(
     inputs: ExternalInputs = NO_INPUTS,
     *,
     folder: str,
+    execute_child: ExecuteChild | None = None,
 ) -> Dag:
     """Build the dag for a run with these parameters and external inputs.
 
     `folder` is the absolute path of the folder from which relative paths of tasks start. The code of the task types
-    that the workflow uses is imported.
+    that the workflow uses is imported. `execute_child` executes the child run of an attempt; without
+    it the workflow can have no child runs.
 
     Raises:
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
@@ -56,7 +62,7 @@ def build_dag(
     )
     dag.limits = spec.limits  # checked by the parser
     dag.source = spec.reference
-    builder = _builder(spec, registry, params or {}, inputs, folder)
+    builder = replace(_builder(spec, registry, params or {}, inputs, folder), execute_child=execute_child)
     with gc_paused():
         for task in builder.build_all():
             dag.add_task(task)
@@ -89,6 +95,7 @@ def _builder(
         types={},
         shared_options={},
         problems=[],
+        execute_child=None,
     )
 
 
@@ -103,6 +110,7 @@ class _TaskBuilder(Record):
     types: dict[str, TaskType]  #: the loaded task types by name
     shared_options: dict[TaskOptions, TaskOptions]  #: most tasks of a large file have equal options
     problems: list[Problem]
+    execute_child: ExecuteChild | None
 
     def build_all(self) -> list[Task]:
         """Build the tasks and groups."""
@@ -177,7 +185,7 @@ class _TaskBuilder(Record):
             if expressions.script:
                 config[expressions.script_key] = expressions.script
             task = replace(task, config=config)
-        body = task_type.build(task)
+        body = self._child_call(task) if task.type == CHILD_WORKFLOW else task_type.build(task)
         if isinstance(body, Call) and modules:
             body = body._replace(preload=modules)
         if isinstance(body, Call) and task.params is not None:
@@ -193,6 +201,17 @@ class _TaskBuilder(Record):
             message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
             self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
         return body._replace(late=late)
+
+    def _child_call(self, task: TaskSpec) -> Body:
+        from liteflow.api import child_call  # few workflows have child runs
+
+        if self.execute_child is None:
+            message = "a dag in Python cannot include a task that executes a workflow file; use dag.workflow"
+            self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
+            return Call(dict)
+        arguments = {"config": dict(task.config), "file": task.file}
+        body = child_call(self.execute_child, arguments, on_retry=task.config.get("on_retry", "resume"))
+        return body._replace(cwd=absolute(task.cwd), env=task.env)
 
     def _task_type(self, name: str) -> TaskType:
         """Return a task type, loaded once."""
@@ -270,7 +289,7 @@ def _options(task: TaskSpec, task_type: TaskType) -> TaskOptions:
         retry=task.retry,
         queue=task.queue,
         flow=_flow_options(task),
-        timeout_s=LONGEST_WAIT_S if task.timeout_s is None and task_type.waits() else task.timeout_s,
+        timeout_s=task_type.wait_limit_s if task.timeout_s is None and task_type.waits() else task.timeout_s,
         grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,

@@ -12,7 +12,7 @@ from typing import Any
 from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.spec.model import Settings
 from liteflow import Concurrency, Dag, DagRun, Observer
-from liteflow.api import EMPTY_MAPPING, BackendFactory, Record
+from liteflow.api import EMPTY_MAPPING, BackendFactory, ParentTask, Record
 
 
 class ExecutionOptions(Record):
@@ -28,6 +28,7 @@ class ExecutionOptions(Record):
     #: whether every process that this program starts ends with the run: only for a program that exists for one run
     claim_children: bool = False
     park: bool = False  #: whether the run ends, to be resumed later, when only long waits are left
+    parent: ParentTask | None = None  #: the task that executes it, if it is a child run
 
 
 def options_for(
@@ -85,6 +86,7 @@ def execute(
         raise_signals=False,
         claim_children=options.claim_children,
         park=options.park,
+        parent=options.parent,
         only=selection.only,
         start=selection.start,
         until=selection.until,
@@ -139,4 +141,5 @@ def _resume_options(options: ExecutionOptions) -> dict[str, Any]:
         "raise_signals": False,
         "claim_children": options.claim_children,
         "park": options.park,
+        "parent": options.parent,
     }

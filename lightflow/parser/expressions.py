@@ -44,7 +44,8 @@ _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MA
 _NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
 #: The beginning of a URL with a complete host.
-_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]"
+#: The text before the first expression of a URL: a server and the begin of its path, or the path alone.
+_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]|/(?!/)"
 _IN_HOST: Final = (
     "an expression is not allowed before the path of a URL, where its value could name another server; "
     "make the whole URL an expression"
@@ -57,7 +58,13 @@ _OPERATOR_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 def read_expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     """Return all expressions of a tree, and the problems in them."""
     reader = _Reader(tree, registry)
-    return ExpressionIndex(tasks=reader.tasks, conditions=reader.conditions, problems=reader.templates.problems)
+    outputs = reader.read_outputs()
+    return ExpressionIndex(
+        tasks=reader.tasks,
+        conditions=reader.conditions,
+        outputs=outputs,
+        problems=reader.templates.problems,
+    )
 
 
 def read_arguments(tree: Tree, group: str) -> tuple[dict[str, Template], list[Problem]]:
@@ -389,6 +396,19 @@ class _Reader:
                     message = "must be an expression alone: with text around it, it gives text and no list"
                     self.templates.report(path, part, part.index(OPEN), message)
         return templates
+
+    def read_outputs(self) -> Expressions | None:
+        """Return the expressions in the values of a run."""
+        names = ("params", "run", "workflow", "tasks")
+        scope, config = NameScope(params=self._params, tasks=self._task_ids, scopes=names), []
+        for path, text in texts_in(["outputs"], mapping_or_empty(self._tree.root.get("outputs"))):
+            template = self.templates.read(path, text, scope)
+            if isinstance(template, tuple):
+                config.append(KeyTemplate(tuple(path), "text", template))
+        reading = [key.template for key in config]
+        if not config:
+            return None
+        return Expressions(workflow=self._workflow, reads=_reads(reading), config=tuple(config), names=_names(reading))
 
     # -- variables ----------------------------------------------------------------------------------------------------
 

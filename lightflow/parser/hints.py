@@ -14,7 +14,7 @@ from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.parser.tree import TaskNode, Tree
+from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
 from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
@@ -51,8 +51,17 @@ def find_hints(tree: Tree, spec: WorkflowSpec, registry: Registry) -> list[Probl
         *_hidden_failures(tree, spec),
         *_scripts(tree, schemas),
         *_task_types(tree, registry),
+        *_connections(tree),
     ]
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+
+
+def _connections(tree: Tree) -> Iterator[Problem]:
+    """Report connections that no task names."""
+    used = {origin.path[1] for origin in tree.origins.values() if origin.path[:1] == ("connections",)}
+    for name in mapping_or_empty(tree.root.get("connections")):
+        if name not in used:
+            yield tree.problem(["connections", name], "no task has this connection: `connection: NAME`", key=True)
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lightflow.parser.positions import Key, Source
 from lightflow.parser.schema import aliases_of
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import referenced
+from lightflow.parser.subjects.connections import apply_connections
 from lightflow.parser.subjects.defaults import apply_defaults
 from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
@@ -41,6 +42,8 @@ def normalize(
     _resolve_names(tree)
     if any("defaults" in keys for keys in (tree.root, *(tree.tasks[group] for group in tree.groups))):
         apply_defaults(tree)
+    if "connection" in source.text:
+        apply_connections(tree, registry.described())
     return tree
 
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
     groups,
     limits,
+    outputs,
     params,
     repeats,
     retries,
@@ -42,6 +44,7 @@ TOP: Final[dict[str, Schema]] = {
     "description": {"description": "The purpose of the workflow.", "type": "string"},
     "tasks": TASKS,
     "params": params.PARAMS,
+    "outputs": outputs.OUTPUTS,
     "settings": {"$ref": "#/$defs/settings"},
     "pools": limits.RUN_KEYS["pools"],
     "timeout": limits.RUN_KEYS["timeout"],
@@ -53,6 +56,7 @@ TOP: Final[dict[str, Schema]] = {
     "env": environment.env("Environment variables of every task."),
     "dotenv": environment.dotenv("Files with environment variables of every task; `env` overrides them."),
     "secrets": environment.SECRETS,
+    "connections": connections.CONNECTIONS,
     **control_flow.hook_keys(of_run=True),
     "defaults": defaults.DEFAULTS,
     "plugins": {
@@ -91,6 +95,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "precondition": control_flow.PRECONDITION,
             "repeat": repeats.REPEAT,
             **defaults.defaults_schemas(COMMON, described),
+            **connections.connection_schemas(described),
             "task": {
                 "title": "Task",
                 "type": "object",

@@ -76,6 +76,7 @@ class ExpressionIndex(Record):
 
     tasks: Mapping[str, Expressions] = EMPTY_MAPPING
     conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
+    outputs: Expressions | None = None  # those in the values of a run
     problems: Sequence[Problem] = ()
 
 

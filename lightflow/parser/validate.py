@@ -11,6 +11,7 @@ from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
+    connections,
     control_flow,
     defaults,
     environment,
@@ -42,6 +43,7 @@ class Checked(Record):
     secrets: Mapping[str, SecretSpec]
     expressions: Mapping[str, Expressions]  # by task
     conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
+    outputs: Expressions | None = None  # in the values of a run
 
 
 def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
@@ -66,6 +68,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         groups.check_groups(tree),
         check_includes(tree),
         defaults.check_defaults(tree),
+        connections.check_connections(tree, registry.described()),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),
@@ -89,6 +92,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         secrets=secrets,
         expressions=index.tasks,
         conditions=index.conditions,
+        outputs=index.outputs,
     )
 
 

@@ -14,7 +14,7 @@ from lightflow.spec.model import GROUP
 from lightflow.text import did_you_mean, quoted
 
 #: Mappings of which each entry has a place.
-_MERGED = ("env", "retry")
+_MERGED = ("env", "retry", "headers", "query")
 
 
 class ValueOrigin(NamedTuple):
@@ -86,6 +86,8 @@ def _origin(tree: Tree, key: str, value: Any, path: Sequence[Key], task_id: str)
         source = f"defaults of {written[1]}"
     elif written[0] == "defaults":
         source = "defaults"
+    elif written[0] == "connections":
+        source = f"the connection {written[1]}"
     else:
         source = "the settings" if written[0] == "settings" else "the workflow"
     if "types" in written[:4] and "defaults" in written[:3]:

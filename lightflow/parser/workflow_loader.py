@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
@@ -23,7 +23,7 @@ from lightflow.parser.subjects.triggers import build_triggers
 from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
-from lightflow.spec.model import WorkflowSpec, digest_of
+from lightflow.spec.model import CHILD_WORKFLOW, Ancestor, WorkflowSpec, digest_of
 from liteflow.api import PARAM_TYPES, Record, gc_paused, replace
 
 
@@ -133,17 +133,29 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 
-def _load(source: Source, registry: Registry | None, included: set[str] | None = None) -> Loaded:
-    """Take a source through the stages, with the files that it includes."""
-    includer = Includer(lambda path, types: _load_source(read_source(path), types, includer), registry)
+def _load(
+    source: Source,
+    registry: Registry | None,
+    included: set[str] | None = None,
+    above: Sequence[Ancestor] = (),
+) -> Loaded:
+    """Take a source through the stages, with the files that it includes.
+
+    `above` are the workflows that execute it in child runs, the nearest last.
+    """
+    below = (
+        *above,
+        Ancestor(os.path.abspath(source.file), source.name or os.path.basename(source.file).split(".")[0], None),
+    )
+    includer = Includer(lambda path, types: _load_source(read_source(path), types, includer, below), registry)
     try:
-        return _load_source(source, registry, includer)
+        return _load_source(source, registry, includer, above)
     finally:
         if included is not None:
             included |= includer.paths
 
 
-def _load_source(source: Source, registry: Registry | None, includer: Includer) -> Loaded:
+def _load_source(source: Source, registry: Registry | None, includer: Includer, above: Sequence[Ancestor]) -> Loaded:
     """Take a source through the stages: declare its task types, normalize it, check it, build the specification."""
     types = registry.copy() if registry else Registry()
     plugins, plugin_problems = declare_plugins(source, types)
@@ -155,7 +167,14 @@ def _load_source(source: Source, registry: Registry | None, includer: Includer) 
     problems = [*plugin_problems, *checked.problems, *name_problems]
     if problems:
         raise WorkflowError(problems)
-    return Loaded(spec=_build(checked, name, plugins, types), tree=tree, types=types)
+    spec = _build(checked, name, plugins, types)
+    if any(task.type == CHILD_WORKFLOW for task in spec.tasks.values()):
+        from lightflow.parser.child_workflows import ChildWorkflows  # few workflows have child runs
+
+        children = ChildWorkflows(spec, tree, above, lambda child, line: _load(child, registry, above=line).spec)
+        if problems := list(children.problems()):
+            raise WorkflowError(problems)
+    return Loaded(spec=spec, tree=tree, types=types)
 
 
 def _type_names(tree: Any) -> Iterator[str]:
@@ -219,5 +238,7 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
         limits=replace(build_limits(root), triggers=build_triggers(root)),
+        outputs=root.get("outputs", {}),
+        output_expressions=checked.outputs,
     )
     return with_includes(tree, spec) if tree.includes else spec

@@ -97,9 +97,9 @@ class TaskType:
     preload: ClassVar[bool] = True
 
     #: Seconds that an attempt may take where the workflow says nothing, in a task and in a hook; None: no limit.
-    #: A task of a type that waits has `LONGEST_WAIT_S` then: there is always an end.
     timeout_s: ClassVar[float | None] = None
     hook_timeout_s: ClassVar[float | None] = None
+    wait_limit_s: ClassVar[float | None] = LONGEST_WAIT_S  #: as `timeout_s`, for a task of a type that waits
     #: Extra attempts of a hook where the workflow says nothing.
     hook_retries: ClassVar[int] = 0
 

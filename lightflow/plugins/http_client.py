@@ -256,6 +256,8 @@ def _failures(request: HttpRequest, url: str, *, sent: bool) -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     """Return the reason of an error of the library in few words, without its objects."""
     text = str(error)
+    if text.startswith(("HTTPConnection(", "HTTPSConnection(")):
+        text = text.partition("): ")[2].removeprefix("Failed to establish a new connection: ")
     reason = getattr(error, "original_error", None) or error.__cause__ or error.__context__
     if reason is not None and "object at 0x" in text:
         text = str(reason)

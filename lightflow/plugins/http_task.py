@@ -7,20 +7,21 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import CONNECTION, TLS
+from lightflow.plugins.http_bodies import BODIES, body_of, pairs_of, scalar
 from lightflow.spec.durations import seconds
 from liteflow import TaskFailed, current_context
 from liteflow.api import replace
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-#: The keys that are a body.
-_BODIES: Final = ("json", "form", "body", "file", "multipart")
 _ERROR_BYTES: Final = 64 * 1024  # of the content of an error, for the log
 _MESSAGE_CHARACTERS: Final = 500
 _SHOWN_JSON: Final = 200
 _UNITS: Final = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+_BASE: Final = r"https?://[^/?#]+[^?#]*"
 _STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([0-9]+)\]")
 #: Answers after which a request that may be repeated is tried again.
 _TEMPORARY: Final = (408, 425, 429)
@@ -52,10 +53,17 @@ class HttpTask(TaskType):
         "description": "Sends an HTTP request. Its value is the content of the answer.",
         "properties": {
             "url": _text(
-                "The URL. Values in the path and the query are percent-encoded.",
+                "The URL. Values in the path and the query are percent-encoded. With a connection it is a path, such "
+                "as `/orders`, which follows the `url` of the connection.",
                 examples=["https://example.org/orders/${{ params.day }}"],
                 **{"x-expressions": "url"},
             ),
+            "base_url": _text(
+                "The URL that a `url` such as `/orders` follows. In a connection it is written `url`.",
+                examples=["https://api.example.org/v1"],
+                **{"x-expressions": "url", "x-connection": "url"},
+            ),
+            "connection": CONNECTION,
             "method": {
                 "description": "The method: GET, or POST if there is a body.",
                 "enum": _METHODS,
@@ -65,6 +73,7 @@ class HttpTask(TaskType):
             "query": {
                 "description": "Parameters that are added to the URL; a list means the parameter several times.",
                 "type": "object",
+                "x-connection": True,
                 "examples": [{"day": "${{ params.day }}", "tag": ["a", "b"]}],
             },
             "headers": {
@@ -73,6 +82,7 @@ class HttpTask(TaskType):
                 "additionalProperties": {"type": ["string", "number", "boolean"]},
                 "examples": [{"X-Api-Key": "${{ secrets.API_KEY }}"}],
                 "x-expressions": "header",
+                "x-connection": True,
             },
             "auth": {
                 "description": "How the request is authorized: a bearer token, a user with a password, or a header.",
@@ -98,6 +108,7 @@ class HttpTask(TaskType):
                 "maxProperties": 1,
                 "additionalProperties": False,
                 "examples": [{"bearer": "${{ secrets.TOKEN }}"}],
+                "x-connection": True,
             },
             "json": {
                 "description": "A body in JSON; values of expressions keep their type.",
@@ -187,24 +198,14 @@ class HttpTask(TaskType):
                 "default": "10s",
                 "x-expects": 'a time: seconds such as 10, or text such as "10s"',
                 "x-expressions": "none",
+                "x-connection": True,
             },
-            "tls": {
-                "description": "Files for encrypted connections, and whether the certificate of the server is checked.",
-                "type": "object",
-                "properties": {
-                    "ca": _text("The certificates of authorities that are trusted."),
-                    "cert": _text("The certificate of the client."),
-                    "key": _text("Its private key."),
-                    "verify": {"description": "Whether the server is checked.", "type": "boolean", "default": True},
-                },
-                "minProperties": 1,
-                "additionalProperties": False,
-                "examples": [{"ca": "ca.pem"}],
-            },
+            "tls": TLS,
             "proxy": _text(
                 "The proxy: `env` (HTTP_PROXY and the other variables), `none`, or a URL.",
                 default="env",
                 examples=["none"],
+                **{"x-connection": True},
             ),
             "idempotency": _text(
                 "Send a key that all attempts share, so that the server can detect a repetition: `header` means "
@@ -220,16 +221,16 @@ class HttpTask(TaskType):
                 "minItems": 1,
                 "examples": [["api.example.org"]],
                 "x-expressions": "none",
+                "x-connection": True,
             },
         },
         "required": ["url"],
     }
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
-        url, headers = config.get("url"), config.get("headers")
-        if isinstance(url, str) and not url.startswith("${{") and not re.match(r"https?://[^/?#]", url, re.IGNORECASE):
-            yield ConfigProblem("url", "must begin with http:// or https:// and a host")
-        bodies = [key for key in _BODIES if key in config]
+        headers = config.get("headers")
+        yield from _url_problems(config)
+        bodies = [key for key in BODIES if key in config]
         for key in bodies[1:]:
             yield ConfigProblem(key, f'"{key}" and "{bodies[0]}" are both a body; keep one of them')
         if bodies and config.get("method") in ("GET", "HEAD"):
@@ -262,7 +263,7 @@ class HttpTask(TaskType):
         return (*self.needs, *(["socks"] if str(config.get("proxy")).startswith("socks") else []))
 
     def summary(self, config: Mapping[str, Any]) -> str:
-        return f"{_method(config)} {config.get('url', '')}"
+        return f"{_method(config)} {str(config.get('base_url', '')).rstrip('/')}{config.get('url', '')}"
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         from lightflow.plugins.http_client import SAFE, exchange, shown
@@ -282,6 +283,18 @@ class HttpTask(TaskType):
         return value
 
 
+def _url_problems(config: Mapping[str, Any]) -> Iterator[ConfigProblem]:
+    url, base = config.get("url"), config.get("base_url")
+    if isinstance(base, str) and not base.startswith("${{") and not re.fullmatch(_BASE, base, re.IGNORECASE):
+        yield ConfigProblem("base_url", "must be a URL such as https://api.example.org/v1, without ? and #")
+    if not isinstance(url, str) or url.startswith("${{"):
+        return
+    if base is None and "connection" not in config and not re.match(r"https?://[^/?#]", url, re.IGNORECASE):
+        yield ConfigProblem("url", "must begin with http:// or https:// and a host")
+    if base is not None and not url.startswith("/"):
+        yield ConfigProblem("url", "must be a path such as /orders: the connection or `base_url` has the server")
+
+
 def answered(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, Mapping[str, Any]]:
     """Send a request that may be repeated. Return the content of the expected answer, and what else is to be stored.
 
@@ -295,7 +308,7 @@ def answered(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, Ma
 
 def _method(config: Mapping[str, Any]) -> str:
     """Return the method of a request: GET, or POST if there is a body."""
-    return str(config.get("method") or ("POST" if any(key in config for key in _BODIES) else "GET"))
+    return str(config.get("method") or ("POST" if any(key in config for key in BODIES) else "GET"))
 
 
 def size_in_bytes(value: int | str) -> int:
@@ -315,16 +328,15 @@ def _request(config: Mapping[str, Any], context: PluginContext) -> Any:
     from lightflow.plugins.http_client import REPEATABLE, HttpRequest
 
     method, redirects = _method(config), config.get("redirects", 5)
-    body, size, media_type = _body(config)
-    headers = _headers(config, context)
-    if media_type and not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = media_type
+    body, headers = body_of(config), _headers(config, context)
+    if body.media_type and not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = body.media_type
     return HttpRequest(
         method=method,
-        url=_with_query(config["url"], config.get("query") or {}),
+        url=_with_query(_full_url(config), config.get("query") or {}),
         headers=headers,
-        body=body,
-        size=size,
+        body=body.open,
+        size=body.size,
         is_repeatable=method in REPEATABLE or "idempotency" in config,
         redirects=redirects.get("max", 5) if isinstance(redirects, dict) else redirects,
         redirect_post=isinstance(redirects, dict) and bool(redirects.get("post")),
@@ -336,28 +348,29 @@ def _request(config: Mapping[str, Any], context: PluginContext) -> Any:
     )
 
 
+def _full_url(config: Mapping[str, Any]) -> str:
+    """Return the URL, after that of the connection. Raises TaskFailed where it would lead to another server."""
+    url, base = str(config["url"]), config.get("base_url")
+    if base is None:
+        return url
+    if not url.startswith("/"):
+        text = f"the url {url[:80]!r} must be a path such as /orders: the connection or `base_url` has the server"
+        raise TaskFailed(text, codes=("http:url",), final=True)
+    return f"{str(base).rstrip('/')}{url}"
+
+
 def _with_query(url: str, query: Mapping[str, Any]) -> str:
     from urllib.parse import urlencode, urlsplit, urlunsplit
 
     if not query:
         return url
-    pairs = [(name, item) for name, value in query.items() for item in (value if isinstance(value, list) else [value])]
-    text = urlencode([(name, _scalar(value)) for name, value in pairs])
+    text = urlencode(list(pairs_of(query)))
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=f"{parts.query}&{text}" if parts.query else text))
 
 
-def _scalar(value: Any) -> str:
-    """Return a value of a query, a form or a header as text."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
 def _headers(config: Mapping[str, Any], context: PluginContext) -> dict[str, str]:
-    headers = {name: _scalar(value) for name, value in (config.get("headers") or {}).items()}
+    headers = {name: scalar(value) for name, value in (config.get("headers") or {}).items()}
     auth = config.get("auth") or {}
     if "bearer" in auth:
         headers["Authorization"] = f"Bearer {auth['bearer']}"
@@ -376,53 +389,6 @@ def _headers(config: Mapping[str, Any], context: PluginContext) -> dict[str, str
         if not value.isascii():
             headers[header] = value.encode().decode("latin-1")
     return headers
-
-
-def _body(config: Mapping[str, Any]) -> tuple[Any, int | None, str]:
-    """Return a function that opens the body, its size, and its media type; None: there is no body."""
-    if "json" in config:
-        data, media_type = json.dumps(config["json"], ensure_ascii=False, default=str).encode(), "application/json"
-    elif "form" in config:
-        from urllib.parse import urlencode
-
-        fields = config["form"].items()
-        pairs = [(name, item) for name, value in fields for item in (value if isinstance(value, list) else [value])]
-        data = urlencode([(name, _scalar(value)) for name, value in pairs]).encode()
-        media_type = "application/x-www-form-urlencoded"
-    elif "body" in config:
-        data, media_type = _scalar(config["body"]).encode(), "text/plain; charset=utf-8"
-    elif "multipart" in config:
-        data, media_type = _multipart(config["multipart"])
-    elif "file" in config:
-        path = config["file"]
-        with _opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-        return (lambda: _opened(path)), size, "application/octet-stream"
-    else:
-        return None, None, ""
-    return (lambda: data), len(data), media_type
-
-
-def _opened(path: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        text = f"the file {path} cannot be read: {error.strerror}"
-        raise TaskFailed(text, codes=("http:file",), final=True) from None
-
-
-def _multipart(parts: Mapping[str, Any]) -> tuple[bytes, str]:
-    from urllib3.filepost import encode_multipart_formdata
-
-    fields: list[Any] = []
-    for name, part in parts.items():
-        if not isinstance(part, dict):
-            fields.append((name, _scalar(part)))
-            continue
-        with _opened(part["file"]) as file:
-            media_type = part.get("type", "application/octet-stream")
-            fields.append((name, (os.path.basename(part["file"]), file.read(), media_type)))
-    return encode_multipart_formdata(fields)
 
 
 # -- the answer ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import CONNECTION
 from liteflow import TaskFailed, current_context
 
 _CONNECT_S: Final = 10.0
@@ -34,6 +35,7 @@ class LambdaTask(TaskType):
     schema: ClassVar[Mapping[str, Any]] = {
         "description": "Invokes a function of AWS Lambda.",
         "properties": {
+            "connection": CONNECTION,
             "function": {
                 "description": "The function: its name, `name:alias` or an ARN.",
                 "type": "string",
@@ -58,6 +60,7 @@ class LambdaTask(TaskType):
                 "type": "string",
                 "minLength": 1,
                 "examples": ["eu-central-1"],
+                "x-connection": True,
             },
             "credentials": {
                 "description": "`default`: those of the environment, as in other tools for AWS; or a profile, or keys.",
@@ -79,6 +82,7 @@ class LambdaTask(TaskType):
                 "additionalProperties": False,
                 "default": "default",
                 "examples": [{"profile": "reports"}],
+                "x-connection": True,
                 "x-expects": "default, or a mapping with a profile or with keys",
             },
             "endpoint": {
@@ -86,6 +90,7 @@ class LambdaTask(TaskType):
                 "type": "string",
                 "pattern": r"^https?://.|\$\{\{",
                 "examples": ["http://localhost:5000"],
+                "x-connection": True,
                 "x-expects": "a URL such as http://localhost:5000",
                 "x-expressions": "url",
             },

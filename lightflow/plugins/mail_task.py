@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import CONNECTION
 from liteflow import TaskFailed, current_context
 
 _SOCKET_S: Final = 30.0
 _MAX_ATTACHED: Final = 20 * 1000 * 1000
+_MARKER_BYTES: Final = 30  # in place of a file while the message is made
+_BLOCK_BYTES: Final = 57 * 1024  # of a file; 57 bytes are a line of base64
 _HEADERS: Final = ("from", "to", "cc", "subject", "reply_to")
 
 
@@ -39,12 +42,14 @@ class MailTask(TaskType):
     schema: ClassVar[Mapping[str, Any]] = {
         "description": "Sends a mail.",
         "properties": {
+            "connection": CONNECTION,
             "server": {
                 "description": "The server for outgoing mail: `smtp://USER@HOST:PORT`, or `smtps://` if the connection "
                 "is encrypted from its beginning. The default ports are 587 and 465.",
                 "type": "string",
                 "pattern": r"^smtps?://.|\$\{\{",
                 "examples": ["smtp://reports@mail.example.org"],
+                "x-connection": True,
                 "x-expects": "a URL such as smtp://user@mail.example.org:587",
             },
             "password": {
@@ -52,12 +57,14 @@ class MailTask(TaskType):
                 "type": "string",
                 "minLength": 1,
                 "examples": ["${{ secrets.MAIL_PASSWORD }}"],
+                "x-connection": True,
                 "x-secret": True,
             },
             "tls": {
                 "description": "`required`: the connection is encrypted, and the certificate of the server is checked. "
                 "`none`: it is not, which allows no password.",
                 "enum": ["required", "none"],
+                "x-connection": True,
                 "default": "required",
                 "x-expressions": "none",
             },
@@ -66,12 +73,14 @@ class MailTask(TaskType):
                 "type": "string",
                 "minLength": 1,
                 "examples": ["ca.pem"],
+                "x-connection": True,
             },
             "from": {
                 "description": "The sender.",
                 "type": "string",
                 "minLength": 1,
                 "examples": ["Reports <reports@example.org>"],
+                "x-connection": True,
                 "x-expressions": "header",
             },
             "to": {**_addresses("The recipients."), "examples": [["team@example.org"]]},
@@ -129,9 +138,9 @@ class MailTask(TaskType):
         return f"mail to {to if isinstance(to, str) else ', '.join(map(str, to))}"
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
-        message, recipients = _message(config, context)
+        message, recipients, attachments = _message(config, context)
         with _failures(config) as step, _connected(config, step) as client:
-            refused = _send(client, config, recipients, _content(message), step)
+            refused = _send(client, config, recipients, _content(message, attachments), step)
         for address, reason in refused.items():
             print(f"refused: {address}: {reason}")
         if refused and config.get("strict"):
@@ -151,8 +160,11 @@ def _is_address(text: str) -> bool:
 # -- the message ---------------------------------------------------------------------------------------------------
 
 
-def _message(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, list[str]]:
-    """Return the message and the addresses of all its recipients. Raises TaskFailed."""
+def _message(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, list[str], Mapping[bytes, str]]:
+    """Return the message, the addresses of all its recipients, and the files to attach. Raises TaskFailed.
+
+    The content of an attached file is a marker, by which the file is found again when the message is sent.
+    """
     from email.message import EmailMessage
     from email.utils import getaddresses, localtime, parseaddr
 
@@ -174,23 +186,34 @@ def _message(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, li
     message.set_content(str(text if text is not None else "" if "html" in config else default_text()))
     if "html" in config:
         message.add_alternative(str(config["html"]), subtype="html")
+    attachments: dict[bytes, str] = {}
     for path in _attached(_list(config.get("attach", []))):
         import mimetypes
 
         main, _, sub = (mimetypes.guess_type(path)[0] or "application/octet-stream").partition("/")
-        with open(path, "rb") as file:
-            message.add_attachment(file.read(), maintype=main, subtype=sub, filename=os.path.basename(path))
+        marker = os.urandom(_MARKER_BYTES)
+        attachments[marker] = path
+        message.add_attachment(marker, maintype=main, subtype=sub, filename=os.path.basename(path))
     everyone = [address for key in ("to", "cc", "bcc") for address in _list(config.get(key, []))]
     recipients = list(dict.fromkeys(address for _, address in getaddresses(everyone) if address))
     if not recipients or not sender:
         raise TaskFailed("mail: there is no sender, or no recipient", codes=("mail:address",), final=True)
-    return message, recipients
+    return message, recipients, attachments
 
 
-def _content(message: Any) -> bytes:
+def _content(message: Any, attachments: Mapping[bytes, str]) -> Iterator[bytes]:
+    """Yield the message in pieces of whole lines, with the files in place of their markers."""
+    import base64
     from email.policy import SMTP
 
-    return bytes(message.as_bytes(policy=SMTP))
+    rest = bytes(message.as_bytes(policy=SMTP))
+    for marker, path in attachments.items():
+        before, _, rest = rest.partition(base64.b64encode(marker) + b"\r\n")
+        yield before
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield base64.encodebytes(block).replace(b"\n", b"\r\n")
+    yield rest
 
 
 def _list(value: Any) -> list[str]:
@@ -303,7 +326,7 @@ def _connected(config: Mapping[str, Any], step: _Step) -> Iterator[Any]:
 
 
 def _send(
-    client: Any, config: Mapping[str, Any], recipients: Sequence[str], content: bytes, step: _Step
+    client: Any, config: Mapping[str, Any], recipients: Sequence[str], content: Iterable[bytes], step: _Step
 ) -> dict[str, str]:
     """Send the message; return the recipients that the server refuses, with its answers."""
     import smtplib
@@ -319,7 +342,12 @@ def _send(
     if len(refused) == len(recipients):
         raise smtplib.SMTPRecipientsRefused(refused)
     step.name = "data"
-    code, text = client.data(content)
+    code, text = client.docmd("data")
+    if code != 354:
+        raise smtplib.SMTPDataError(code, text)
+    for piece in content:
+        client.send(re.sub(rb"(?m)^\.", b"..", piece))  # a line with one point ends the message
+    code, text = client.docmd(".")
     if code != 250:
         raise smtplib.SMTPResponseException(code, text)
     return {address: _answer(reply) for address, reply in refused.items()}

@@ -21,6 +21,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "docker": ("lightflow.plugins.docker_task", "DockerTask"),
     "http": ("lightflow.plugins.http_task", "HttpTask"),
     "wait": ("lightflow.plugins.wait_task", "WaitTask"),
+    "workflow": ("lightflow.plugins.workflow_task", "WorkflowTask"),
     "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),
     "notify": ("lightflow.plugins.notify_task", "NotifyTask"),
     "mail": ("lightflow.plugins.mail_task", "MailTask"),

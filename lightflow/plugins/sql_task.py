@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from lightflow.errors import Problem, WorkflowError
 from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import TLS
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import BoundValue, TaskSpec
 from lightflow.sql.addresses import DRIVERS, FILES, Address, address_of, clear_password, scheme_of
@@ -49,11 +50,31 @@ class SqlTask(TaskType):
         "properties": {
             "connection": {
                 "description": "The address of the database: `postgresql://user@host/database`, `mysql://…`, "
-                "`sqlite:///file.db` or `duckdb:///file.duckdb`. An address with a password is a secret. A relative "
-                "path starts from the working directory of the task.",
+                "`sqlite:///file.db` or `duckdb:///file.duckdb`; or the name of a connection of the workflow. An "
+                "address with a password is a secret. A relative path starts from the working directory of the task.",
                 "type": "string",
                 "minLength": 1,
-                "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db"],
+                "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db", "warehouse"],
+                "x-connection": "url",
+            },
+            "user": {
+                "description": "The user, where the address does not name it.",
+                "type": "string",
+                "minLength": 1,
+                "examples": ["loader"],
+                "x-connection": True,
+            },
+            "password": {
+                "description": "The password of the user, where the address does not have it.",
+                "type": "string",
+                "minLength": 1,
+                "examples": ["${{ secrets.DB_PASSWORD }}"],
+                "x-secret": True,
+                "x-connection": True,
+            },
+            "tls": {
+                **TLS,
+                "description": f"{TLS['description']} With this key, a server without encryption is refused.",
             },
             "sql": {
                 **lines(
@@ -120,6 +141,7 @@ class SqlTask(TaskType):
                 "default": False,
                 "examples": [True],
                 "x-expressions": "none",
+                "x-connection": True,
             },
             "once": {
                 "description": "Have the effect exactly once: the transaction adds a mark of the task to the "
@@ -143,6 +165,7 @@ class SqlTask(TaskType):
                 "items": {"type": "string", "pattern": "^[A-Za-z0-9_]+$"},
                 "examples": [["httpfs"]],
                 "x-expressions": "none",
+                "x-connection": True,
             },
         },
         "required": ["connection"],
@@ -155,6 +178,9 @@ class SqlTask(TaskType):
         scheme = scheme_of(connection) if isinstance(connection, str) else ""
         if isinstance(connection, str):
             yield from connection_problems(connection, scheme)
+            for key in ("user", "password", "tls") if scheme in FILES else ():
+                if key in config:
+                    yield ConfigProblem(key, f"{scheme} opens a file, and has no server")
         if config.get("once") is True and config.get("transaction", True) is not True:
             yield ConfigProblem("once", "needs `transaction: true`, for its mark is a part of the transaction")
         save = config.get("save")
@@ -280,9 +306,15 @@ def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> S
 
 def _address(config: Mapping[str, Any]) -> Address:
     try:
-        return address_of(config["connection"], os.getcwd())
+        address = address_of(config["connection"], os.getcwd())
     except ValueError as error:
         raise TaskFailed(str(error), final=True) from None
+    return replace(
+        address,
+        user=address.user or config.get("user", ""),
+        password=address.password or config.get("password", ""),
+        tls=config.get("tls") or {},
+    )
 
 
 def _pieces(config: Mapping[str, Any], folder: str) -> tuple[str, tuple[Any, ...]]:

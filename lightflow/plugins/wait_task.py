@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import LONGEST_WAIT_S, ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.connection_keys import TLS
 from lightflow.plugins.http_task import HttpTask
 from lightflow.plugins.scripts import lines
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
@@ -67,6 +68,7 @@ class WaitTask(TaskType):
                 "type": "object",
                 "properties": {key: HttpTask.schema["properties"][key] for key in _HTTP_KEYS},
                 "required": ["url"],
+                "x-connection-of": "http",
                 "additionalProperties": False,
                 "examples": [{"url": "https://example.org/jobs/7", "expect": {"json": {"$.state": "done"}}}],
             },
@@ -77,11 +79,19 @@ class WaitTask(TaskType):
                 "type": "object",
                 "properties": {
                     "connection": {
-                        "description": "The address of the database, as in the type `sql`.",
+                        "description": "The address of the database, or a connection, as in the type `sql`.",
                         "type": "string",
                         "minLength": 1,
                         "examples": ["${{ secrets.WAREHOUSE }}", "sqlite:///orders.db"],
                     },
+                    "user": {"description": "The user, as in the type `sql`.", "type": "string", "minLength": 1},
+                    "password": {
+                        "description": "The password of the user.",
+                        "type": "string",
+                        "minLength": 1,
+                        "x-secret": True,
+                    },
+                    "tls": TLS,
                     "sql": {
                         **lines("The query, as in the type `sql`: `:name` is a value of `params`."),
                         "examples": ["SELECT 1 FROM loads WHERE day = :day"],
@@ -95,6 +105,7 @@ class WaitTask(TaskType):
                     },
                 },
                 "required": ["connection", "sql"],
+                "x-connection-of": "sql",
                 "additionalProperties": False,
                 "examples": [
                     {"connection": "sqlite:///orders.db", "sql": "SELECT 1 FROM loads WHERE day = '2026-01-31'"}

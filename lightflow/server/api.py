@@ -184,6 +184,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
     _route("GET", f"{_WORKFLOW}/geometry", resources.get_workflow_geometry, query=_FOLD_QUERY),
     _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
+    _route("GET", f"{_WORKFLOW}/source", resources.get_source),
     _route(
         "GET",
         f"{_WORKFLOW}/durations",

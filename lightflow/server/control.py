@@ -59,6 +59,10 @@ class SchedulerControl:
         served = sorted(self._scheduler.view.workflows.values(), key=lambda workflow: workflow.name)
         return [_served(workflow, rows, problems.get(workflow.path)) for workflow in served]
 
+    def problems(self) -> Mapping[str, str]:
+        """Return why files cannot be served, by their paths."""
+        return self._scheduler.view.problems
+
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
         watched = self._scheduler.view.workflows[workflow]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
@@ -44,6 +44,8 @@ from liteflow.api import (
     picture_of_graph,
     read_fires,
 )
+
+_MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
 
 
 @contextlib.contextmanager
@@ -262,7 +264,10 @@ def list_workflows(request: CheckedRequest) -> Answer:
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
         shape["served"] = _served_shape(workflow)
-    return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)]})
+    control = request.services.control
+    problems = {} if control is None else control.problems()
+    files = [{"file": path, "problem": problems[path]} for path in sorted(problems)]
+    return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)], "problems": files})
 
 
 def get_workflow(request: CheckedRequest) -> Answer:
@@ -307,6 +312,23 @@ def _served_shape(workflow: Any) -> Shape:
         "params": workflow.params_schema,
         "triggers": list(workflow.triggers),
     }
+
+
+def get_source(request: CheckedRequest) -> Answer:
+    """Return the text of the file of a workflow that this server serves."""
+    _refuse_hidden(request)
+    name = request.path["workflow"]
+    control = request.services.control
+    served = {} if control is None else {each.name: each for each in control.workflows()}
+    if name not in served:
+        raise RunNotFound(f"this server does not serve a file of the workflow {name!r}")
+    path = served[name].file
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_SOURCE)
+    except OSError as error:
+        raise RunNotFound(f"{path}: {error.strerror}") from None
+    return Answer(body={"workflow": name, "file": path, "text": text})
 
 
 def get_grid(request: CheckedRequest) -> Answer:

@@ -49,6 +49,9 @@ class Control(Protocol):
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served."""
 
+    def problems(self) -> Mapping[str, str]:
+        """Return why files cannot be served, by their paths."""
+
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run."""
 

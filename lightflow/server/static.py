@@ -67,8 +67,8 @@ def _files() -> Mapping[str, StaticFile]:
             with open(path, "rb") as file:
                 content = file.read()
             relative = os.path.relpath(path, _FOLDER)
-            if relative in _GENERATED:
-                content += _GENERATED[relative]().encode()
+            for ending in _ENDS.get(relative, ()):
+                content += ending().encode()
             files["/" if relative == "index.html" else _PREFIX + relative] = _static_file(content, media_type)
     return files
 
@@ -108,5 +108,14 @@ def _state_script() -> str:
     return f"\nexport const LOOKS = {json.dumps(looks, ensure_ascii=False)};\n"
 
 
-#: Generated ends of files: pictures and pages have the looks of states from one table.
-_GENERATED: Final[Mapping[str, Callable[[], str]]] = {"ui.css": _state_css, "kit.js": _state_script}
+def _view_css() -> str:
+    """Return the style of the graph, the grid, the Gantt chart and the log."""
+    with open(os.path.join(_FOLDER, "views.css"), encoding="utf-8") as file:
+        return file.read()
+
+
+#: The ends of files: pictures and pages have the looks of states from one table, and a page reads one stylesheet.
+_ENDS: Final[Mapping[str, tuple[Callable[[], str], ...]]] = {
+    "ui.css": (_view_css, _state_css),
+    "kit.js": (_state_script,),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionO
 from lightflow.engine.dag_builder import build_dag
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
 from lightflow.engine.included_params import with_included_params
+from lightflow.engine.run_outputs import run_outputs
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.files import split_reference
 from lightflow.parser.workflow_loader import load_workflow
@@ -22,10 +24,22 @@ from lightflow.service.lookup import find_run
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import file_of, is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
-from liteflow import Concurrency, Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
+from liteflow import (
+    Concurrency,
+    Dag,
+    DagRun,
+    DefinitionError,
+    Observer,
+    Param,
+    RunNotFound,
+    Status,
+    TaskFailed,
+    current_context,
+)
 from liteflow.api import (
     RUN_ENDED,
     History,
+    ParentTask,
     Record,
     RunRecord,
     current_day,
@@ -61,6 +75,7 @@ class RunOptions(Record):
     concurrency: Concurrency | None = None  #: the limit of a workflow that declares none
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
     park: bool = False  #: as above
+    parent: ParentTask | None = None  #: as above
 
 
 class LoadedWorkflow(Record):
@@ -74,6 +89,7 @@ class LoadedWorkflow(Record):
     #: builds the dag for a run with these parameters, on the day that `today` and `yesterday` start from
     build: Callable[[Mapping[str, Any], ExternalInputs, float], Dag]
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
+    outputs: Callable[[DagRun], Mapping[str, Any]]  #: returns the outputs of a run that has succeeded
 
 
 def missing_capabilities() -> list[str]:
@@ -102,6 +118,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
     """
     if not is_script(path):
         return _load_file(path, options)
+    from liteflow.api import child_outputs
     from liteflow.scripts import choose_dag, load_dags
 
     path, name = split_reference(path)
@@ -117,6 +134,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         has_concurrency=dag.limits.concurrency is not None,
         build=lambda values, inputs, day: dag,
         load_inputs=lambda: NO_INPUTS,
+        outputs=lambda run: child_outputs(dag, run),
     )
 
 
@@ -131,6 +149,7 @@ def _load_file(path: str, options: RunOptions) -> LoadedWorkflow:
         has_concurrency=spec.limits.concurrency is not None,
         build=partial(_build, spec, registry, options.db),
         load_inputs=partial(load_external_inputs, spec),
+        outputs=partial(run_outputs, spec),
     )
 
 
@@ -139,7 +158,9 @@ def _build(
 ) -> Dag:
     try:
         complete = with_included_params(spec, values, day)
-        return build_dag(complete, registry, db, values, inputs, folder=os.getcwd())
+        return build_dag(
+            complete, registry, db, values, inputs, folder=os.getcwd(), execute_child=execute_child_workflow
+        )
     except WorkflowError as error:
         raise inputs.masked(error) from None
 
@@ -443,9 +464,44 @@ def _execution_options(loaded: LoadedWorkflow, options: RunOptions) -> executor.
         claim_children=options.claim_children,
         park=options.park,
     )
+    execution = replace(execution, parent=options.parent)
     if options.concurrency is None or loaded.has_concurrency:
         return execution
     return replace(execution, concurrency=options.concurrency)
+
+
+def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
+    """Execute the child run of the attempt that runs here; `config` are the keys of its task, in the file `file`.
+
+    Raises:
+        TaskFailed: it did not succeed, or cannot be started.
+    """
+    from lightflow.engine.logger import LogDisplay
+    from lightflow.plugins.workflow_task import child_reference
+    from liteflow.api import CHILD_REFUSED, ChildRun, execute_child_run
+
+    context, loaded = current_context(), list[LoadedWorkflow]()
+    display = LogDisplay(sys.stdout)  # into the log of the attempt
+    options = RunOptions(db=context.db_path, log_dir=context.log_dir, date=context.logical_date, observers=(display,))
+
+    def load_once() -> LoadedWorkflow:
+        if not loaded:
+            loaded.append(load(child_reference(config, file), options))
+        return loaded[0]
+
+    def start_child(run_id: str, parent: ParentTask) -> DagRun:
+        arguments = ParamArguments(values=config.get("params", {}))
+        return _start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments))
+
+    def resume_child(record: RunRecord, parent: ParentTask) -> DagRun:
+        return resume_loaded(load_once(), record, replace(options, date=None, parent=parent), notify=print)
+
+    try:
+        return execute_child_run(
+            ChildRun(start=start_child, resume=resume_child, outputs=lambda run: load_once().outputs(run))
+        )
+    except WorkflowError as error:
+        raise TaskFailed(str(error), codes=(CHILD_REFUSED,), final=True) from None
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

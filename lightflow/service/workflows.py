@@ -15,6 +15,7 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
+    CHILD_WORKFLOW,
     GROUP,
     ConditionSpec,
     ControlFlowSpec,
@@ -449,6 +450,11 @@ def schema() -> dict[str, Any]:
     return workflow_schema()
 
 
+def _kind(task: TaskOutline) -> str:
+    """Return the kind of a task in a picture; a task that executes another workflow names it."""
+    return task.summary if task.kind == CHILD_WORKFLOW else task.kind
+
+
 def picture(workflow: WorkflowOutline) -> Picture:
     """Return the workflow as a picture without statuses."""
     nodes = tuple(
@@ -456,7 +462,7 @@ def picture(workflow: WorkflowOutline) -> Picture:
             task_id=task.id,
             label=_label(workflow, task),
             kind=", ".join(
-                [task.kind, *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
+                [_kind(task), *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
             ),
         )
         for task in workflow.nodes

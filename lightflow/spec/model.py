@@ -23,7 +23,9 @@ from liteflow.api import (
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
+    "CHILD_WORKFLOW",
     "GROUP",
+    "Ancestor",
     "BoundValue",
     "ConditionSpec",
     "ControlFlowSpec",
@@ -51,6 +53,8 @@ __all__ = [
 Mode = Literal["thread", "process", "async"]
 #: The type of a group in place of a task type.
 GROUP: Final = "group"
+#: The type of a task that executes another workflow.
+CHILD_WORKFLOW: Final = "workflow"
 
 
 class Settings(Record):
@@ -322,7 +326,17 @@ class WorkflowSpec(Record):
     secrets: Mapping[str, SecretSpec] = EMPTY_MAPPING
     hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: of the run, by event
     limits: Limits = Limits()
+    outputs: Mapping[str, Any] = EMPTY_MAPPING  #: the values of a run by name, as written
+    output_expressions: Expressions | None = None  #: those in `outputs`
     includes: Mapping[str, IncludeSpec] = EMPTY_MAPPING  #: by group; an outer file comes before those that it includes
+
+
+class Ancestor(NamedTuple):
+    """A workflow that executes another one in a child run."""
+
+    path: str  #: absolute
+    name: str
+    group: str | None  #: its concurrency group; None: it has none, or it is not known yet
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

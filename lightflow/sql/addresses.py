@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from liteflow.api import EMPTY_MAPPING, Record
@@ -47,6 +47,7 @@ class Address(Record):
     port: int | None = None
     database: str = ""  #: the name of the database, or the path of its file
     options: Mapping[str, str] = EMPTY_MAPPING
+    tls: Mapping[str, Any] = EMPTY_MAPPING  #: files and `verify`; empty: as the driver does by default
 
     @property
     def shown(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -114,7 +115,9 @@ def _connected(address: Address, connect_s: int) -> pymysql.Connection[Any]:
         settings["ssl_verify_identity"] = settings["ssl_verify_identity"].lower() in ("true", "1", "yes")
     if address.user:
         settings["user"] = address.user
-    return pymysql.connect(
+    if address.tls:
+        settings["ssl"] = _tls(address.tls)
+    connection = pymysql.connect(
         host=address.host or "localhost",
         port=address.port or 3306,
         password=address.password,
@@ -122,3 +125,24 @@ def _connected(address: Address, connect_s: int) -> pymysql.Connection[Any]:
         autocommit=True,
         **settings,
     )
+    if address.tls and not _is_encrypted(connection):
+        connection.close()
+        raise ValueError("the server offers no encrypted connection (see `tls`)")
+    return connection
+
+
+def _tls(tls: Mapping[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.get("ca"))
+    if not tls.get("verify", True):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if "cert" in tls:
+        context.load_cert_chain(tls["cert"], tls.get("key"))
+    return context
+
+
+def _is_encrypted(connection: pymysql.Connection[Any]) -> bool:
+    """Return whether a connection is encrypted; old versions of the driver continue without."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+        row = cursor.fetchone()
+    return bool(row and row[1])

@@ -93,9 +93,20 @@ def _connected(address: Address, mark: str, connect_s: int) -> psycopg.Connectio
     parts = {"user": address.user, "password": address.password, "host": address.host, "dbname": address.database}
     settings: dict[str, Any] = {"connect_timeout": connect_s, **_KEEPALIVE, "tcp_user_timeout": 30_000}
     settings |= {name: value for name, value in parts.items() if value} | dict(address.options)
+    if address.tls:
+        settings |= _tls(address.tls)
     if address.port:
         settings["port"] = address.port
     return psycopg.connect(autocommit=True, **settings | {"application_name": mark})
+
+
+def _tls(tls: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of libpq for an encrypted connection."""
+    settings = {"sslrootcert": tls.get("ca"), "sslcert": tls.get("cert"), "sslkey": tls.get("key")}
+    if not tls.get("verify", True):
+        return {name: value for name, value in settings.items() if value} | {"sslmode": "require"}
+    settings["sslrootcert"] = tls.get("ca", "system")
+    return {name: value for name, value in settings.items() if value} | {"sslmode": "verify-full"}
 
 
 def _print_notice(diagnosis: psycopg.errors.Diagnostic) -> None:

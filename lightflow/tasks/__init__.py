@@ -16,6 +16,7 @@ import importlib
 
 _HOMES = {
     "aws_lambda": "lambda_body",
+    "connection": "bodies",
     "docker": "docker_body",
     "http": "http_body",
     "included_file": "file_source",
@@ -24,7 +25,7 @@ _HOMES = {
     "sql": "sql_body",
 }
 
-__all__ = ["aws_lambda", "docker", "http", "included_file", "mail", "notify", "sql"]
+__all__ = ["aws_lambda", "connection", "docker", "http", "included_file", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,3 +1,4 @@
+from lightflow.tasks.bodies import connection as connection
 from lightflow.tasks.docker_body import docker as docker
 from lightflow.tasks.file_source import included_file as included_file
 from lightflow.tasks.http_body import http as http
@@ -6,4 +7,4 @@ from lightflow.tasks.mail_body import mail as mail
 from lightflow.tasks.notify_body import notify as notify
 from lightflow.tasks.sql_body import sql as sql
 
-__all__ = ["aws_lambda", "docker", "http", "included_file", "mail", "notify", "sql"]
+__all__ = ["aws_lambda", "connection", "docker", "http", "included_file", "mail", "notify", "sql"]

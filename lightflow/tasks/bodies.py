@@ -8,13 +8,43 @@ from typing import Any
 
 from lightflow.parser.messages import message_of
 from lightflow.parser.schema_validator import SchemaError, Validator
+from lightflow.plugins.connection_keys import (
+    connection_schema,
+    entries_of_connection,
+    has_free_names,
+    keys_of_connection,
+)
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, DefinitionError, Secret, Task
-from liteflow.api import EMPTY_MAPPING, Item, Ref
+from liteflow.api import EMPTY_MAPPING, Item, Record, Ref
 
 _PLACEHOLDERS = (Task, Ref, Item, Secret)
+
+
+class SharedConnection(Record):
+    """A connection to a server, for tasks of a type."""
+
+    type_name: str
+    keys: Mapping[str, Any]
+
+
+def connection(type_name: str, **keys: Any) -> SharedConnection:
+    """Return a connection that tasks share: `api = connection("http", url="https://example.org")`.
+
+    The keywords are those of `connections` in a workflow file; `http("/orders", connection=api)` takes them.
+
+    Raises:
+        DefinitionError: with all mistakes in the keys.
+    """
+    task_type = Registry().built_in(type_name)
+    allowed = connection_schema(task_type.schema) if task_type is not None else {}
+    if not allowed:
+        raise DefinitionError(f"connection(…): type {type_name!r} has no connections")
+    if problems := _problems({"properties": allowed}, keys):
+        raise DefinitionError(f"connection({type_name!r}, …): {'; '.join(problems)}")
+    return SharedConnection(type_name=type_name, keys=keys)
 
 
 def body_of(
@@ -27,12 +57,12 @@ def body_of(
     Raises:
         DefinitionError: with all mistakes in the keys; or a module is not installed.
     """
-    config = {name: value for name, value in keys.items() if value is not None}
     task_type = Registry().built_in(type_name)
     assert task_type is not None
-    schema = {"type": "object", "additionalProperties": False, **task_type.schema}
-    errors = [error for error in Validator(schema).errors(config) if not isinstance(error.value, _PLACEHOLDERS)]
-    problems = [_words(error) for error in errors]
+    config = _with_connection(
+        type_name, task_type.schema, {key: value for key, value in keys.items() if value is not None}
+    )
+    problems = _problems(task_type.schema, config)
     problems += [f"{problem.key}: {problem.message}" for problem in task_type.check(config)]
     if missing := missing_modules(task_type.needed_modules(config)):
         problems.append(needs_text(type_name, missing, task_type.extra))
@@ -42,6 +72,32 @@ def body_of(
     body = task_type.build(TaskSpec(id="", type=type_name, config=config, file=file, env=env, secrets=tuple(secrets)))
     assert isinstance(body, Call)
     return body._replace(secrets=tuple(secrets), undo=body.undo and body.undo._replace(secrets=tuple(secrets)))
+
+
+def _problems(schema: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    errors = Validator({"type": "object", "additionalProperties": False, **schema}).errors(config)
+    return [_words(error) for error in errors if not isinstance(error.value, _PLACEHOLDERS)]
+
+
+def _with_connection(type_name: str, schema: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a task with those of its connection. Raises DefinitionError."""
+    connection = config.get("connection")
+    if not isinstance(connection, SharedConnection):
+        if "connection" in config and "connection" not in keys_of_connection(schema).values():
+            raise DefinitionError(f"{type_name}(…): connection: must be what `connection(…)` returns")
+        return config
+    if connection.type_name != type_name:
+        raise DefinitionError(f"{type_name}(…): connection: it is of type {connection.type_name}")
+    result = {key: value for key, value in config.items() if key != "connection"}
+    for name, key in keys_of_connection(schema).items():
+        if name not in connection.keys:
+            continue
+        present, value = result.get(key), connection.keys[name]
+        if key not in result:
+            result[key] = value
+        elif has_free_names(schema, key) and isinstance(present, dict) and isinstance(value, dict):
+            result[key] = {**entries_of_connection(present, value), **present}
+    return result
 
 
 def _words(error: SchemaError) -> str:

@@ -12,7 +12,7 @@ def http(url: Any, **keys: Any) -> Call:
     """Return the body of a task that sends a request: `http("https://example.org", json={"rows": count})`.
 
     The keywords are the keys of `type: http`: method, query, headers, auth, json, form, body, file, multipart, expect,
-    response, max_size, save, redirects, connect_timeout, tls, proxy, idempotency, allow_hosts.
+    response, max_size, save, redirects, connect_timeout, tls, proxy, idempotency, allow_hosts, connection, base_url.
 
     Raises:
         DefinitionError: an invalid key.

@@ -12,7 +12,8 @@ def sql(connection: Any, sql: Any = None, **keys: Any) -> Call:
     """Return the body of a task: `sql(Secret("DB"), "DELETE FROM orders WHERE day = :day", params={"day": day})`.
 
     The keywords are the keys of `type: sql`: file, params, transaction, rows, max_rows, save, numbers, read_only, once,
-    split, extensions. A `file` starts from the folder in which the run is started.
+    split, extensions, user, password, tls. The connection may also be what `connection("sql", …)` returns. A `file`
+    starts from the folder in which the run is started.
 
     Raises:
         DefinitionError: an invalid key.

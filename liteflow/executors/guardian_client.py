@@ -140,6 +140,12 @@ class GuardianClient:
                 ping = partial(self._ping, self._guardian, handle)
                 self._outcomes.at(time.monotonic() + grace_s + _ANSWER_S, ping)
 
+    def signal(self, handle: ProcessHandle, number: int) -> None:
+        """Send a signal to the process itself, and to nothing that it has started."""
+        if handle.number in self._handles:
+            self._guardian.signal(handle.number, number)
+            self._handle_pending()
+
     def _ping(self, guardian: GuardianConnection, handle: ProcessHandle) -> None:
         """Ask the guardian for an answer if a process that should have ended has not."""
         if guardian is self._guardian and not guardian.is_dead() and handle.number in self._handles:

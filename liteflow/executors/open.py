@@ -16,7 +16,7 @@ from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
-from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
+from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work, runs_child
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
@@ -24,6 +24,8 @@ _MIN_FREE_DESCRIPTORS: Final = 12
 COMMAND: Final = "command"
 #: The mode in which tasks run in the thread of the loop.
 INLINE: Final = "inline"
+#: The backend of tasks that execute child runs.
+CHILD_RUN: Final = "child_run"
 #: How many works of polls run at once; they take no slot of the run.
 _POLL_SLOTS: Final = 4
 
@@ -61,6 +63,12 @@ def _command(context: BackendContext) -> Backend:
     return CommandBackend(context)
 
 
+def _child_run(context: BackendContext) -> Backend:
+    from liteflow.executors.child_run import ChildRunBackend
+
+    return ChildRunBackend(context)
+
+
 #: The backends of the engine by name.
 BACKENDS: Final[Mapping[str, BackendFactory]] = {
     "process": _process,
@@ -68,9 +76,12 @@ BACKENDS: Final[Mapping[str, BackendFactory]] = {
     "async": _async,
     "inline": _inline,
     COMMAND: _command,
+    CHILD_RUN: _child_run,
 }
+#: The backends that are no mode: the body of a task decides about them.
+_NO_MODE: Final = frozenset({COMMAND, CHILD_RUN})
 #: Backends whose attempts are processes that the guardian starts.
-_GUARDED: Final = frozenset({"process", COMMAND})
+_GUARDED: Final = frozenset({"process", COMMAND, CHILD_RUN})
 
 
 def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[str, BackendFactory] = BACKENDS) -> str:
@@ -79,11 +90,13 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
     Raises:
         DefinitionError: there is no such mode.
     """
-    if mode == COMMAND or mode not in backends:
-        modes = ", ".join(name for name in backends if name != COMMAND)
+    if mode in _NO_MODE or mode not in backends:
+        modes = ", ".join(name for name in backends if name not in _NO_MODE)
         raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
     if isinstance(body, Command):
         return COMMAND
+    if runs_child(body):
+        return CHILD_RUN
     if body.undo is not None:
         return "process"  # only the guardian can undo an attempt of a dead process
     if mode not in ("thread", "async"):
@@ -173,6 +186,9 @@ class _Executor:
         backend.submit(work)
 
     def poll(self, works: Sequence[Work]) -> None:
+        if self._names[works[0].task_id] == CHILD_RUN:
+            self.submit(works[0])  # shares no work with others
+            return
         polls = self._polls
         assert polls is not None, "the tasks have no poll"
         for work in works:
@@ -191,6 +207,11 @@ class _Executor:
         backend = self._routes.get(node)
         if backend is not None:
             backend.cancel(node, grace_s)
+
+    def interrupt(self, node: int) -> None:
+        backend = self._routes.get(node)
+        if backend is not None:
+            backend.interrupt(node)
 
     def end_wait(self, work: Work, outcome: Outcome) -> None:
         if self._undos is None:
@@ -248,7 +269,7 @@ def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[s
     return [
         task_id
         for task_id, body in bodies.items()
-        if isinstance(body, Call) and body.poll is not None and names[task_id] != INLINE
+        if isinstance(body, Call) and body.poll is not None and names[task_id] not in (INLINE, CHILD_RUN)
     ]
 
 
@@ -344,7 +365,7 @@ def open_executor(
         calls = {
             task_id: body
             for task_id, body in bodies.items()
-            if names[task_id] == "process" or body.undo is not None or task_id in polled
+            if names[task_id] in ("process", CHILD_RUN) or body.undo is not None or task_id in polled
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

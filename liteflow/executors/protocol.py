@@ -6,13 +6,17 @@ their outcomes into a queue that all backends of a run share.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.record import Record
 from liteflow.work import Body, Outcome, RunInfo, Work
+
+#: The signal by which a run cancels a child run; other signals interrupt a run, so that it can be resumed.
+CANCEL_SIGNAL: Final = signal.SIGUSR1
 
 
 class Executor(Protocol):
@@ -46,6 +50,9 @@ class Executor(Protocol):
 
         A thread cannot be killed: after the grace it is abandoned, and its late result is dropped.
         """
+
+    def interrupt(self, node: int) -> None:
+        """Let the child run that a node executes end as INTERRUPTED; do nothing where it executes none."""
 
     def end_wait(self, work: Work, outcome: Outcome) -> None:
         """Undo an attempt that waited and has not succeeded; then return its outcome."""
@@ -84,6 +91,9 @@ class Backend:
     def cancel(self, node: int, grace_s: float) -> None:
         """End the attempt of a node within `grace_s` seconds; do nothing when it has ended."""
         raise NotImplementedError
+
+    def interrupt(self, node: int) -> None:
+        """Let the child run that a node executes end as INTERRUPTED; do nothing where it executes none."""
 
     def close(self, grace_s: float) -> None:
         """End everything that runs, without outcomes."""

@@ -271,6 +271,10 @@ class GuardianConnection:
         """Send SIGTERM to the job's process group; kill its whole tree after `grace_s` seconds."""
         self._send(("stop", job, float(grace_s)))
 
+    def signal(self, job: int, number: int) -> None:
+        """Send a signal to the first process of a job."""
+        self._send(("signal", job, int(number)))
+
     def register_undo(self, number: int, packet: bytes) -> None:
         """Register an undo: it is done if this process dies. Its number is that of no job."""
         self._send(("register", number, packet))

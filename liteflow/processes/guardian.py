@@ -5,8 +5,8 @@ become its children. When its control socket closes, the orchestrator is dead; t
 has started, and itself.
 
 Messages in:  ("command", job, argv, cwd, environ, log_path) · ("worker", job, keeps_logs) with a socket ·
-              ("stop", job, grace_s) · ("register", undo, packet) · ("take_back", undo) · ("undo", undo) · ("ping",)
-              · ("goodbye",)
+              ("stop", job, grace_s) · ("signal", job, number) · ("register", undo, packet) · ("take_back", undo)
+              · ("undo", undo) · ("ping",) · ("goodbye",)
 Messages out: ("started", job, pid) · ("exited", fields) with the fields of `client.Exited` ·
               ("undone", undo, value, error) · ("pong",) · ("unable", reason): no more files or processes are allowed
 
@@ -225,6 +225,8 @@ class Guardian:
                 self._start_worker(*message[1:])
             elif kind == "stop":
                 self._stop(*message[1:])
+            elif kind == "signal":
+                self._signal(*message[1:])
             elif kind == "register":
                 self._undos.register(*message[1:])
             elif kind == "take_back":
@@ -285,7 +287,7 @@ class Guardian:
 
     def _fork_worker(self, number: int, end: int, keeps_logs: bool) -> str:
         """Fork a worker that has this end of a socket. Return why it cannot be started, or nothing."""
-        started_at = time.time()
+        started_at, guardian = time.time(), os.getpid()
         pipe = write_end = -1
         switch: LogSwitch | None = None
         self._tagger.put_on(tree.make_tag(self._session, number))
@@ -296,7 +298,7 @@ class Guardian:
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))  # it waits until the fork does not ignore it
             pid = os.fork()
             if pid == 0:  # the tag stays on: everything that the worker starts inherits it
-                self._be_worker(end, pipe, write_end, switch)
+                self._be_worker(guardian, end, pipe, write_end, switch)
         except OSError as error:
             self._tagger.take_off()
             for fd in (pipe, write_end):
@@ -313,8 +315,11 @@ class Guardian:
         self._add(Job(number, pid, started_at, pipe=pipe, switch=switch))
         return ""
 
-    def _be_worker(self, end: int, pipe: int, write_end: int, switch: LogSwitch | None) -> None:
-        """Become a worker, in the fork: close what belongs to the guardian, then work. Does not return."""
+    def _be_worker(self, guardian: int, end: int, pipe: int, write_end: int, switch: LogSwitch | None) -> None:
+        """Become a worker, in the fork of the process `guardian`: close what belongs to it, then work.
+
+        Does not return.
+        """
         code = 70
         try:
             os.setsid()
@@ -335,6 +340,7 @@ class Guardian:
                 os.close(pipe)
                 switch.be_worker()
             tree.set_subreaper(on=True)
+            tree.die_with_parent(guardian)
             self._worker_main(socket.socket(fileno=end), switch)
             code = 0
         finally:
@@ -364,6 +370,14 @@ class Guardian:
                 os.kill(job.pid, signal_number)
             except OSError:
                 continue
+
+    def _signal(self, number: int, signal_number: int) -> None:
+        """Send a signal to the first process of a job, and to nothing that it has started."""
+        self._reaper.reap()
+        job = self._jobs.find_running(number)
+        if job is not None and not self._reaper.is_swept(job):
+            with contextlib.suppress(OSError):
+                os.kill(job.pid, signal_number)  # not reaped yet, so the number is still its own
 
 
 def _ticks() -> int:

@@ -24,6 +24,7 @@ from liteflow.record import Record
 
 _MARK = 1 << 61
 _SEQUENCE_BITS = 24
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
@@ -94,6 +95,15 @@ def set_subreaper(*, on: bool) -> bool:
     import ctypes  # 3 ms, in the guardian only
 
     return int(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)) == 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent, which has one thread, ends. `parent` is the parent's pid."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it has ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def tag_of(pid: int) -> int:

@@ -11,7 +11,7 @@ from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.observers import Observer
-from liteflow.state.records import CopiedResults
+from liteflow.state.records import CopiedResults, ParentTask
 from liteflow.values.secrets import Secrets
 
 
@@ -41,4 +41,5 @@ class RunConfig(Record):
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have
     selected: Collection[int] | None = None  #: of a new run: the numbers of the tasks that run; None: all
     copied: CopiedResults | None = None  #: for a new run: results of another run
+    parent: ParentTask | None = None  #: the task that executes it, if it is a child run
     rerun: Rerun | None = None  #: of a run that is claimed: the tasks that run again

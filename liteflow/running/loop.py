@@ -85,7 +85,7 @@ class Loop:
             if plan.finished and not plan.halted and not self._end_tasks():
                 return False
             starts = self._take()
-            run_ended = plan.finished
+            run_ended = plan.finished and not parts.waits.execute_child_runs()
             if run_ended:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
                 parts.recorder.end_run(plan.result(), plan.stopped, clock.time())

@@ -59,6 +59,7 @@ class Batch(Protocol):
     granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
     undos: UndoRows
+    rounds: dict[tuple[str, int], int]
 
     def __bool__(self) -> bool: ...
 

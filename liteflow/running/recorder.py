@@ -49,6 +49,11 @@ class Recorder:
         self._labels: dict[int, str] = {}  # for observers: the labels of instances
         self._gates = gates
 
+    def round_of(self, task_id: str, map_index: int) -> int:
+        """Return the number of reruns that have reset an instance."""
+        rounds = self._batch.rounds
+        return rounds.get((task_id, map_index), 0) if rounds else 0
+
     # -- attempts ------------------------------------------------------------------------------------------
 
     def start(

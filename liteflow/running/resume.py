@@ -52,7 +52,7 @@ class PreviousRun(NamedTuple):
 
 def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Store a new run, owned by this process. Raises what `Store.create` does."""
-    settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
+    settings = {**_settings(config), "log_dir": config.log_dir}
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
     ids, selected = compiled.graph.ids, config.selected
@@ -68,6 +68,7 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
         logical_date=config.logical_date,
         source=compiled.source,
         settings=settings,
+        parent=config.parent,
         done=config.done,
         selected=None if selected is None else [ids[node] for node in sorted(selected)],
         unselected=unselected,
@@ -77,6 +78,14 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     tasks = {task_id: PreviousState("SUCCESS", 1) for task_id in config.done}
     tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True, unselected=True))
     return PreviousRun(tasks, instances)
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of a run that each start and each resume stores."""
+    settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers}
+    if config.parent is not None:
+        settings["parent_attempt"] = config.parent.attempt
+    return settings
 
 
 def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
@@ -95,7 +104,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 session,
                 limits,
                 rules=reset_rules(compiled, config.rerun),
-                settings={"mode": config.mode, "max_workers": config.max_workers},
+                settings=_settings(config),
             )
             break
         except OwnerDied:

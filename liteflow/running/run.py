@@ -107,7 +107,7 @@ def run(
         )
         try:
             previous = runner.acquire(resume=resume)
-            with stop_signals_handled(signals.receive):
+            with stop_signals_handled(signals.receive, of_child_run=config.parent is not None):
                 return runner.run(previous, resumed=resume)
         except BaseException:
             executor.close(0.0)  # so that no task writes into the folder

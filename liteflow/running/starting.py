@@ -30,7 +30,7 @@ class DuePoll(NamedTuple):
 
     start: Start
     handle: str
-    limit_s: float
+    limit_s: float | None
 
 
 class Starter:
@@ -106,6 +106,7 @@ class Starter:
             task_id=table.task_ids[node],
             map_index=index,
             attempt=table.attempts[node],
+            round=self._recorder.round_of(table.task_ids[node], index),
             inputs=inputs.of(node),
             items=inputs.items(task, index) if index >= 0 else None,
             timeout_s=settings.timeout_s if poll is None else poll.limit_s,

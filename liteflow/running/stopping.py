@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Final
 
 from liteflow.definition.compiled import CompiledDag
-from liteflow.executors import Executor
+from liteflow.executors import CANCEL_SIGNAL, Executor
 from liteflow.planning.plan import Plan, StopCause
 from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
 from liteflow.running.ports import Clock
@@ -72,10 +72,13 @@ class Stopping:
             return
         self._signals_seen = len(self._signals.numbers)
         reason = f"interrupted by {signal.Signals(self._signals.numbers[0]).name}"
-        if self._plan.stopped is None:
-            self._plan.pause(reason)
-        else:
+        if self._plan.stopped is not None:
             self.stop(reason, "cancelled")
+        elif CANCEL_SIGNAL in self._signals.numbers:
+            self.stop("cancelled by the parent run", "cancelled")
+        else:
+            self._plan.pause(reason)
+            self._waits.interrupt_child_runs()
         self.end_running(None if self._signals_seen == 1 else 0.0)
 
     def take_requests(self, requests: Iterable[Request]) -> None:
@@ -88,6 +91,8 @@ class Stopping:
     def stop(self, reason: str, cause: StopCause) -> None:
         """Stop the run. A second call also ends what a stopped run still does: teardowns and hooks."""
         plan = self._plan
+        if plan.stopped is not None:
+            self._waits.end_child_runs()
         transitions = plan.stop(reason, cause) if plan.stopped is None else plan.halt(reason)
         self._recorder.record(transitions, self._clock.time())
         self.end_running()
@@ -126,8 +131,12 @@ class Stopping:
 
 
 @contextlib.contextmanager
-def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def stop_signals_handled(
+    handler: Callable[[int, FrameType | None], None], *, of_child_run: bool = False
+) -> Iterator[None]:
     """Let `handler` receive the signals that stop a program; processes forked meanwhile have the old handlers.
+
+    A child run receives the signal of its parent run, too.
 
     Only a main thread may set handlers; in other threads signals are left alone.
     """
@@ -135,7 +144,8 @@ def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> It
         yield
         return
     # nohup ignores SIGHUP on purpose; and None is a handler that is not Python's, which could not be put back
-    handlers = {int(number): signal.getsignal(number) for number in _STOP_SIGNALS}
+    numbers = (*_STOP_SIGNALS, CANCEL_SIGNAL) if of_child_run else _STOP_SIGNALS
+    handlers = {int(number): signal.getsignal(number) for number in numbers}
     before = {number: previous for number, previous in handlers.items() if previous not in (signal.SIG_IGN, None)}
     added = use_handlers_in_forks(before)
     for number in before:

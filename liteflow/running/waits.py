@@ -12,6 +12,7 @@ Only the loop calls these methods. Times without a name are epoch seconds, becau
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
@@ -28,6 +29,7 @@ from liteflow.states import Verdict
 from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, RunInfo, Waiting
 
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
+CHILD_DIED: Final = "workflow:died"
 _SHORT_S: Final = 0.05  # a poll that has taken less shares a work with others
 _MOST_POLLS: Final = 200  # of a work
 _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
@@ -70,6 +72,11 @@ class _Wait:
         self.is_polled = False  # whether a poll is with the executor
         self.shares = False  # whether that poll shares its work with others
         self.outcome: Outcome | None = None  # the outcome, while the poll that it came before has still to end
+
+    @property
+    def may_share(self) -> bool:
+        """Whether its next poll may share a work with others."""
+        return self.is_short and self.poll.child is None
 
 
 class Waits:
@@ -173,6 +180,22 @@ class Waits:
         """Return the epoch second of the next poll or timeout; None: there is none."""
         return self._times.first_epoch()
 
+    def execute_child_runs(self) -> bool:
+        """Return whether child runs are being executed."""
+        return any(wait.is_polled and wait.poll.child is not None for wait in self._waits.values())
+
+    def interrupt_child_runs(self) -> None:
+        """Let the child runs that are being executed end so that they can be resumed: this run is interrupted."""
+        for node, wait in self._waits.items():
+            if wait.is_polled and wait.poll.child is not None:
+                self._executor.interrupt(node)
+
+    def end_child_runs(self) -> None:
+        """End the processes of all child runs that are being executed, at once."""
+        for node, wait in self._waits.items():
+            if wait.is_polled and wait.poll.child is not None:
+                self._executor.cancel(node, 0.0)
+
     def are_idle(self) -> bool:
         """Return whether there are waits, and nothing is with the executor for them."""
         return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
@@ -190,9 +213,9 @@ class Waits:
         for node in self._times.take_overdue():
             self._time_out(node, self._waits[node])
         nodes = self._times.take_due()
-        short = [node for node in nodes if self._waits[node].is_short]
+        short = [node for node in nodes if self._waits[node].may_share]
         works = [short[first : first + _MOST_POLLS] for first in range(0, len(short), _MOST_POLLS)]
-        works += [[node] for node in nodes if not self._waits[node].is_short]
+        works += [[node] for node in nodes if not self._waits[node].may_share]
         for work in works:
             yield [self._polled(node, shares=len(work) > 1) for node in work]
 
@@ -229,7 +252,8 @@ class Waits:
                 self._wait_on(node, wait, wait.waiting._replace(again_s=wait.waiting.again_s or 0.0), why)
                 return None
             message = f"{wait.failures} polls in a row failed; the last: {error.message}"
-            outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message))
+            codes = error.codes if wait.poll.child is None else (CHILD_DIED,)
+            outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message, codes=codes))
         return self._end(node, wait, outcome)
 
     def _wait_on(self, node: int, wait: _Wait, waiting: Waiting, reason: str) -> None:
@@ -269,7 +293,7 @@ class Waits:
             return False
         if wait.is_polled:  # the node is free for a retry when its poll has ended
             wait.outcome = outcome
-            self._executor.cancel(node, 0.0)
+            self._executor.cancel(node, 0.0 if wait.poll.child is None else inf)
         elif (ended := self._end(node, wait, outcome)) is not None:
             self._ended.append(ended)
         return True

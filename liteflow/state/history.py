@@ -33,7 +33,7 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
-from liteflow.state.run_fires import FIRE_COLUMN, NEXT_FIRES_SQL, RunFire, run_fire
+from liteflow.state.run_fires import FIRE_COLUMN, FireHistory, RunFire, run_fire
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
@@ -70,6 +70,8 @@ class RunRecord(NamedTuple):
     origin_run_id: str | None = None  # the run that it is a fork of
     selection: list[str] | None = None  # the selected tasks of a partial run
     fire: RunFire | None = None  # of a trigger that started it
+    parent_task_id: str | None = None  # of a child run: the task of its parent run
+    parent_map_index: int | None = None
 
 
 class UndoRecord(NamedTuple):
@@ -188,7 +190,7 @@ class DagRecord(NamedTuple):
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
-    f"origin_run_id, selection, {FIRE_COLUMN} FROM liteflow_dag_runs "
+    f"origin_run_id, selection, {FIRE_COLUMN}, parent_task_id, parent_map_index FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
@@ -196,7 +198,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitHistory):
+class History(WaitHistory, FireHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -278,13 +280,6 @@ class History(WaitHistory):
         sql = "SELECT count(*) FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND kind='task'"
         return sum(self._rows(sql, (run_id,), (INT,))[0][0] for run_id in alive)
 
-    def fire_counts(self) -> dict[str, int]:
-        """Return the number of fires by status."""
-        if not self._has("liteflow_fires"):
-            return {}
-        sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
-        return dict(self._rows(sql, (), (STATE, INT)))
-
     def is_owned(self, run_no: int) -> bool:
         """Return whether a run has a live owner."""
         return self._locks.is_held(run_no)
@@ -292,10 +287,16 @@ class History(WaitHistory):
     # -- runs ----------------------------------------------------------------------------------------------
 
     def runs(
-        self, dag_id: str | None = None, *, status: str | None = None, limit: int = 20, before: int | None = None
+        self,
+        dag_id: str | None = None,
+        *,
+        status: str | None = None,
+        limit: int = 20,
+        before: int | None = None,
+        with_children: bool = False,
     ) -> list[RunRecord]:
         """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
-        where, parameters = ["1"], list[object]()
+        where, parameters = ["1" if with_children else "parent_run_id IS NULL"], list[object]()
         if dag_id is not None:
             where.append("dag_id=?")
             parameters.append(dag_id)
@@ -319,7 +320,7 @@ class History(WaitHistory):
         return [self._run(row) for row in rows]
 
     def run(self, run_id: str) -> RunRecord:
-        """Return a run by its id, or by a prefix of its id that no other run has.
+        """Return a run by its id, or by a prefix of its id that no other run has; a child run by a prefix of its own.
 
         Raises:
             RunNotFound: none or several match.
@@ -327,7 +328,9 @@ class History(WaitHistory):
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), RUN_KINDS)
         if not rows and run_id:  # a range of ids, which the index answers
             within = (run_id, f"{run_id}\U0010ffff")  # its last letter: SQLite compares bytes
-            rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, RUN_KINDS)
+            sql = f"{_RUN} WHERE run_id>=? AND run_id<?"
+            rows = self._rows(f"{sql} AND parent_run_id IS NULL LIMIT 3", within, RUN_KINDS)
+            rows = rows or self._rows(f"{sql} LIMIT 3", within, RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
@@ -352,7 +355,8 @@ class History(WaitHistory):
         Raises:
             RunNotFound: there is none.
         """
-        rows = self._rows(f"{_RUN} ORDER BY start_no DESC, run_no DESC LIMIT 1", (), RUN_KINDS)
+        sql = f"{_RUN} WHERE parent_run_id IS NULL ORDER BY start_no DESC, run_no DESC LIMIT 1"
+        rows = self._rows(sql, (), RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run yet")
         return self._run(rows[0])
@@ -371,10 +375,14 @@ class History(WaitHistory):
         )
         return next((self._run(row) for row in self._rows(sql, (task_id,), RUN_KINDS)), None)
 
-    def run_count(self, dag_id: str | None = None) -> int:
-        """Return the number of runs, of one dag or of all. It counts the entries of an index."""
-        where, parameters = ("", ()) if dag_id is None else (" WHERE dag_id=?", (dag_id,))
-        return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (INT,))[0][0])
+    def run_count(self, dag_id: str | None = None, *, with_children: bool = False) -> int:
+        """Return the number of runs, of one dag or of all. It counts the entries of indexes."""
+        where, parameters = ("1", ()) if dag_id is None else ("dag_id=?", (dag_id,))
+        sql = f"SELECT count(*) FROM liteflow_dag_runs WHERE {where}"
+        count = int(self._rows(sql, parameters, (INT,))[0][0])
+        if with_children:
+            return count
+        return count - int(self._rows(f"{sql} AND parent_run_id IS NOT NULL", parameters, (INT,))[0][0])
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
@@ -383,8 +391,9 @@ class History(WaitHistory):
         values[11], values[12] = path_as_named(values[11]), path_as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        origin, selection, fire = values.pop(20), values.pop(20), run_fire(values.pop(20))
-        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else from_json(selection, []), fire]
+        origin, selection, fire, *parent_task = values[20:]
+        selected = None if selection is None else from_json(selection, [])
+        values[20:] = [values[3] == "UP_FOR_RETRY", origin, selected, run_fire(fire), *parent_task]
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)
@@ -537,10 +546,6 @@ class History(WaitHistory):
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
-
-    def next_fires(self) -> dict[str, float]:
-        """Return when a schedule of each dag is due next, for dags with one that is active."""
-        return dict(self._rows(NEXT_FIRES_SQL, (), (ID, REAL)))
 
     def undos(self, run_id: str) -> list[UndoRecord]:
         """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.

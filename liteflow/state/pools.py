@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from liteflow.errors import GroupBusy, RunSkipped
+from liteflow.errors import DefinitionError, GroupBusy, RunSkipped
 from liteflow.limits import Concurrency, Pool, check_slot_needs
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.locks import LockFile
+from liteflow.state.schema import ANCESTORS_SQL
 
 _MOST_OVERTAKES: Final = 10
 #: A process that is first in the queue and takes no free slots for so long may be stopped: then others overtake it.
@@ -250,6 +251,7 @@ class SlotAllocator:
 
         Raises:
             GroupBusy, RunSkipped: the run does not wait.
+            DefinitionError: a run that waits for this one is in the group.
         """
         pool, group = group_pool(str(concurrency.group)), concurrency.group
         self._group_request = _GroupRequest(needs=((pool, 1),))
@@ -257,6 +259,7 @@ class SlotAllocator:
         if self.take_group_slot():
             return None
         other_runs = self._other_runs(pool)
+        self._check_ancestors(other_runs, group)
         first = other_runs[0][0] if other_runs else "?"
         if concurrency.on_conflict == "skip":
             raise RunSkipped(f"run {first} is running in group {group!r}")
@@ -273,6 +276,16 @@ class SlotAllocator:
                 ],
             )
         return f"queued in group {group!r} behind run {first}"
+
+    def _check_ancestors(self, other_runs: Sequence[tuple[str, bool]], group: str | None) -> None:
+        """Refuse a child run that would wait for a run that waits for it. Raises DefinitionError."""
+        above = {run_id for (run_id,) in self._connection.execute(ANCESTORS_SQL, (self._run_id,))}
+        for run_id, _ in other_runs:
+            if run_id in above:
+                raise DefinitionError(
+                    f"run {run_id}, which waits for this child run, is in its concurrency group {group!r}: the child "
+                    "run would wait for ever; give the child workflow another group"
+                )
 
     def take_group_slot(self) -> bool:
         """Take a slot of the run's group, or queue for one. Returns whether the run has it."""

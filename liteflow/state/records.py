@@ -32,6 +32,15 @@ class CopiedResults(Record):
     files: Mapping[str, str] = EMPTY_MAPPING  # the copies of files with values, by the file: relative paths
 
 
+class ParentTask(NamedTuple):
+    """The attempt of a task that executes a child run."""
+
+    run_id: str
+    task_id: str
+    map_index: int
+    attempt: int
+
+
 class NewRun(Record):
     """All that is known about a run before it starts. Times are epoch seconds."""
 
@@ -43,7 +52,7 @@ class NewRun(Record):
     instances: Iterable[NewInstance]  # iterated once
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
-    parent_run_id: str | None = None
+    parent: ParentTask | None = None  # the task that executes it; None: it has none
     origin_run_id: str | None = None  # the run that it is a fork of
     source: str | None = None
     settings: Mapping[str, Any] = EMPTY_MAPPING

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from liteflow.state.row_kinds import ID, INT, REAL, STATE, Kind
 
 #: The fire of the run of a row, as JSON; a part of a statement that selects runs.
 FIRE_COLUMN: Final = (
     "(SELECT json_array(trigger_id, at, started_by) FROM liteflow_fires AS fire "
     "WHERE fire.run_id=liteflow_dag_runs.run_id)"
 )
-#: When a schedule of each dag is due next.
-NEXT_FIRES_SQL: Final = (
+_NEXT_FIRES: Final = (
     "SELECT dag_id, min(next_at) FROM liteflow_triggers WHERE next_at IS NOT NULL AND paused_at IS NULL "
     "AND problem IS NULL GROUP BY dag_id"
 )
@@ -34,3 +36,22 @@ def run_fire(text: str | None) -> RunFire | None:
     except (ValueError, RecursionError):
         pass
     return None
+
+
+class FireHistory(Protocol):
+    """A history, as far as it reads fires."""
+
+    def _rows(self, sql: str, parameters: Sequence[object], kinds: Sequence[Kind]) -> list[Any]: ...
+
+    def _has(self, table: str) -> bool: ...
+
+    def fire_counts(self) -> dict[str, int]:
+        """Return the number of fires by status."""
+        if not self._has("liteflow_fires"):
+            return {}
+        sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
+        return dict(self._rows(sql, (), (STATE, INT)))
+
+    def next_fires(self) -> dict[str, float]:
+        """Return when a schedule of each dag is due next, for dags with one that is active."""
+        return dict(self._rows(_NEXT_FIRES, (), (ID, REAL)))

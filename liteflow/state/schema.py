@@ -295,7 +295,7 @@ _TOLERATED: Final = (
 )
 _NEW_TABLES: Final = """
 CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out, NULL AS origin_run_id,
-  NULL AS selection FROM main.liteflow_dag_runs;
+  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
 CREATE TEMP TABLE liteflow_fires (run_id, trigger_id, at, started_by);
@@ -320,6 +320,13 @@ INSTANCE_VALUES_SQL: Final = (
     "SELECT x.encoding, x.value, x.size, x.file, x.sha256 FROM liteflow_xcom AS x "
     "LEFT JOIN liteflow_task_instances AS i USING (run_id, task_id, map_index) "
     "WHERE x.run_id=? AND x.task_id=? AND x.map_index>=0 AND x.key=? ORDER BY coalesce(i.position, x.map_index)"
+)
+
+#: Selects the parent of a run, the parent of that, and so on.
+ANCESTORS_SQL: Final = (
+    "WITH RECURSIVE line(run_id, depth) AS (SELECT parent_run_id, 1 FROM liteflow_dag_runs WHERE run_id=? UNION "
+    "SELECT parent_run_id, depth + 1 FROM line JOIN liteflow_dag_runs USING (run_id) WHERE depth < 100) "
+    "SELECT run_id FROM line WHERE run_id IS NOT NULL ORDER BY depth"
 )
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)

@@ -440,11 +440,11 @@ def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) 
 def reset_instances(
     connection: sqlite3.Connection, run_id: str, reasons: Mapping[InstanceKey, str], now: float
 ) -> None:
-    """Set instances that have ended back to PENDING, each for its reason; their values are deleted."""
+    """Set instances that have ended back to PENDING, each for its reason and in a new round; delete their values."""
     for (task_id, map_index), reason in reasons.items():
         parameters = (run_id, task_id, map_index)
         of_instance = "run_id=? AND task_id=? AND map_index=? AND instance.status<>'PENDING'"
-        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now)
+        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now, round_rises="1")
         connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", parameters)
 
 
@@ -508,9 +508,19 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
 
 
 def _change_status_where(
-    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[object], reason: str, now: float
+    connection: sqlite3.Connection,
+    status: str,
+    condition: str,
+    parameters: Sequence[object],
+    reason: str,
+    now: float,
+    *,
+    round_rises: str = "status='SUCCESS'",
 ) -> None:
-    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED."""
+    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED.
+
+    `round_rises` is the condition on which an instance begins a new round: a success is unique within its round.
+    """
     epoch = "(SELECT epoch FROM liteflow_dag_runs AS run WHERE run.run_id=instance.run_id)"
     connection.execute(f"{_END_WAIT.replace('?', epoch, 1)} WHERE {_WAITS} AND {condition}", (now, *parameters))
     connection.execute(
@@ -521,7 +531,7 @@ def _change_status_where(
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"handle=NULL, wake_at=NULL, settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} "
+        f"handle=NULL, wake_at=NULL, settled=0, round=round+({round_rises}){', error_log=NULL' if pending else ''} "
         f"WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

@@ -1,4 +1,4 @@
-"""The part of `History` that reads instances that wait, and the decisions of people."""
+"""The part of `History` that reads what waits: instances, with the decisions of people, and the parents of runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from liteflow.state.answers import ANSWER, StoredAnswer
 from liteflow.state.parking import PARKED_SQL, ParkedRun, parked_run
 from liteflow.state.records import Request
 from liteflow.state.row_kinds import ID, INT, REAL_OR_NOT, TEXT, TEXT_OR_NOT, Kind
+from liteflow.state.schema import ANCESTORS_SQL
 
 
 class WaitHistory(Protocol):
@@ -39,3 +40,7 @@ class WaitHistory(Protocol):
         """Return whether the owner of its run has acted on a request."""
         rows = self._rows("SELECT handled_at FROM liteflow_requests WHERE request_no=?", (request_no,), (REAL_OR_NOT,))
         return bool(rows) and rows[0][0] is not None
+
+    def ancestors(self, run_id: str) -> list[str]:
+        """Return the ids of the parent of a run, which waits for it, of the parent of that, and so on."""
+        return [row[0] for row in self._rows(ANCESTORS_SQL, (run_id,), (ID,))]

@@ -142,5 +142,7 @@ def test_the_engine_alone_needs_nothing(wheels: dict[str, Path], tmp_path: Path)
 def test_the_wheel_holds_what_it_should_and_nothing_else(wheels: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(wheels["whole"]).namelist())
     assert {"liteflow/py.typed", "lightflow/py.typed", "liteflow/assets/LICENSE.mermaid"} <= names
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "lightflow/server/pages").rglob("*") if path.is_file()}
+    assert {"lightflow/server/pages/index.html", "lightflow/server/pages/vendor/LICENSE.preact"} <= pages <= names
     folders = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert folders == {"liteflow", "lightflow"}

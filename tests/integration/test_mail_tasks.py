@@ -249,3 +249,20 @@ def test_a_hook_sends_a_mail_about_its_event(post: Post, tmp_path: Path) -> None
 )
 def test_mistakes(keys: str, message: str) -> None:
     assert message in problems(f"tasks: {{a: {{type: mail, {keys}}}}}\nparams: {{x: y}}")
+
+
+@only_starttls
+def test_points_and_binary_files_arrive_as_they_are(
+    post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = bytes(range(256)) * 1000 + b"."
+    Path("data.bin").write_bytes(content)
+    Path("empty.bin").touch()
+    reason, _, _, _ = run(tmp_path, post, text="first\n.\n..two\n.three", attach=["*.bin"])
+    assert reason == ""
+    (message,) = post.box.messages
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert body.get_content() == "first\n.\n..two\n.three\n"
+    assert [part.get_content() for part in message.iter_attachments()] == [content, b""]

@@ -181,6 +181,9 @@ class FakeExecutor:
         ended = (value, None, error, ends.exit_code, started_at, ended_at, None)
         return Outcome(node, work.attempt, ends.verdict, *ended, waiting=waiting)
 
+    def interrupt(self, node: int) -> None:
+        """Do nothing: no node executes a child run."""
+
     def cancel(self, node: int, grace_s: float) -> None:
         for place, work in enumerate(self.queued):
             if work.node == node:
@@ -268,6 +271,7 @@ class FakeBatch:
         self.granted_slots: list[bool] = []
         self.released_slots: list[Key] = []
         self.undos = UndoRows("")
+        self.rounds: dict[Key, int] = {}
         self.verdict: tuple[RunStatus, str | None] | None = None
         self.parked_until: float | None = None
 

@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.approvals"},
     {"liteflow.dagrun", "liteflow.scaffold"},
     {"liteflow.reruns"},
+    {"liteflow.child_runs"},
     {"liteflow.waiting_tasks"},
     {"liteflow.dag"},
     {"liteflow.scripts"},

@@ -32,7 +32,7 @@ SAFETY_NET = "tree.problem(['tasks'], str(error))"
 #: The keywords of the schema that can refuse a value.
 KEYWORDS = {
     *("type", "enum", "pattern", "minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum", "maximum"),
-    *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf", "not"),
+    *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf", "anyOf", "not"),
 }
 FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))
 

@@ -87,9 +87,9 @@ def _merge(tree: Tree, task: dict[str, Any], values: Mapping[str, Any], path: li
         if key == "types" or (has_slots and key in _SLOTS) or BLOCK_KEYS.get(key) in present:
             continue
         if key == "env" and isinstance(value, dict) and isinstance(task.get(key, {}), dict):
-            _add(tree, task, key, values, path, without=())
+            add_entries(tree, task, key, values, path, names=value)
         elif key == "retry" and isinstance(value, dict) and isinstance(task.get(key, {}), dict):
-            _add(tree, task, key, values, path, without=present)
+            add_entries(tree, task, key, values, path, names=value.keys() - present)
         elif key not in task:
             task[key] = value
             tree.note_origin(task, key, values, key, [*path, key])
@@ -101,18 +101,18 @@ def _retry_keys(task: Mapping[str, Any]) -> set[str]:
     return flat | mapping_or_empty(task.get("retry")).keys()
 
 
-def _add(
+def add_entries(
     tree: Tree,
     task: dict[str, Any],
     key: str,
     block_values: Mapping[str, Any],
     path: list[Key],
     *,
-    without: Collection[str],
+    names: Collection[str],
 ) -> None:
-    """Add to a mapping of the task the entries that it lacks of that in the block."""
+    """Add to a mapping of the task the entries with these names that it lacks of that in the block at `path`."""
     present, values = task.get(key, {}), block_values[key]
-    added = {name: value for name, value in values.items() if name not in present and name not in without}
+    added = {name: value for name, value in values.items() if name in names and name not in present}
     if not added:
         return
     if key not in task:

@@ -19,10 +19,13 @@ function route() {
 /** Return the module of a page, its properties, and the entry of the rail that it belongs to. */
 function pageOf({ parts: [first, name, ...rest], query }) {
   if (first == null) return ["workflows", { query }, "workflows"];
+  if (first === "w" && name && rest[0] === "run") return ["form", { name, query }, "workflows"];
+  if (first === "w" && name) return ["workflow", { name, tab: rest[0], query }, "workflows"];
   if (first === "runs") return ["runs", { query }, "runs"];
   if (first === "r" && rest[0] === "t" && rest[1])
     return ["task", { id: name, task: rest[1], index: rest[2] ?? null, query }, "runs"];
   if (first === "r" && name) return ["run", { id: name, tab: rest[0], query }, "runs"];
+  if (["schedules", "pools", "system"].includes(first)) return [first, { query }, first];
   return [null, {}, ""];
 }
 
@@ -35,6 +38,9 @@ const load = name => {
 const RAIL = [
   ["workflows", [], "Workflows", "w", "M2 8h4l3-4h5M6 8l3 4h5"],
   ["runs", ["runs"], "Runs", "r", "M2 3h12M2 8h12M2 13h8"],
+  ["schedules", ["schedules"], "Schedules", "s", "M8 2a6 6 0 1 1 0 12A6 6 0 1 1 8 2m0 2.5V8l2.5 1.5"],
+  ["pools", ["pools"], "Pools", "p", "M2.5 3h4v4h-4zm7 0h4v4h-4zm-7 6h4v4h-4zm7 0h4v4h-4z"],
+  ["system", ["system"], "System", "y", "M2 3h12v8H2zm4 10.5h4M8 11v2.5"],
 ];
 
 const Icon = ({ path }) => html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><path d=${path} /></svg>`;

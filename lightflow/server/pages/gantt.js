@@ -149,29 +149,27 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
       else if (top + ROW * 3 > current.scrollTop + current.clientHeight) current.scrollTop = top + ROW * 3 - current.clientHeight;
       setFocus(next);
       measure();
-      const row = () => current.querySelector(`[data-row-at="${next}"]`);
+      const row = () => current.querySelector(`[data-row-at="${next}"] .task`);
       if (row()) row().focus();
       else requestAnimationFrame(() => row()?.focus());
-    } else if (event.key === "Enter") onSelect?.(tasks[focus]?.name);
-    else if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && tasks[focus]?.count) onOpen?.(tasks[focus].task);
+    } else if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && tasks[focus]?.count > 0) onOpen?.(tasks[focus].task);
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
   if (isEmpty) return html`<p class="muted">No task has started.</p>`;
   const ticks = ticksOf(seconds, Math.max(2, Math.floor(view.width / 90)));
-  return html`<div class="gantt"><div class="scroll" ref=${box} onScroll=${measure}><div class="sheet" role="listbox" aria-label="Attempts by time" style=${{ width: zoom > 1 ? `${view.width + labels(box.current?.clientWidth)}px` : undefined }}>
+  return html`<div class="gantt"><div class="scroll" ref=${box} onScroll=${measure}><div class="sheet" style=${{ width: zoom > 1 ? `${view.width + labels(box.current?.clientWidth)}px` : undefined }}>
       <div class="axis"><span class="name"><span class="grow"></span>
         <button type="button" aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / 2))}>−</button>
         <button type="button" aria-label="Zoom in" disabled=${zoom >= 256} onClick=${() => setZoom(Math.min(256, zoom * 2))}>+</button></span><span class="track" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}>${tickText(tick)}</b>`)}</span></div>
-      <div class="rows" onKeyDown=${onKey} style=${{ height: `${tasks.length * ROW}px` }}>
+      <div class="rows" role="group" aria-label="Attempts by time" onKeyDown=${onKey} style=${{ height: `${tasks.length * ROW}px` }}>
         <span class="lines" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}></b>`)}</span>
         <div class="shown" style=${{ transform: `translateY(${first * ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`
-          <div key=${row.name} class=${`row${row.depth ? " child" : ""}${on.has(row.task) && !row.depth ? " critical" : ""}`} role="option" aria-selected=${selected === row.name} data-row-at=${first + offset}
-            tabindex=${focus === first + offset ? 0 : -1} onFocus=${() => setFocus(first + offset)} onClick=${() => onSelect?.(row.name)}
-            aria-label=${`${clean(row.name)}, ${wordOf(row.row.status)}, ${many(row.bars.filter(bar => bar.attempt != null).length || row.count, row.count ? "instance" : "attempt")}${on.has(row.task) ? ", on the critical path" : ""}`}>
-            <span class="name" title=${clean(row.name)}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label="instances" onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
-              <span class="sign" data-state=${row.row.status} aria-hidden="true">${look(row.row.status)[0]}</span><span class="cut">${clean(row.depth ? row.row.map_key || `[${row.row.map_index}]` : shorten(row.name, 60))}</span>${row.count > 0 && html`<span class="muted">×${number(row.count)}</span>`}</span>
+          <div key=${row.name} class=${`row${row.depth ? " child" : ""}${on.has(row.task) && !row.depth ? " critical" : ""}${selected === row.name ? " on" : ""}`} data-row-at=${first + offset} onClick=${() => onSelect?.(row.name)}>
+            <span class="name" title=${clean(row.name)}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label=${`instances of ${clean(row.name)}`} onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
+              <button type="button" class="quiet task cut" tabindex=${focus === first + offset ? 0 : -1} aria-pressed=${selected === row.name} onFocus=${() => setFocus(first + offset)}><span class="sign" data-state=${row.row.status} aria-hidden="true">${look(row.row.status)[0]}</span>
+                ${clean(row.depth ? row.row.map_key || `[${row.row.map_index}]` : shorten(row.name, 60))}<span class="hidden">, ${wordOf(row.row.status)}${on.has(row.task) ? ", on the critical path" : ""}</span></button>${row.count > 0 && html`<span class="muted">×${number(row.count)}</span>`}</span>
             <${Track} row=${row} place=${place} width=${view.width} now=${now} /></div>`)}</div></div></div></div></div>`;
 };
 

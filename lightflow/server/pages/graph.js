@@ -227,7 +227,7 @@ class Drawing {
     node.caption.textContent = shorten(caption, LABEL_LIMIT + 8);
     const total = state?.tally && Object.values(state.tally).reduce((sum, count) => sum + count, 0);
     if (total && !node.members) node.label_.textContent = `${shorten(clean(node.task), LABEL_LIMIT - 8)} ×${number(total)}`;
-    node.group_.setAttribute("aria-label", `${clean(node.label)}, ${caption}`);
+    node.group_.setAttribute("aria-label", `${node.label_.textContent} ${node.caption.textContent}`);
     node.bar?.remove();
     node.bar = null;
     node.label_.setAttribute("y", total ? node.y - 5 : node.y - 2);
@@ -450,7 +450,7 @@ export const GraphView = ({ path, rows = null, graph, selected, onSelect, fallba
   const { geometry, problem } = state;
   if (!geometry) return problem ? html`<${Failure} problem=${problem} />${fallback}` : html`<${Waiting} />`;
   if (!geometry.rows.length) return html`<p class="muted">This workflow has no tasks.</p>`;
-  const canFold = geometry.folded || toggled.length || fold !== "auto" || geometry.boxes.rows.length;
+  const canFold = geometry.folded != null || fold !== "auto" || toggled.length + geometry.boxes.rows.length > 0;
   return html`<${Failure} problem=${problem} />
     ${canFold && html`<p class="folds">${geometry.folded && html`<span class="muted">${clean(geometry.folded)}${geometry.layered ? "; the table has every task" : ""}.</span>`}
       <span class="tabs" role="group" aria-label="Folding">${[["auto", "Automatic"], ["all", "Fold"], ["none", "Unfold"]].map(([mode, word]) =>

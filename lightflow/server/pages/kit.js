@@ -265,6 +265,7 @@ class Feed {
   async read(topics, from) {
     const abort = new AbortController();
     this.open = { topics, abort, begins: seq(from) };
+    this.position = from; // the ids of frames move it on
     const query = new URLSearchParams({ topics: [...topics].join(",") });
     if (from) query.set("as_of", from);
     try {
@@ -506,4 +507,16 @@ export const Dialog = ({ title, onClose, children }) => {
     onClick=${event => { if (event.target === dialog.current) onClose(); }}>
     <header><h2>${title}</h2><button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
     ${children}</dialog>`;
+};
+
+/** A component of a module that is read when it is first shown. */
+export const Lazy = ({ module, part, ...props }) => {
+  const [state, set] = useState({});
+  useEffect(() => {
+    let left = false;
+    import(`./${module}.js`).then(read => { if (!left) set({ Part: read[part] }); }, () => { if (!left) set({ failed: true }); });
+    return () => { left = true; };
+  }, [module]);
+  if (state.failed) return html`<p class="problem">This part of the page could not be read from the server.</p>`;
+  return state.Part ? html`<${state.Part} ...${props} />` : html`<${Waiting} />`;
 };

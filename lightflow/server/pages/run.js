@@ -1,11 +1,12 @@
 // A run: its head, its failures, and its tasks as a table; the panel of the selected task beside it.
 
 import {
-  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, send, request, href, go, taskHref, State, Took, Ago,
-  Tally, Failure, Waiting, Action, Dialog, Copy, act, announce, session, clean, wordOf, rowsOf, instanceName, many, number,
-  duration, moment, ZONE, FAILURES, ACTIVE, taskPath, look,
+  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, go, taskHref, State, Took, Ago,
+  Tally, Failure, Waiting, Lazy, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
+  moment, ZONE, ACTIVE,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
+import { RunActions } from "./actions.js";
 import { TaskPanel, Tail } from "./task.js";
 
 const encode = encodeURIComponent;
@@ -36,59 +37,11 @@ export function useRun(id) {
   return { run: head.data, rows, problem: head.problem || tasks.problem, reload: () => { head.reload(); tasks.reload(); } };
 }
 
-// -- actions ----------------------------------------------------------------------------------------------------------
-
-/** Cancel a run; a second request ends its teardowns and hooks, too. */
-const Cancel = ({ run }) => {
-  const [asks, ask] = useState(false), [asked, set] = useState(0);
-  const cancel = async () => {
-    ask(false);
-    const answer = await act(() => send("POST", `runs/${encode(run.run_id)}/cancel`),
-      asked ? "The run ends at once, without its teardowns." : "The run was asked to end; its teardowns and hooks still run.");
-    if (answer) set(asked + 1);
-  };
-  return html`<button type="button" class="danger" data-key="x" onClick=${() => ask(true)}>${asked ? "End at once" : "Cancel"}</button>
-    ${asks && html`<${Dialog} title=${asked ? "End the run at once?" : "Cancel this run?"} onClose=${() => ask(false)}>
-      <p>${asked ? "Its teardowns and hooks are stopped, too." : "Running tasks are stopped, the others do not start. Teardowns and hooks still run."}</p>
-      <footer><button type="button" onClick=${() => ask(false)}>Keep running</button>
-        <button type="button" class="danger" autofocus onClick=${cancel}>${asked ? "End at once" : "Cancel the run"}</button></footer><//>`}`;
-};
-
-const Resume = ({ run, rows }) => {
-  const [asks, ask] = useState(false);
-  const all = [...(rows?.values() || [])].filter(row => row.map_index == null && row.kind === "task");
-  const kept = all.filter(row => row.status === "SUCCESS" || row.status === "SKIPPED");
-  const again = all.filter(row => !kept.includes(row));
-  const resume = async () => {
-    ask(false);
-    await act(() => send("POST", `runs/${encode(run.run_id)}/resume`), "The run continues.");
-  };
-  return html`<button type="button" class="primary" data-key="c" onClick=${() => ask(true)}>Resume…</button>
-    ${asks && html`<${Dialog} title="Resume this run?" onClose=${() => ask(false)}>
-      <p>${many(kept.length, "task")} ${kept.length === 1 ? "keeps its result" : "keep their results"}; ${many(again.length, "task")} ${again.length === 1 ? "runs" : "run"} again:</p>
-      <ul class="names">${again.slice(0, 12).map(row => html`<li key=${row.task}><${State} state=${row.status} /> ${clean(row.task)}</li>`)}
-        ${again.length > 12 && html`<li class="muted">and ${number(again.length - 12)} more</li>`}</ul>
-      <footer><button type="button" onClick=${() => ask(false)}>Not now</button>
-        <button type="button" class="primary" autofocus onClick=${resume}>Resume</button></footer><//>`}`;
-};
-
-const quote = text => /^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-
-/** Return the line that starts the same run in a terminal. */
-export const commandLine = run => ["lightflow", "run", run.source || run.workflow,
-  ...Object.entries(run.params || {}).flatMap(([name, value]) =>
-    ["-p", `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`])].map(quote).join(" ");
-
-const Actions = ({ run, rows }) => html`<span class="actions">
-  ${session.mayAct && run.status === "RUNNING" && html`<${Cancel} run=${run} />`}
-  ${session.mayAct && run.resumable && !ACTIVE.has(run.status) && html`<${Resume} run=${run} rows=${rows} />`}
-  <${Copy} text=${commandLine(run)} label="Copy command" /></span>`;
-
 // -- the head ---------------------------------------------------------------------------------------------------------
 
 const Head = ({ run, rows, picked, onPick }) => html`
-  <div class="head run"><h1><a href=${href(["runs"], { workflow: run.workflow })}>${clean(run.workflow)}</a></h1><span class="id">${clean(run.run_id)}</span>
-    <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${Actions} run=${run} rows=${rows} /></div>
+  <div class="head run"><h1><a href=${href(["w", run.workflow])}>${clean(run.workflow)}</a></h1><span class="id">${clean(run.run_id)}</span>
+    <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
     ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
@@ -183,11 +136,49 @@ const Neighbours = ({ run }) => {
     ${around.newer && html`<a class="button quiet" data-key="]" href=${href(["r", around.newer])} title="next run (])">next ›</a>`}</span>`;
 };
 
-export const TABS = [["table", "Table"]];
+/** The changes of state of a run, a page at a time. */
+const Events = ({ run, id }) => {
+  const [pages, set] = useState([]), [problem, setProblem] = useState(null), end = useRef(null);
+  const read = async (signal = undefined) => {
+    try {
+      const answer = await get(`runs/${encode(id)}/events?limit=500${end.current ? `&after=${end.current}` : ""}`, { signal });
+      if (answer.events.length) { end.current = answer.after; set(old => [...old, answer]); }
+    } catch (error) { if (error.name !== "AbortError") setProblem(error); }
+  };
+  const state = `${run.status} ${JSON.stringify(run.counts)}`;
+  useEffect(() => { const abort = new AbortController(); if (pages.length < 4) read(abort.signal); return () => abort.abort(); }, [state]);
+  const events = pages.flatMap(page => page.events), full = pages.at(-1)?.events.length === 500;
+  return html`<${Failure} problem=${problem} /><table class="list"><thead><tr><th>Time</th><th>Task</th><th>State</th><th class="wide">Reason</th></tr></thead>
+    <tbody>${events.map(each => html`<tr key=${each.seq} data-row><td class="when"><time dateTime=${each.at} title=${`${moment(each.at)} ${ZONE}`}>${clockMs(each.at)}</time></td>
+      <td class="name">${each.task ? html`<a href=${taskHref(id, each)}>${clean(instanceName(each))}</a>` : html`<span class="muted">the run</span>`}</td>
+      <td>${each.previous && html`<${State} state=${each.previous} small /> → `}<${State} state=${each.status} /></td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>
+    ${full && html`<p><button type="button" onClick=${() => read()}>More events</button></p>`}`;
+};
+
+const clockMs = iso => `${clock(new Date(iso))}.${iso.slice(20, 23)}`;
+
+/** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
+export const Values = ({ id, task, index, state }) => {
+  const live = useLive(`runs/${encode(id)}/values`);
+  useEffect(() => { if (live.data) live.reload(); }, [state]);
+  if (live.problem) return html`<${Failure} problem=${live.problem} />`;
+  if (!live.data) return html`<${Waiting} />`;
+  const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
+  if (!values.length) return html`<p class="muted">No values.</p>`;
+  return html`<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
+    <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${clean(instanceName(each))}</a></td>`}<td>${clean(each.key)}</td>
+      <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${clean(each.encoding)}, ${size(each.size)}</span>` : html`<pre>${clean(pretty(each.value))}</pre>`}</td>
+      <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${clean(id)}</code></p>`}`;
+};
+
+const pretty = value => { const text = typeof value === "string" ? value : JSON.stringify(value, null, 1); return text.length > 4000 ? `${text.slice(0, 4000)}…` : text; };
+
+export const TABS = [["graph", "Graph"], ["table", "Table"], ["gantt", "Gantt"], ["events", "Events"], ["values", "Values"]];
 
 export default function Run({ id, tab = TABS[0][0], query }) {
   const { run, rows, problem, reload } = useRun(id);
   const [state, setState] = useState(query.state || null), [text, setText] = useState(""), [selected, select] = useState(query.task || null);
+  useEffect(() => { if (query.task) select(query.task); }, [query.task]);
   const before = useRef();
   useEffect(() => {
     if (run && before.current && before.current !== run.status && !ACTIVE.has(run.status)) announce(`${run.workflow}: ${wordOf(run.status)}`);
@@ -202,14 +193,24 @@ export default function Run({ id, tab = TABS[0][0], query }) {
     select(instanceName(row));
     announce(`${instanceName(row)} failed`);
   };
+  const pick = name => select(name === selected ? null : name);
+  const filter = picked => { setState(picked); if (picked && tab !== "table") go(href(["r", id, "table"])); };
+  const table = () => html`<${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${pick} />`;
+  const view = () => {
+    if (tab === "graph") return html`<${Lazy} module="graph" part="GraphView" path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
+    if (tab === "gantt") return html`<${Lazy} module="gantt" part="GanttView" path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
+    if (tab === "events") return html`<${Events} run=${run} id=${id} />`;
+    if (tab === "values") return html`<${Values} id=${id} state=${run.status} />`;
+    return table();
+  };
   return html`<${Failure} problem=${problem} retry=${reload} />
     ${run.deleted && html`<p class="problem">This run was deleted. <a href=${href(["runs"])}>All runs</a></p>`}
-    <${Head} run=${run} rows=${rows} picked=${state} onPick=${setState} />
+    <${Head} run=${run} rows=${rows} picked=${state} onPick=${filter} />
     <${Failures} run=${run} rows=${rows} onSelect=${select} />
     <div class="bar"><nav class="tabs" aria-label="Views of the run">${TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
-      <input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />
+      ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
       ${failures.length > 0 && html`<button type="button" class="quiet" data-key="e" onClick=${nextFailure}>Next failure</button>`}
       <span class="grow"></span><${Neighbours} run=${run} /></div>
-    <div class=${chosen ? "split" : ""}><div><${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${name => select(name === selected ? null : name)} /></div>
+    <div class=${chosen ? "split" : ""}><div>${view()}</div>
       ${chosen && html`<${TaskPanel} run=${run} row=${chosen} key=${selected} onClose=${() => select(null)} />`}</div>`;
 }

@@ -1,9 +1,12 @@
 // A task of a run: why it is in its state, its attempts, the end of its output, its values.
 
 import {
-  html, useLive, useState, useEffect, useRef, request, get, href, taskHref, State, Took, Ago, Failure, Waiting, clean, wordOf,
-  instanceName, moment, duration, secondsBetween, taskPath, size, number, ACTIVE, feed, Problem,
+  html, useLive, useState, useEffect, request, get, href, taskHref, State, Took, Bars, Failure, Waiting, Lazy, clean, wordOf,
+  instanceName, moment, duration, taskPath, number, ACTIVE, feed, rowsOf,
 } from "./kit.js";
+
+import { TaskActions } from "./actions.js";
+import { Values } from "./run.js";
 
 const encode = encodeURIComponent;
 const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
@@ -60,28 +63,68 @@ export const TaskPanel = ({ run, row, onClose }) => html`<aside class="panel" ar
   <p><${State} state=${row.status} /> ${row.attempt > 0 && html`<span class="muted">attempt ${row.attempt}</span>`} <${Took} row=${row} />
     ${row.map_key && html` <span class="muted">${clean(row.map_key)}</span>`}</p>
   <${Why} run=${run.run_id} row=${row} /><${Tail} run=${run.run_id} row=${row} key=${row.attempt} />
+  <${TaskActions} run=${run} row=${row} />
   <p><a class="button" data-key="l" href=${taskHref(run.run_id, row)}>Log, attempts, values</a></p></aside>`;
 
-export default function Task({ id, task, index }) {
-  const path = taskPath(id, task, index);
-  const live = useLive(path, `run:${id}`, (data, frame) => {
-    if (!frame.tasks) return data;
-    return (frame.tasks.rows || []).some(row => row[0] === task && (row[1] ?? null) == (index == null ? null : Number(index))) ? { ...data, changes: (data.changes || 0) + 1 } : data;
-  });
+/** How long a task took in its last runs. */
+const Durations = ({ workflow, task, run }) => {
+  const live = useLive(`workflows/${encode(workflow)}/durations?task=${encode(task)}&runs=50`);
+  const of = live.data?.tasks[0];
+  if (!of) return null;
+  const bars = live.data.runs.map((each, at) => ({ ...each, duration_s: of.durations_s[at] })).filter(each => each.duration_s != null);
+  if (bars.length < 2) return null;
+  return html`<p class="facts"><span>last ${number(bars.length)} runs</span><${Bars} runs=${bars} label="durations of ${task}" /><span>median <b>${duration(of.median_s)}</b></span><span>p95 <b>${duration(of.p95_s)}</b></span></p>`;
+};
+
+export default function Task({ id, task, index, query }) {
+  const path = taskPath(id, task, index), place = index == null ? null : Number(index);
+  const changes = (data, frame) => {
+    if (frame.run && data.head) data = { ...data, head: frame.run };
+    return rowsOf(frame.tasks || { columns: [], rows: [] }).some(row => row.task === task && (row.map_index ?? null) === place)
+      ? { ...data, changes: (data.changes || 0) + 1 } : data;
+  };
+  const live = useLive(path, `run:${id}`, changes), head = useLive(`runs/${encode(id)}`, `run:${id}`, (data, frame) => frame.run ? { ...data, ...frame.run } : data);
   const [attempt, choose] = useState(null);
   useEffect(() => { if (live.data?.changes) live.reload(); }, [live.data?.changes]);
-  const back = html`<p class="crumbs"><a data-key="Escape" href=${href(["r", id])}>‹ run ${clean(id)}</a></p>`;
-  if (!live.data) return live.problem ? html`${back}<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
-  const data = live.data, last = data.attempts.at(-1), shown = data.attempts.find(each => each.attempt === attempt) || last;
-  const row = { task: data.task, map_index: data.map_index, status: data.status, attempt: shown?.attempt || 0, ended_at: shown?.ended_at, started_at: data.started_at };
+  const back = html`<p class="crumbs"><a href=${href(["w", head.data?.workflow || ""])}>${clean(head.data?.workflow || "")}</a> › <a data-key="Escape" href=${href(["r", id])}>${clean(id)}</a>
+    ${index != null && html` › <a href=${href(["r", id, "t", task])}>${clean(task)}</a>`}</p>`;
+  if (!live.data || !head.data) return live.problem ? html`${back}<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  const data = live.data, shown = data.attempts.find(each => each.attempt === attempt) || data.attempts.at(-1);
+  const isLast = shown === data.attempts.at(-1);
+  const log = shown && `${path}/attempts/${shown.attempt}/log`;
   return html`${back}<div class="head"><h1>${clean(instanceName(data))}</h1><${State} state=${data.status} /><b><${Took} row=${data} /></b>
-      ${data.map_key && html`<span class="muted">${clean(data.map_key)}</span>`}</div>
+      ${data.map_key && html`<span class="muted">${clean(data.map_key)}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
     <${Why} run=${id} row=${data} />
-    ${data.attempts.length > 1 && html`<nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
-      <${State} state=${each.status} small /> ${each.attempt}</button>`)}</nav>`}
-    ${shown && html`<p class="facts"><span>attempt ${shown.attempt} <${State} state=${shown.status} /></span><span>${moment(shown.started_at)}</span><span><${Took} row=${shown} /></span>
-      ${shown.exit_code != null && html`<span>exit code ${shown.exit_code}</span>`}${shown.log_lost && html`<span class="reason">${clean(shown.log_lost)}</span>`}</p>
-      ${shown.error && html`<p class="problem"><span>${clean(shown.error)}</span></p>`}
-      <${Tail} run=${id} row=${row} lines=${200} key=${shown.attempt} />`}
-    ${!shown && html`<p class="muted">It has not started.</p>`}`;
+    <${Durations} workflow=${head.data.workflow} task=${task} />
+    ${index == null && data.instances !== undefined && html`<${Instances} id=${id} task=${task} state=${data.status} />`}
+    ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
+        <${State} state=${each.status} small /> attempt ${each.attempt}</button>`)}</nav>
+        <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}</span></div>
+      ${shown.error && shown.error !== `exit code ${shown.exit_code}` && html`<p class="problem"><span>${clean(shown.error)}</span></p>`}
+      ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
+      <${Lazy} module="log" part="Log" key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
+        live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
+    ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
+    <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />`;
 }
+
+/** The instances of a mapped task: the server filters and sorts them, the failed ones first. */
+const Instances = ({ id, task, state }) => {
+  const [filter, set] = useState({ label: "", status: "", order: "failures" }), [pages, setPages] = useState(null);
+  const path = after => `${taskPath(id, task, null)}/instances?${new URLSearchParams({ limit: 100, order: filter.order, ...(filter.label && { label: filter.label }),
+    ...(filter.status && { status: filter.status }), ...(after && { after }) })}`;
+  useEffect(() => {
+    const abort = new AbortController();
+    get(path(), { signal: abort.signal }).then(page => setPages([page]), () => {});
+    return () => abort.abort();
+  }, [filter, state]);
+  if (!pages || (!pages[0].rows.length && !filter.label && !filter.status)) return null;
+  const rows = pages.flatMap(rowsOf), after = pages.at(-1).after;
+  return html`<div class="bar"><h2>Instances</h2><input type="search" data-filter placeholder="Filter  /" aria-label="Filter instances" value=${filter.label} onInput=${event => set({ ...filter, label: event.target.value })} />
+      <select aria-label="State of instances" value=${filter.status} onChange=${event => set({ ...filter, status: event.target.value })}><option value="">all states</option>
+        ${["FAILED", "RUNNING", "WAITING", "PENDING", "SUCCESS", "SKIPPED"].map(each => html`<option key=${each} value=${each}>${wordOf(each)}</option>`)}</select>
+      <select aria-label="Order of instances" value=${filter.order} onChange=${event => set({ ...filter, order: event.target.value })}><option value="failures">failures first</option><option value="duration">slowest first</option><option value="index">in order</option></select></div>
+    <table class="list"><tbody>${rows.map(row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${clean(row.map_key || `[${row.map_index}]`)}</a></td>
+      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${clean(row.reason || "")}</td></tr>`)}</tbody></table>
+    ${after && html`<p><button type="button" onClick=${() => get(path(after)).then(page => setPages(old => [...old, page]))}>More instances</button></p>`}`;
+};

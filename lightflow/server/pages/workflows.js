@@ -50,7 +50,7 @@ export const Pause = ({ workflow, served, onDone }) => {
   const paused = wish ?? served.paused_by != null;
   const change = async () => {
     set(!paused); // the wish is shown at once; the answer corrects it
-    await act(() => send(paused ? "DELETE" : "PUT", `workflows/${encode(workflow)}/pause`, paused ? undefined : {}),
+    await act(() => send(paused ? "DELETE" : "PUT", `workflows/${encode(workflow)}/pause`, {}),
       paused ? `${workflow} continues; what was due during the pause does not run.` : `${workflow} is paused. Running it by hand still works.`);
     await onDone();
     set(null);
@@ -67,12 +67,11 @@ export default function Workflows({ query }) {
   const all = [...live.data.workflows].sort(BROKEN_FIRST);
   const words = filter.toLowerCase();
   const shown = all.filter(each => each.workflow.toLowerCase().includes(words));
-  const broken = all.filter(each => each.served?.problem);
   const unknown = new Set(live.data.workflows.map(each => each.workflow));
   return html`<div class="head"><h1>Workflows</h1><span class="muted">${number(all.length)}</span><span class="grow"></span>
       <input type="search" data-filter placeholder="Filter  /" aria-label="Filter workflows" value=${filter} onInput=${event => setFilter(event.target.value)} /></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
-    ${broken.map(each => html`<p class="problem" key=${each.workflow}><span><b>${clean(each.workflow)}</b> ${clean(each.served.problem)}</span></p>`)}
+    ${(live.data.problems || []).map(each => html`<p class="problem" key=${each.file}><span>${clean(each.problem)}</span></p>`)}
     ${!all.length && html`<${Empty} title="No workflow has run, and none is served">
       <p>Write one with <code>lightflow template > flow.yaml</code>, run it with <code>lightflow run flow.yaml</code>,
       or start the server in the folder of your workflows: <code>lightflow serve</code>.</p><//>`}
@@ -80,12 +79,13 @@ export default function Workflows({ query }) {
         <th class="num">Took</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
         <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
-        <td class="name"><a href=${href(["runs"], { workflow: each.workflow })}>${clean(each.workflow)}</a>
+        <td class="name"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
           ${each.description && html`<span class="muted wide"> ${clean(each.description)}</span>`}</td>
         <td class="wide"><${Bars} runs=${each.runs || []} label="last runs of ${each.workflow}" /></td>
         <td class="num">${each.latest && html`<${Took} row=${each.latest} />`}</td>
         <td class="next"><${Next} served=${each.served} /></td>
-        <td class="acts"><${Pause} workflow=${each.workflow} served=${each.served} onDone=${live.reload} /></td>
+        <td class="acts"><${Pause} workflow=${each.workflow} served=${each.served} onDone=${live.reload} />
+          ${each.served && session.mayAct && html`<a class="button" href=${href(["w", each.workflow, "run"])} aria-label="Run ${each.workflow}">Run…</a>`}</td>
       </tr>`)}</tbody></table>
       ${!shown.length && html`<p class="muted">No workflow has “${filter}” in its name. <button type="button" class="quiet" onClick=${() => setFilter("")}>Show all ${unknown.size}</button></p>`}`}`;
 }

@@ -1,0 +1,91 @@
+// The form of a run, from the declared parameters. The server checks with the code that `lightflow run` uses.
+
+import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf } from "./kit.js";
+
+const encode = encodeURIComponent;
+
+/** Return the text of a value in a field. */
+const textOf = value => value == null ? "" : typeof value === "string" ? value : JSON.stringify(value, null, 2);
+
+/** Return the value of a text by the schema of its parameter; a text that is none stays text, and the server says why. */
+export function valueOf(text, schema) {
+  if (schema.enum) return schema.enum.find(each => textOf(each) === text) ?? text;
+  if (schema.type === "integer" || schema.type === "number") return text.trim() !== "" && isFinite(Number(text)) ? Number(text) : text;
+  if (schema.type === "boolean") return text === "true";
+  if (schema.type === "array" || schema.type === "object") { try { return JSON.parse(text); } catch { return text; } }
+  return text;
+}
+
+const rules = schema => [schema.minimum != null && `at least ${schema.minimum}`, schema.maximum != null && `at most ${schema.maximum}`,
+  schema.pattern && `like ${schema.pattern}`, (schema.type === "array" || schema.type === "object") && "JSON", schema.format === "date" && "a date"]
+  .filter(Boolean).join(", ");
+
+const Field = ({ name, schema, required, text, error, onText, onLeave }) => {
+  const id = `param-${name}`, described = `${id}-about`;
+  const common = { id, name, "aria-invalid": error != null, "aria-describedby": described, onBlur: onLeave };
+  const input = schema.enum
+    ? html`<select ...${common} value=${text} onChange=${event => { onText(event.target.value); onLeave(); }}>${!required && !schema.enum.map(textOf).includes(text) && html`<option value=""></option>`}
+        ${schema.enum.map(each => html`<option key=${textOf(each)} value=${textOf(each)}>${clean(textOf(each))}</option>`)}</select>`
+    : schema.type === "boolean" ? html`<label class="check"><input type="checkbox" ...${common} checked=${text === "true"} onChange=${event => onText(String(event.target.checked))} /> ${text === "true" ? "true" : "false"}</label>`
+    : schema.type === "array" || schema.type === "object" || text.includes("\n") ? html`<textarea ...${common} rows="4" spellcheck=${false} value=${text} onInput=${event => onText(event.target.value)}></textarea>`
+    : html`<input ...${common} type="text" inputmode=${schema.type === "integer" ? "numeric" : schema.type === "number" ? "decimal" : undefined} autocomplete="off"
+        placeholder=${schema.format === "date" ? "2026-01-31, today, yesterday" : undefined} value=${text} onInput=${event => onText(event.target.value)} />`;
+  return html`<div class=${`field${error ? " wrong" : ""}`}><label for=${id}>${clean(name)}${required && html`<span class="bad" title="required"> *</span>`}</label>
+    <div>${input}<p id=${described} class=${error ? "bad" : "muted"}>${error ? clean(error) : [schema.description, rules(schema)].filter(Boolean).map(clean).join(" · ")}</p></div></div>`;
+};
+
+export default function Form({ name, query }) {
+  const live = useLive(`workflows/${encode(name)}`);
+  const [texts, setTexts] = useState(null), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [busy, setBusy] = useState(false);
+  const requestKey = useRef(`${Date.now()}-${Math.random().toString(36).slice(2)}`);
+  const schema = live.data?.served?.params, properties = schema?.properties || {};
+  const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, textOf(each.default ?? (each.type === "boolean" ? false : ""))]));
+  const fill = params => setTexts({ ...defaults(), ...Object.fromEntries(Object.entries(params || {}).filter(([field]) => field in properties).map(([field, value]) => [field, textOf(value)])) });
+  useEffect(() => {
+    if (!schema) return;
+    if (query.from) get(`runs/${encode(query.from)}`).then(run => fill(run.params), error => { setProblem(error); fill({}); });
+    else fill({});
+  }, [live.data != null]);
+  if (live.problem) return html`<${Failure} problem=${live.problem} retry=${live.reload} />`;
+  if (!live.data) return html`<${Waiting} />`;
+  const head = html`<p class="crumbs"><a data-key="Escape" href=${href(["w", name])}>‹ ${clean(name)}</a></p><div class="head"><h1>Run ${clean(name)}</h1></div>`;
+  if (!schema) return html`${head}<p class="problem">This server has no file of ${clean(name)}, so it cannot start it. <code>lightflow serve FILE</code> serves it.</p>`;
+  if (live.data.served.problem) return html`${head}<p class="problem"><span>${clean(live.data.served.problem)}</span></p>`;
+  if (!session.mayAct) return html`${head}<p class="problem">Your token is that of a viewer, who starts nothing.</p>`;
+  if (!texts) return html`<${Waiting} />`;
+  const required = new Set(schema.required || []);
+  const params = () => Object.fromEntries(Object.entries(texts).filter(([field, text]) => text !== "" || properties[field].default != null)
+    .map(([field, text]) => [field, valueOf(text, properties[field])]));
+  const byField = list => Object.fromEntries(list.map(each => [each.field, each.message]));
+  const check = async field => {
+    try {
+      const found = byField((await send("POST", `workflows/${encode(name)}/check`, { params: params() })).problems);
+      setErrors(old => ({ ...old, [field]: found[field] }));
+    } catch { /* the start says it */ }
+  };
+  const start = async event => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(null);
+    try {
+      const answer = await send("POST", `workflows/${encode(name)}/runs`, { params: params() }, { key: requestKey.current });
+      if (answer.run_id) { go(href(["r", answer.run_id])); return; }
+      notify(`${wordOf(answer.status)}: ${answer.reason || "the run starts when there is room."}`);
+      go(href(["w", name]));
+    } catch (error) {
+      setErrors(error.fields || {});
+      const first = Object.keys(properties).find(field => error.fields?.[field]);
+      if (first) document.getElementById(`param-${first}`).focus();
+      if (!first) setProblem(error);
+      requestKey.current = `${Date.now()}-${Math.random().toString(36).slice(2)}`;
+    } finally { setBusy(false); }
+  };
+  const fields = Object.entries(properties);
+  return html`${head}<${Failure} problem=${problem} /><form class="params" onSubmit=${start} novalidate>
+    ${fields.map(([field, each]) => html`<${Field} key=${field} name=${field} schema=${each} required=${required.has(field)} text=${texts[field] ?? ""} error=${errors[field]}
+      onText=${text => setTexts(old => ({ ...old, [field]: text }))} onLeave=${() => check(field)} />`)}
+    ${!fields.length && html`<p class="muted">It declares no parameters.</p>`}
+    <footer><button type="submit" class="primary" disabled=${busy}>${busy ? "Starting…" : "Start"}</button>
+      ${live.data.latest?.params && fields.length > 0 && html`<button type="button" onClick=${() => fill(live.data.latest.params)}>As last time</button>
+      <button type="button" class="quiet" onClick=${() => fill({})}>Defaults</button>`}</footer></form>`;
+}

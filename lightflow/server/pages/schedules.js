@@ -1,0 +1,94 @@
+// Schedules and other triggers: a week of past, missed and planned fires, and all triggers with their next instant.
+
+import {
+  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Waiting, Empty, Action, act, session,
+  clean, moment, relative, ZONE, wordOf, many, number, look,
+} from "./kit.js";
+
+const encode = encodeURIComponent;
+const DAY = 86400000;
+
+const key = () => crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`;
+
+/** Fire a trigger now; the answer is a state or a sentence. */
+export const fireNow = trigger => act(
+  () => send("POST", `triggers/${encode(trigger)}/fire`, {}, { key: key() }),
+  answer => answer.run_id ? `Run ${answer.run_id} has started.` : `${wordOf(answer.status)}: ${answer.reason || "it starts when there is room."}`);
+
+/** The instant of a trigger in its own zone, and in that of the browser where it differs. */
+const Instant = ({ at, zone }) => {
+  const now = useNow();
+  const here = moment(at, { seconds: false }), there = zone ? moment(at, { zone, seconds: false }) : here;
+  return html`<time dateTime=${at} title=${`${moment(at, { zone: "UTC" })} UTC`}>${there}${zone && ` ${zone}`}
+    <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here})` : ""}</span></time>`;
+};
+
+/** Return entries of a day; many of one trigger in one state are one entry with their number. */
+function folded(list) {
+  const groups = new Map();
+  for (const each of list) groups.set(`${each.trigger} ${each.state}`, [...(groups.get(`${each.trigger} ${each.state}`) || []), each]);
+  return [...groups.values()].flatMap(group => group.length > 4 ? [{ ...group[0], count: group.length }] : group)
+    .sort((a, b) => a.at.localeCompare(b.at));
+}
+
+/** Seven days: what fired, what was missed, what is planned. */
+const Week = ({ fires, planned, now }) => {
+  const start = new Date(now - 3 * DAY);
+  start.setHours(0, 0, 0, 0);
+  const days = Array.from({ length: 8 }, (_, at) => new Date(start.getTime() + at * DAY + DAY / 24)); // an hour later: DST
+  const dayOf = iso => new Date(iso).toDateString();
+  const entries = new Map();
+  for (const fire of fires) {
+    const at = fire.at || fire.due_at || fire.decided_at;
+    if (at) entries.set(dayOf(at), [...(entries.get(dayOf(at)) || []), { at, state: fire.status, run: fire.run_id, trigger: fire.trigger, reason: fire.reason }]);
+  }
+  for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
+  return html`<div class="week" role="list" aria-label="A week of fires">${days.map(day => {
+    const list = (entries.get(day.toDateString()) || []).sort((a, b) => a.at.localeCompare(b.at));
+    const shown = folded(list).slice(0, 12);
+    return html`<div key=${day.toDateString()} role="listitem" class=${day.toDateString() === new Date(now).toDateString() ? "today" : ""}>
+      <h3>${moment(day.toISOString()).split(",")[0]}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
+        href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${clean(`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`)}>
+        ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
+        <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false }).split(", ")[1]}</span>
+        <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
+      ${!list.length && html`<span class="muted">–</span>`}</div>`;
+  })}</div>`;
+};
+
+/** The triggers of all workflows, or of one, as a table. */
+export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => html`<table class="list"><thead><tr><th>State</th>${withWorkflow && html`<th>Workflow</th>`}
+    <th>Trigger</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead><tbody>${triggers.map(each => html`<tr key=${each.trigger} data-row>
+    <td>${each.state === "problem" ? html`<${State} state="FAILED" small /> broken` : each.state === "paused" ? html`<span class="muted" title=${clean(each.paused_by || "")}>paused</span>` : "active"}</td>
+    ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${clean(each.workflow)}</a></td>`}
+    <td>${clean(each.words)}${each.problem && html`<br /><span class="bad">${clean(each.problem)}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${clean(each.paused_by)}</span>`}</td>
+    <td>${each.next_at && each.state === "active" ? html`<${Instant} at=${each.next_at} zone=${each.timezone} />` : html`<span class="muted">–</span>`}</td>
+    <td class="acts">${session.mayAct && html`<${Action} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
+      <${Action} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
+
+const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" : "PUT", `triggers/${encode(each.trigger)}/pause`, {}),
+  each.state === "paused" ? "It continues; what was due during the pause does not run." : "It is paused.");
+
+export default function Schedules() {
+  const triggers = usePolled("triggers"), fires = usePolled("fires?limit=300");
+  const now = useNow(), [planned, setPlanned] = useState([]);
+  const ids = (triggers.data?.triggers || []).filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");
+  useEffect(() => {
+    const abort = new AbortController();
+    const end = Date.now() + 5 * DAY;
+    Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=100`, { signal: abort.signal })
+      .then(answer => answer.instants.filter(each => Date.parse(each.at) < end).map(each => ({ ...each, trigger })), () => [])))
+      .then(lists => { if (!abort.signal.aborted) setPlanned(lists.flat()); });
+    return () => abort.abort();
+  }, [ids, new Date(now).getMinutes() === 0]);
+  if (!triggers.data) return triggers.problem ? html`<${Failure} problem=${triggers.problem} retry=${triggers.reload} />` : html`<${Waiting} />`;
+  const list = triggers.data.triggers, reload = () => { triggers.reload(); fires.reload(); };
+  const past = (fires.data?.fires || []).filter(each => !each.trigger.endsWith(":manual"));
+  return html`<div class="head"><h1>Schedules</h1><span class="muted">times of this browser: ${ZONE}</span><span class="grow"></span>
+      ${!triggers.data.has_scheduler && html`<span class="problem">No scheduler works on this state file: nothing starts by itself. <code>lightflow serve</code> starts one.</span>`}</div>
+    <${Failure} problem=${triggers.problem || fires.problem} retry=${reload} />
+    ${!list.length ? html`<${Empty} title="No triggers"><p>Write <code>schedule: "30 2 * * *"</code> or <code>on:</code> in a workflow file that <code>lightflow serve</code> serves.</p><//>`
+      : html`<${Week} fires=${past} planned=${planned} now=${now} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
+    ${past.some(each => each.status === "MISSED") && html`<h2>Missed</h2><ul class="why">${past.filter(each => each.status === "MISSED").slice(0, 20).map(each => html`<li key=${each.fire_no}>
+      ${clean(each.trigger)} · ${moment(each.at)} <span class="muted">${clean(each.reason || "")}</span></li>`)}</ul>`}`;
+}

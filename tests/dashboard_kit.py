@@ -1,0 +1,89 @@
+"""A real browser for tests of pages. Whatever goes wrong in a page fails the test that opened it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Any]:
+    """A browser; where there is none, the test is skipped, and fails in CI."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        reason = "needs Chromium and playwright (apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+class Tabs:
+    """Opens tabs, and collects console messages, errors, dialogs, and requests to other servers.
+
+    Attributes:
+        expected: parts of messages that a test causes on purpose, such as the status of a refused request.
+    """
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+        self.trouble: list[str] = []
+        self.expected: list[str] = []
+        self._contexts: list[Any] = []
+
+    def context(self, **options: Any) -> Any:
+        """A new profile: its tabs share a token, others do not have it."""
+        options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "Europe/Berlin"} | options
+        context = self.browser.new_context(**options)
+        context.set_default_timeout(20_000)
+        self._contexts.append(context)
+        return context
+
+    def tab(self, context: Any = None, **options: Any) -> Any:
+        """A new tab, in a new profile if none is passed."""
+        page = (context or self.context(**options)).new_page()
+        page.on("console", lambda message: self.trouble.append(f"console {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.trouble.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: self._note(request.url))
+        return page
+
+    def _note(self, url: str) -> None:
+        if urlsplit(url).hostname != "127.0.0.1" and not url.startswith(("data:image/svg+xml", "blob:")):
+            self.trouble.append(f"request: {url[:200]}")
+
+    def close(self) -> None:
+        """Close all tabs; fail if anything went wrong in one of them."""
+        for context in self._contexts:
+            context.close()
+        self._contexts = []
+        unexpected = [line for line in self.trouble if not any(part in line for part in self.expected)]
+        if unexpected:
+            pytest.fail("\n".join(unexpected))
+
+
+def log_in(page: Any, url: str, token: str, fragment: str = "#/") -> Any:
+    """Open the dashboard with a token, and wait for its shell."""
+    page.goto(f"{url}/{fragment}")
+    page.fill("input[name=token]", token)
+    page.click("text=Open")
+    page.wait_for_selector("nav.rail")
+    return page

@@ -1,0 +1,620 @@
+"""Journeys through the dashboard: a real browser, a real server, real runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_kit import Tabs, launched, log_in
+from server_kit import RunningServer, environment, lightflow, serving
+
+FILES = {
+    "five": """
+        workflow_name: five
+        description: Fails at c
+        params: {n: 3}
+        tasks:
+          a: {run: "echo hello; echo n=1 >> $LIGHTFLOW_OUTPUT"}
+          m: {run: "test ${{ item }} != 2", foreach: [1, 2, 3], depends_on: [a]}
+          c: {run: "echo connecting; echo ERROR timeout >&2; test -e mended", depends_on: [a]}
+          d: {run: "echo d", depends_on: [c]}
+    """,
+    "form": """
+        workflow_name: form
+        params:
+          name: {type: string, pattern: "[a-z]+", description: Lower case}
+          count: {type: integer, default: 5, minimum: 1, maximum: 9}
+          share: {type: number, default: 0.5}
+          day: {type: date, default: 2026-01-31}
+          full: {type: boolean, default: false}
+          mode: {type: enum, values: [fast, slow], default: fast}
+          regions: {type: list, default: [eu]}
+        tasks:
+          show: {run: "echo ${{ params.name }} ${{ params.count }} ${{ params.mode }} ${{ params.full }}"}
+    """,
+    "ask": """
+        workflow_name: ask
+        tasks:
+          ok: {type: approval, message: "Send it?", fields: {copies: {type: integer}}}
+          send: {run: "echo ${{ tasks.ok.outputs.copies }} copies", depends_on: [ok]}
+    """,
+    "cron": """
+        workflow_name: cron
+        schedule: {cron: "30 2 * * *", timezone: America/New_York}
+        tasks: {a: {run: "echo by schedule"}}
+    """,
+    "long": """
+        workflow_name: long
+        pools: {api: 1}
+        tasks:
+          first: {run: "echo started; sleep 600", pool: api, priority: 9}
+          second: {run: "sleep 600", pool: api}
+          torn: {run: "echo torn", teardown_of: first}
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as started:
+        yield started
+
+
+@pytest.fixture
+def tabs(browser: Any) -> Iterator[Tabs]:
+    opened = Tabs(browser)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    for name, text in FILES.items():
+        (folder / f"{name}.yaml").write_text(textwrap.dedent(text))
+    assert lightflow(folder, "run", "five.yaml").returncode == 1
+    with serving(folder, "serve") as running:
+        yield running
+
+
+@pytest.fixture
+def page(tabs: Tabs, server: RunningServer) -> Any:
+    return log_in(tabs.tab(), server.url, server.operator)
+
+
+def start(server: RunningServer, workflow: str, params: dict[str, Any] | None = None) -> str:
+    answer = server.request("POST", f"/api/v1/workflows/{workflow}/runs", {"params": params or {}})
+    assert answer.status == 201, answer.body
+    return str(answer.json()["run_id"])
+
+
+def show(page: Any, server: RunningServer, fragment: str) -> None:
+    page.goto(f"{server.url}/#/{fragment}")
+
+
+def state_of(page: Any) -> Any:
+    return page.locator(".head .state .word").first
+
+
+def wait_for_text(page: Any, selector: str, text: str) -> None:
+    page.locator(selector, has_text=text).first.wait_for()
+
+
+# -- getting in --------------------------------------------------------------------------------------------------------
+
+
+def test_a_code_lets_in_once_and_other_tabs_follow(tabs: Tabs, server: RunningServer) -> None:
+    code = server.request("POST", "/api/v1/codes").json()["code"]
+    context = tabs.context()
+    first = tabs.tab(context)
+    first.goto(f"{server.url}/#code={code}")
+    first.wait_for_selector("nav.rail")
+    assert code not in first.url
+    first.reload()
+    first.wait_for_selector("nav.rail")
+    second = tabs.tab(context)
+    second.goto(f"{server.url}/#/runs")
+    second.wait_for_selector("table.runs")
+    assert context.cookies() == []
+
+    tabs.expected.append("status of 401")
+    stranger = tabs.tab()
+    stranger.goto(f"{server.url}/#code={code}")
+    wait_for_text(stranger, "[role=alert]", "unknown, used or older")
+    stranger.fill("input[name=token]", "wrong")
+    stranger.click("text=Open")
+    wait_for_text(stranger, "[role=alert]", "does not have this token")
+
+
+def test_an_empty_folder_says_what_to_do(tabs: Tabs, tmp_path: Path) -> None:
+    with serving(tmp_path, "serve") as empty:
+        page = log_in(tabs.tab(), empty.url, empty.operator)
+        wait_for_text(page, ".empty", "lightflow template")
+        for fragment, text in (("runs", "lightflow run"), ("schedules", "schedule:"), ("pools", "lightflow pools set")):
+            page.goto(f"{empty.url}/#/{fragment}")
+            wait_for_text(page, ".empty", text)
+        tabs.close()
+
+
+def test_the_first_page_is_small(tabs: Tabs, server: RunningServer) -> None:
+    page = tabs.tab()
+    log_in(page, server.url, server.operator)
+    wait_for_text(page, "td", "five")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.reload()
+    wait_for_text(page, "td", "five")
+    page.wait_for_selector(".connection.live")
+    assert len([url for url in requests if not url.startswith("data:")]) <= 10, requests
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_leads_to_its_output(page: Any, server: RunningServer) -> None:
+    wait_for_text(page, "tr", "five")
+    page.locator("tr", has_text="five").locator("td a").first.click()
+    wait_for_text(page, ".failure pre", "ERROR timeout")
+    page.keyboard.press("e")
+    page.wait_for_selector("aside.panel")
+    page.keyboard.press("l")
+    wait_for_text(page, ".why", "exit code 1")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".failure")
+
+
+def test_a_run_that_begins_in_a_terminal_appears_and_changes(page: Any, server: RunningServer) -> None:
+    show(page, server, "runs?workflow=form")
+    wait_for_text(page, ".empty", "No run matches")
+    lightflow(server.folder, "run", "form.yaml", "-p", "name=abc")
+    wait_for_text(page, "table.runs tr", "success")
+    page.click("table.runs a")
+    wait_for_text(page, "h1", "form")
+    assert state_of(page).inner_text() == "success"
+
+
+def test_states_change_while_a_run_is_open(page: Any, server: RunningServer) -> None:
+    run = start(server, "long")
+    show(page, server, f"r/{run}/table")
+    wait_for_text(page, "tr", "running")
+    page.keyboard.press("x")
+    page.click("dialog button:has-text('Cancel the run')")
+    wait_for_text(page, ".note", "was asked to end")
+    wait_for_text(page, ".head .state", "cancelled")
+    wait_for_text(page, "#spoken", "long: cancelled")
+
+
+def test_every_page_opens_without_an_error(page: Any, server: RunningServer) -> None:
+    run = server.get("/api/v1/runs?workflow=five")["runs"][0]["run_id"]
+    fragments = [
+        "",
+        "runs",
+        "schedules",
+        "pools",
+        "system",
+        "w/five",
+        "w/five/graph",
+        "w/cron/triggers",
+        "w/five/source",
+    ]
+    fragments += [f"r/{run}/{tab}" for tab in ("graph", "table", "gantt", "events", "values")]
+    fragments += [f"r/{run}/t/c", f"r/{run}/t/m", f"r/{run}/t/m/1", "w/form/run"]
+    for fragment in fragments:
+        show(page, server, fragment)
+        page.wait_for_selector("h1")
+        page.locator("[aria-busy=true]").first.wait_for(state="detached")
+        assert page.locator("main .problem", has_text="could not be read").count() == 0, fragment
+
+
+def test_what_does_not_exist_is_a_sentence(tabs: Tabs, page: Any, server: RunningServer) -> None:
+    tabs.expected.append("status of 404")
+    for fragment, text in (("r/none", "no run"), ("w/none", "no workflow"), ("nothing", "No such page")):
+        show(page, server, fragment)
+        wait_for_text(page, "main", text)
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_form_has_each_type_and_the_mistakes_of_the_server(tabs: Tabs, page: Any, server: RunningServer) -> None:
+    tabs.expected.append("status of 422")
+    show(page, server, "w/form/run")
+    page.fill("#param-name", "UPPER")
+    page.fill("#param-count", "12")
+    page.click("text=Start")
+    wait_for_text(page, ".field.wrong", "count")
+    assert page.get_attribute("#param-count", "aria-invalid") == "true"
+    page.fill("#param-name", "lower")
+    page.fill("#param-count", "7")
+    page.fill("#param-regions", '["eu", "us"]')
+    page.select_option("#param-mode", "slow")
+    page.check("#param-full")
+    page.click("text=Start")
+    page.wait_for_url("**/#/r/*")
+    run = page.url.rpartition("/")[2]
+    assert server.get(f"/api/v1/runs/{run}")["params"] == {
+        "name": "lower", "count": 7, "share": 0.5, "day": "2026-01-31", "full": True, "mode": "slow",
+        "regions": ["eu", "us"],
+    }  # fmt: skip
+    show(page, server, "w/form/run")
+    page.click("text=As last time")
+    assert page.input_value("#param-name") == "lower"
+
+
+def test_a_failed_run_is_resumed_and_run_again(page: Any, server: RunningServer) -> None:
+    run = start(server, "five")
+    show(page, server, f"r/{run}/table")
+    wait_for_text(page, ".head .state", "failed")
+    page.click("text=Resume…")
+    page.locator("dialog", has_text=re.compile("keeps? (its|their) results?")).wait_for()
+    (server.folder / "mended").touch()
+    page.click("dialog button:has-text('Resume')")
+    wait_for_text(page, ".note", "continues")
+    page.locator("tr", has_text=re.compile("success.*c")).first.wait_for()
+    (server.folder / "mended").unlink()
+
+
+def test_a_task_and_what_follows_runs_again(page: Any, server: RunningServer) -> None:
+    run = start(server, "form", {"name": "again"})
+    show(page, server, f"r/{run}/t/show")
+    wait_for_text(page, ".head .state", "success")
+    page.click("text=Run from here…")
+    wait_for_text(page, "dialog", "runs again")
+    page.click("dialog button:has-text('Run again')")
+    page.get_by_role("button", name="attempt 2").wait_for()
+    page.click("text=Mark…")
+    page.get_by_label("failed").check()
+    page.fill("dialog input[name=reason]", "by a test")
+    page.click("dialog button:has-text('Mark')")
+    wait_for_text(page, ".head .state", "failed")
+
+
+def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None:
+    run = start(server, "ask")
+    show(page, server, f"r/{run}/t/ok")
+    wait_for_text(page, ".approval", "Send it?")
+    page.fill(".approval input[name='f copies']", "4")
+    page.click("text=Approve")
+    wait_for_text(page, ".head .state", "success")
+    show(page, server, f"r/{run}")
+    wait_for_text(page, ".head .state", "success")
+    assert server.get(f"/api/v1/runs/{run}/values/ok/copies")["value"] == 4
+
+
+def test_triggers_are_paused_fired_and_planned(page: Any, server: RunningServer) -> None:
+    show(page, server, "schedules")
+    row = page.locator("table tr", has_text="cron")
+    row.wait_for()
+    next_fire = json.loads(lightflow(server.folder, "schedule", "next", "cron", "-n", "1", "--json").stdout)
+    text = row.locator("time").inner_text()
+    assert ("America/New_York" in text and "02:30" in text and "08:30" in text) or "07:30" in text
+    assert row.locator("time").get_attribute("datetime")[:16] in json.dumps(next_fire)
+    row.get_by_role("button", name="Pause").click()
+    wait_for_text(page, "table tr", "paused")
+    row.get_by_role("button", name="Continue").click()
+    wait_for_text(page, "table tr", "active")
+    row.get_by_role("button", name="Fire now").click()
+    wait_for_text(page, ".note", "has started")
+    show(page, server, "runs?workflow=cron")
+    wait_for_text(page, "table.runs tr", "success")
+
+
+def test_a_broken_file_is_shown_and_goes_when_it_is_mended(page: Any, server: RunningServer) -> None:
+    file = server.folder / "broken.yaml"
+    file.write_text("workflow_name: broken\ntasks: {a: {run: 'true', depend_on: []}}\n")
+    show(page, server, "")
+    page.wait_for_selector("h1")
+    for _ in range(20):
+        page.reload()
+        page.wait_for_selector("td")
+        if page.locator(".problem", has_text="broken.yaml").count():
+            break
+    assert "depends_on" in page.locator(".problem", has_text="broken.yaml").inner_text()
+    file.unlink()
+
+
+def test_a_pool_is_resized_and_shows_who_waits(page: Any, server: RunningServer) -> None:
+    run = start(server, "long")
+    show(page, server, "pools")
+    wait_for_text(page, ".slots", "second")
+    page.click("text=Resize…")
+    page.fill("dialog input[name=slots]", "2")
+    page.click("dialog button:has-text('Resize')")
+    wait_for_text(page, ".card", "2 of 2 used")
+    lightflow(server.folder, "cancel", run, "--wait")
+    lightflow(server.folder, "pools", "set", "api", "1")
+
+
+def test_viewers_and_read_only_servers_have_no_buttons(tabs: Tabs, server: RunningServer) -> None:
+    page = log_in(tabs.tab(), server.url, server.viewer)
+    wait_for_text(page, "td", "five")
+    assert page.locator("text=Run…").count() == 0
+    with serving(server.folder, "ui", "lightflow.db") as history:
+        other = log_in(tabs.tab(), history.url, history.operator)
+        wait_for_text(other, "td", "five")
+        other.locator("tr", has_text="five").locator("td a").first.click()
+        other.wait_for_selector(".failure")
+        assert other.locator("main button", has_text=re.compile("Resume|Run again|Cancel")).count() == 0
+        other.goto(f"{history.url}/#/system")
+        wait_for_text(other, "dd", "read-only")
+        tabs.close()
+
+
+# -- the connection ----------------------------------------------------------------------------------------------------
+
+
+def test_seven_tabs_share_one_stream(tabs: Tabs, server: RunningServer) -> None:
+    context = tabs.context()
+    pages = [log_in(tabs.tab(context), server.url, server.operator, "#/runs?workflow=form")]
+    for _ in range(6):
+        tab = tabs.tab(context)
+        tab.goto(f"{server.url}/#/runs?workflow=form")
+        pages.append(tab)
+    for tab in pages:
+        tab.wait_for_selector("h1")
+        tab.wait_for_selector(".connection.live")
+    run = start(server, "form", {"name": "seven"})
+    for tab in pages:
+        wait_for_text(tab, "table.runs .id", run)
+    assert server.get("/api/v1/system")["stream_clients"] <= 2
+    pages[0].close()  # it held the stream
+    run = start(server, "form", {"name": "six"})
+    for tab in pages[1:]:
+        wait_for_text(tab, "table.runs .id", run)
+
+
+def test_the_page_survives_the_server(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
+    lightflow(tmp_path, "run", "form.yaml", "-p", "name=one")
+    tabs.expected += ["net::ERR", "status of 401"]
+    with serving(tmp_path, "serve") as first:
+        page = log_in(tabs.tab(), first.url, first.operator, "#/runs")
+        page.wait_for_selector("table.runs .id")
+        page.wait_for_selector(".connection.live")
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait()
+        page.wait_for_selector(".connection.lost")
+        assert page.locator("table.runs tr[data-row]").count() == 1
+        lightflow(tmp_path, "run", "form.yaml", "-p", "name=two")
+        command = [sys.executable, "-m", "lightflow", "serve", "--port", str(first.port)]
+        again = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            page.wait_for_selector(".connection.live", timeout=30_000)
+            page.locator("table.runs tr[data-row]").nth(1).wait_for()
+            assert page.locator("table.runs tr[data-row]").count() == 2
+            tabs.close()
+        finally:
+            again.terminate()
+            again.wait()
+
+
+# -- keys, access, sizes -----------------------------------------------------------------------------------------------
+
+
+def test_keys_lead_everywhere_and_help_names_them(page: Any, server: RunningServer) -> None:
+    for key, heading in (("r", "Runs"), ("s", "Schedules"), ("p", "Pools"), ("y", "System"), ("w", "Workflows")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        wait_for_text(page, "h1", heading)
+    page.keyboard.press("?")
+    wait_for_text(page, "dialog", "next failure")
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    wait_for_text(page, "td", "five")
+    page.keyboard.press("/")
+    page.keyboard.type("fiv")
+    page.locator("tr", has_text="form").wait_for(state="detached")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".failure, .head .state")
+
+
+def test_states_have_a_word_where_colour_is_lost(page: Any, server: RunningServer) -> None:
+    show(page, server, "runs")
+    page.wait_for_selector("table.runs")
+    for state in page.locator(".state").all():
+        assert state.inner_text().strip(), "a state without a word"
+        assert state.locator(".sign").inner_text().strip()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"viewport": {"width": 360, "height": 720}},
+        {"viewport": {"width": 640, "height": 400}, "device_scale_factor": 2},
+        {"color_scheme": "dark", "reduced_motion": "reduce", "forced_colors": "active"},
+    ],
+    ids=["phone", "zoom", "contrast"],
+)
+def test_a_narrow_or_plain_page_has_failure_log_and_resume(
+    tabs: Tabs, server: RunningServer, options: dict[str, Any]
+) -> None:
+    run = server.get("/api/v1/runs?workflow=five")["runs"][-1]["run_id"]
+    page = log_in(tabs.tab(**options), server.url, server.operator, f"#/r/{run}/table")
+    wait_for_text(page, ".failure pre", "ERROR timeout")
+    assert page.locator("text=Resume…").is_visible()
+    for fragment in ("", "runs", "schedules", "pools", "system", f"r/{run}/table", f"r/{run}/t/c", "w/form/run"):
+        show(page, server, fragment)
+        page.wait_for_selector("h1")
+        page.locator("[aria-busy=true]").first.wait_for(state="detached")
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{fragment} is {wide} px too wide"
+
+
+def test_times_are_those_of_the_browser_with_utc_beside_them(page: Any, server: RunningServer) -> None:
+    wait_for_text(page, ".clock", "Europe/Berlin")
+    show(page, server, "schedules")
+    time = page.locator("table time").first
+    time.wait_for()
+    assert time.get_attribute("title").endswith("UTC")
+
+
+AXE = next(
+    (
+        path
+        for path in (Path(os.environ.get("AXE", "")), Path(__file__).parents[2] / ".venv/axe/package/axe.min.js")
+        if path.is_file()
+    ),
+    None,
+)
+
+
+def test_no_page_has_a_serious_finding_of_axe(tabs: Tabs, server: RunningServer) -> None:
+    if AXE is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("needs axe-core: npm pack axe-core")
+        pytest.skip("needs axe-core (make axe)")
+    source = AXE.read_text()
+    run = server.get("/api/v1/runs?workflow=five")["runs"][-1]["run_id"]
+    findings = []
+    for scheme in ("light", "dark"):
+        page = log_in(tabs.tab(color_scheme=scheme), server.url, server.operator)
+        for fragment in ("", "runs", "schedules", "pools", "system", "w/five", "w/five/triggers", "w/form/run",
+                         f"r/{run}/table", f"r/{run}/events", f"r/{run}/values",
+                         f"r/{run}/t/c", f"r/{run}/t/m"):  # fmt: skip
+            show(page, server, fragment)
+            page.wait_for_selector("h1")
+            page.locator("[aria-busy=true]").first.wait_for(state="detached")
+            page.evaluate(source)
+            result = page.evaluate("axe.run({resultTypes: ['violations']})")
+            findings += [
+                (scheme, fragment, each["id"], [node["html"][:100] for node in each["nodes"][:3]])
+                for each in result["violations"]
+                if each["impact"] in ("serious", "critical")
+            ]
+    assert findings == [], "\n".join(map(str, findings))
+
+
+def test_ten_thousand_runs_have_a_last_page(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
+    lightflow(tmp_path, "run", "form.yaml", "-p", "name=one")
+    copy_runs(tmp_path / "lightflow.db", 450)
+    with serving(tmp_path, "ui", "lightflow.db") as history:
+        page = log_in(tabs.tab(), history.url, history.operator, "#/runs")
+        page.wait_for_selector("table.runs")
+        while page.locator("text=Older runs").count():
+            before = page.locator("tr[data-row]").count()
+            page.click("text=Older runs")
+            page.locator("tr[data-row]").nth(before).wait_for()
+        assert page.locator("tr[data-row]").count() == 451
+        page.locator("tr[data-row] a").last.click()
+        page.wait_for_selector(".head .state")
+        page.go_back()
+        page.wait_for_selector("table.runs")
+        tabs.close()
+
+
+def copy_runs(path: Path, count: int) -> None:
+    """Copy the only run of a state file, with the events of the run itself."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for table, number, where in (
+            ("liteflow_dag_runs", "run_no", ""),
+            ("liteflow_events", "seq", "WHERE task_id IS NULL"),
+        ):
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            others = ", ".join(name for name in columns if name not in ("run_id", number))
+            rows = connection.execute(f"SELECT {others} FROM {table} {where}").fetchall()
+            marks = ", ".join("?" * (len(rows[0]) + 1))
+            connection.executemany(
+                f"INSERT INTO {table} (run_id, {others}) VALUES ({marks})",
+                [(f"copy-{copy:05}", *row) for copy in range(count) for row in rows],
+            )
+
+
+# -- hostile text ------------------------------------------------------------------------------------------------------
+
+SEEDS = [
+    "<script>boom()</script>", "<img src=x onerror=boom()>", "<svg onload=boom()>", "<svg/onload=boom()>",
+    "<iframe srcdoc='<script>parent.boom()</script>'>", "<a href=javascript:boom()>x</a>", "<body onload=boom()>",
+    "<details open ontoggle=boom()>", "<video><source onerror=boom()>", "<math><mtext><script>boom()</script>",
+    "<link rel=stylesheet href=//evil.example/x.css>", "<img src=//evil.example/p.png>", "<object data=//evil.example>",
+    "<embed src=//evil.example>", "<form action=//evil.example><input autofocus onfocus=boom()>",
+    "<base href=//evil.example>",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>", "<style>@import '//evil.example/x.css'</style>",
+    "<style>*{background:url(//evil.example/b)}</style>", "<x style=background:url(//evil.example/s)>",
+    "'\"><script>boom()</script>", "</script><script>boom()</script>", "</textarea><script>boom()</script>",
+    "</title><script>boom()</script>", "</style><script>boom()</script>", "--><script>boom()</script>",
+    "javascript:boom()", "${boom()}", "{{constructor.constructor('boom()')()}}", "`${boom()}`",
+    "\u202e<script>boom()</script>", "\x1b[31m<script>boom()</script>\x1b[0m",
+    "\x1b]8;;javascript:boom()\x07x\x1b]8;;\x07",
+    "\x00<script>boom()</script>", "%3Cscript%3Eboom()%3C/script%3E", "&lt;script&gt;boom()&lt;/script&gt;",
+    "__proto__", "constructor", "<template><script>boom()</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=boom()>'>",
+]  # fmt: skip
+FORMS = ("{}", '"{}', "'{}", ">{}", "a {} b", "{}{}", "[{}](javascript:boom())", "{}\n{}")
+PAYLOADS = [form.replace("{}", seed) for form in FORMS for seed in SEEDS][:300]
+
+
+def test_hostile_text_stays_text_in_every_place(tabs: Tabs, tmp_path: Path) -> None:
+    assert len(set(PAYLOADS)) == 300
+    safe = [text.replace("\x00", "").replace("\x1b", "") for text in PAYLOADS]
+    listed = [text for text in safe if text.isprintable()]
+    everything = " ".join(listed)
+    workflow = {
+        "workflow_name": "hostile",
+        "description": everything[:4000],
+        "params": {
+            "p": {"type": "string", "default": everything[:3000].replace("$", "S"), "description": everything[:2000]}
+        },
+        "pools": {"x": 1},
+        "tasks": {
+            "each": {
+                "type": "python",
+                "run": "print(item)\nset_output = None\nraise ValueError(item)",
+                "foreach": [text.replace("${{", "") for text in listed],
+            },
+            "ok": {"type": "approval", "message": everything[:2000].replace("${", "$ {")},
+        },
+    }
+    (tmp_path / "hostile.json").write_text(json.dumps(workflow))
+    (tmp_path / "bad.yaml").write_text(f"workflow_name: bad\ntasks: {{a: {{run: x, {json.dumps(listed[0])}: 1}}}}\n")
+    checked = lightflow(tmp_path, "validate", "hostile.json")
+    assert checked.returncode == 0, checked.stderr
+    running = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "hostile.json"], cwd=tmp_path, env=environment(tmp_path),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with serving(tmp_path, "serve") as server:
+            page = tabs.tab()
+            page.add_init_script("window.boom = () => { console.error('boom'); }")
+            log_in(page, server.url, server.operator)
+            wait_for_text(page, "td", "hostile")
+            page.locator("tr", has_text="hostile").locator("td a").first.click()
+            page.wait_for_selector(".failure")
+            run = page.url.rpartition("#/r/")[2]
+            pages = ["", "runs", "w/hostile", "w/hostile/graph", "w/hostile/source", "w/hostile/triggers",
+                     "w/hostile/run",
+                     f"r/{run}/table", f"r/{run}/graph", f"r/{run}/gantt", f"r/{run}/events", f"r/{run}/values",
+                     f"r/{run}/t/each", f"r/{run}/t/ok", "pools", "schedules", "system"]  # fmt: skip
+            pages += [f"r/{run}/t/each/{index}" for index in range(0, len(listed), 23)]
+            for fragment in pages:
+                page.goto(f"{server.url}/#/{fragment}")
+                page.wait_for_selector("h1")
+                page.locator("[aria-busy=true]").first.wait_for(state="detached")
+                if fragment.endswith("/table"):
+                    page.locator("button.fold").first.click()
+                dead = (
+                    "main :is(script, iframe, object, embed, img, base, meta, link, style, video, math, form[action])"
+                )
+                assert page.locator(dead).count() == 0, fragment
+                assert page.locator("main a[href^='javascript:' i], main a[href*='evil']").count() == 0, fragment
+            wait_for_text(page, "main", "<")
+            tabs.close()
+    finally:
+        running.terminate()
+        running.wait(30)

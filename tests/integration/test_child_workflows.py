@@ -1,0 +1,150 @@
+"""Workflow files whose tasks execute other files: values, failures, retries and logs, by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 120.0
+
+PARENT = """
+params: {day: "2026-01-31"}
+tasks:
+  list:
+    run: echo 'regions=["eu","us","asia"]' >> "$LIGHTFLOW_OUTPUT"
+  load:
+    type: workflow
+    file: parts/region.yaml
+    params: {region: "${{ item }}", day: "${{ params.day }}"}
+    foreach: {items: "${{ tasks.list.outputs.regions | from_json }}", key: "${{ item }}"}
+    env: {STAGE: test}
+  report:
+    env: {ROWS: "${{ tasks.load.outputs.rows }}"}
+    run: echo "report $ROWS"
+"""
+REGION = """
+params:
+  region: {type: string}
+  day: {type: date}
+tasks:
+  fetch: {run: 'echo "fetch ${{ params.region }} $STAGE" >> ran'}
+  count:
+    depends_on: fetch
+    run: |
+      echo "count ${{ params.region }}" >> ran
+      test ! -e fail.${{ params.region }}
+      echo "rows=${{ params.region }}7" >> "$LIGHTFLOW_OUTPUT"
+  extra: {if: "false", run: echo}
+outputs:
+  rows: ${{ tasks.count.outputs.rows }}
+  day: ${{ params.day }}
+  none: ${{ tasks.extra.outputs.value }}
+  fixed: [1, 2]
+"""
+REGIONS = ("eu", "us", "asia")
+EXPECTED = sorted(line for region in REGIONS for line in (f"fetch {region} test", f"count {region}"))
+
+
+def lightflow(*arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "lightflow", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def as_json(*arguments: str) -> Any:
+    return json.loads(lightflow(*arguments, "--json"))
+
+
+def ran() -> list[str]:
+    return sorted(Path("ran").read_text().splitlines())
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("parts")
+    Path("nightly.yaml").write_text(PARENT)
+    Path("parts/region.yaml").write_text(REGION)
+
+
+def values_of(task: str, index: int) -> dict[str, Any]:
+    outputs = as_json("outputs", "latest")["outputs"]
+    return {each["key"]: each["value"] for each in outputs if (each["task"], each["map_index"]) == (task, index)}
+
+
+def test_each_region_has_a_child_run_with_outputs() -> None:
+    lightflow("validate", "nightly.yaml")
+    lightflow("run", "nightly.yaml", "-p", "day=2026-02-01")
+    outputs = {"rows": "eu7", "day": "2026-02-01", "none": None, "fixed": [1, 2]}
+    assert values_of("load", 0)["return_value"] | {"day": "2026-02-01"} == outputs
+    assert 'report ["eu7","us7","asia7"]' in lightflow("logs", "--task", "report")
+    log = lightflow("logs", "--task", "load[1]")
+    assert "region: run" in log
+    assert "count SUCCESS" in log
+    assert ran() == EXPECTED
+
+
+@pytest.mark.parametrize("command", ["resume", "retry"])
+def test_a_region_that_failed_goes_on_from_its_failed_task(command: str) -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    view = as_json("status")
+    load = next(task for task in view["tasks"] if task["task"] == "load")
+    assert [each["status"] for each in load["instances"]] == ["SUCCESS", "FAILED", "SUCCESS"]
+    assert "is FAILED: count: exit code 1" in load["instances"][1]["reason"]
+    assert load["instances"][1]["attempts"][0]["codes"] == ["workflow:failed"]
+    os.unlink("fail.us")
+    lightflow(command, view["run_id"])
+    assert ran() == sorted([*EXPECTED, "count us"])
+    assert values_of("load", 1)["rows"] == "us7"
+
+
+def test_a_value_that_only_a_run_knows_is_checked_before_the_child_run_starts() -> None:
+    Path("nightly.yaml").write_text(PARENT.replace("${{ params.day }}", "${{ item }}"))
+    lightflow("validate", "nightly.yaml")
+    lightflow("run", "nightly.yaml", code=1)
+    load = next(task for task in as_json("status")["tasks"] if task["task"] == "load")
+    assert "params.day: must be a date" in load["instances"][0]["reason"]
+    assert load["instances"][0]["attempts"][0]["codes"] == ["workflow:refused"]
+    assert not os.path.exists("ran")
+
+
+def test_a_workflow_of_the_same_file_and_a_python_file() -> None:
+    Path("two.yaml").write_text(
+        "workflow_name: first\ntasks:\n  a: {type: workflow, workflow: second, params: {n: 2}}\n"
+        "  b: {type: workflow, file: dags.py, workflow: third}\n"
+        "---\nworkflow_name: second\nparams: {n: 1}\ntasks: {c: {run: 'echo second ${{ params.n }} >> ran'}}\n"
+    )
+    Path("dags.py").write_text(
+        "from liteflow import Dag\nwith Dag('third') as dag:\n"
+        "    dag.outputs['seven'] = dag.task(lambda: 7, task_id='x')\n"
+    )
+    lightflow("run", "two.yaml")
+    assert ran() == ["second 2"]
+    outputs = as_json("outputs", "latest")["outputs"]
+    assert [each["value"] for each in outputs if each["key"] == "seven"] == [7]
+
+
+def test_a_dry_run_and_a_picture_name_the_workflow() -> None:
+    assert "workflow parts/region.yaml" in lightflow("run", "nightly.yaml", "--dry-run")
+    lightflow("dag", "nightly.yaml", "--output", "flow.mmd")
+    assert "region.yaml" in Path("flow.mmd").read_text()
+
+
+def test_secrets_and_the_day_go_to_the_child_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2-long")
+    Path("top.yaml").write_text("secrets: [TOKEN]\ntasks: {a: {type: workflow, file: sub.yaml, secrets: [TOKEN]}}\n")
+    Path("sub.yaml").write_text(
+        "secrets: [TOKEN]\ntasks:\n"
+        "  a: {secrets: [TOKEN], run: 'echo got $TOKEN; echo ${{ run.logical_date }} > day'}\n"
+    )
+    lightflow("run", "top.yaml", "--date", "2026-03-04")
+    assert Path("day").read_text().startswith("2026-03-04")
+    assert not any("hunter2" in path.read_text() for path in Path("logs").iterdir())

@@ -17,7 +17,7 @@ from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
 from lightflow.spelling import typo_hint
 from lightflow.text import quoted
-from liteflow.api import VARIABLE_NAME_RULE
+from liteflow.api import VARIABLE_NAME_RULE, replace
 
 _TYPES = {
     "string": "text",
@@ -75,7 +75,7 @@ def problems_of(
         if any(_is_replaced(key, error, path) for key in needed):
             return
     problem = tree.problem(path, message_of(error, path), key=isinstance(error.value, dict))
-    yield problem._replace(path=dotted(tree.written_path(path)))
+    yield replace(problem, path=dotted(tree.written_path(path)))
 
 
 def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mapping[str, TypeInfo]) -> Iterator[Problem]:
@@ -94,7 +94,7 @@ def _required(name: str, path: list[Key], schema: Schema, tree: Tree) -> Problem
     message = f'needs "{name}"' + (f": {words}" if words else "")
     if not path:
         return tree.problem([], f"the file {message}")
-    return tree.problem(path, message, key=True)._replace(path=dotted(path))
+    return replace(tree.problem(path, message, key=True), path=dotted(path))
 
 
 def _unknown_hint(

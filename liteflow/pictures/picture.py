@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from liteflow.record import Record
 from liteflow.states import TASK_ENDED
@@ -42,7 +42,7 @@ class Box(Record):
     duration_s: float | None = None
 
 
-class Edge(NamedTuple):
+class Edge(Record, kw_only=False):
     """`target` waits for `source`; both are tasks or boxes."""
 
     source: str

@@ -101,7 +101,15 @@ def test_every_way_to_add_a_task_gives_it_an_id_in_the_group(dag: Dag) -> None:
         dag.partial(nothing, "each").expand(item=[1])
         dag.workflow("child", Dag("other", "never-made.db"))
     assert {name for name in dag.tasks if not name.startswith("load")} == set()
-    assert {"load.call", "load.ok", "load.approval", "load.seen", "load.command", "load.each", "load.child"} < dag.tasks.keys()
+    assert {
+        "load.call",
+        "load.ok",
+        "load.approval",
+        "load.seen",
+        "load.command",
+        "load.each",
+        "load.child",
+    } < dag.tasks.keys()
 
 
 def test_mistakes_of_groups_name_task_and_group(dag: Dag) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from liteflow.api import History, Record, RunRecord, instance_name, open_approvals
+from liteflow.api import History, Record, RunRecord, instance_name
 
 
 class ChildView(Record):
@@ -36,12 +36,18 @@ def child_views(history: History, run_id: str) -> list[ChildView]:
             run=run,
             counts=tasks,
             instances=instances,
-            approvals=[each.name for each in open_approvals(history, run)] if "WAITING" in {*tasks, *instances} else (),
+            approvals=_approvals(history, run) if "WAITING" in {*tasks, *instances} else (),
             children=child_views(history, run.run_id),
         )
         for run in history.children(run_id)
         for tasks, instances in [history.tally(run.run_id)]
     ]
+
+
+def _approvals(history: History, run: RunRecord) -> list[str]:
+    from liteflow.api import open_approvals  # few runs have one
+
+    return [each.name for each in open_approvals(history, run)]
 
 
 def child_approvals(views: Sequence[ChildView]) -> list[tuple[str, str]]:

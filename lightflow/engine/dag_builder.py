@@ -324,7 +324,7 @@ def _flow_options(task: TaskSpec) -> FlowOptions:
 
 def _fan_options(fan: MappingSpec, options: TaskOptions) -> TaskOptions:
     """Return the options with those that `matrix` and `foreach` have for the instances."""
-    queue = options.queue if fan.max_parallel is None else options.queue._replace(max_parallel=fan.max_parallel)
+    queue = options.queue if fan.max_parallel is None else replace(options.queue, max_parallel=fan.max_parallel)
     return replace(options, fail_fast=fan.fail_fast, queue=queue)
 
 

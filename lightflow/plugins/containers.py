@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
+from lightflow.plugins.programs import run_program
 from liteflow import TaskFailed
 from liteflow.api import Record
 
@@ -113,20 +114,9 @@ class ContainerEngine:
 
     def query(self, *words: str, limit_s: float = _QUERY_S) -> subprocess.CompletedProcess[str]:
         """Run a command of the engine, and return what it prints. Raises TaskFailed: it does not answer."""
+        late = f"{self.name} does not answer: `{self.name} {words[0]}`"
         try:
-            return subprocess.run(
-                [self._program, *words],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            text = f"{self.name} does not answer: `{self.name} {words[0]}` took longer than {limit_s:g} s"
-            raise TaskFailed(text, codes=["docker:engine"]) from None
+            return run_program([self._program, *words], self._environ, limit_s, late=late, codes=["docker:engine"])
         except OSError as error:
             raise TaskFailed(f"{self.name} cannot be started: {error}", codes=["docker:engine"]) from None
 

@@ -14,10 +14,7 @@ from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.child_views import ChildView, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
-from lightflow.service.pools import group_reason, queue_reasons
-from lightflow.service.run_tasks import RunTasks
 from lightflow.service.stale import Stale, find_stale
-from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     EMPTY_MAPPING,
@@ -204,13 +201,8 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         run = history.last_active() if run_id is None else find_run(history, run_id)
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
-        if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
-            waiting = WaitReasons(history, run, RunTasks(history, run, instances))
-            instances = [
-                instance._replace(reason=waiting.slots_reason(instance) or instance.reason) for instance in instances
-            ]
-        elif run.status == Status.PENDING:
-            run = run._replace(reason=group_reason(history, run.run_id) or run.reason)
+        if run.status not in RUN_ENDED:
+            run, instances = _with_reasons(history, run, instances)
         return RunView(
             run=run,
             instances=instances,
@@ -223,6 +215,22 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             children=child_views(history, run.run_id),
             **_groups(history, run, rows, instances),
         )
+
+
+def _with_reasons(
+    history: History, run: RunRecord, instances: list[InstanceRecord]
+) -> tuple[RunRecord, list[InstanceRecord]]:
+    """Return a run that has not ended, and its instances, with the reasons why they wait for slots."""
+    from lightflow.service.pools import group_reason, queue_reasons  # here, because a run that has ended has none
+    from lightflow.service.run_tasks import RunTasks
+    from lightflow.service.waiting import WaitReasons
+
+    if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
+        waiting = WaitReasons(history, run, RunTasks(history, run, instances))
+        instances = [each._replace(reason=waiting.slots_reason(each) or each.reason) for each in instances]
+    elif run.status == Status.PENDING:
+        run = replace(run, reason=group_reason(history, run.run_id) or run.reason)
+    return run, instances
 
 
 def groups_around(name: str, parents: Mapping[str, str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import functools
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.service.mapped_instances import instance_name_of, is_hook
 from lightflow.service.pools import group_reason, queue_reasons
@@ -22,6 +22,7 @@ from liteflow.api import (
     TASK_ENDED,
     History,
     InstanceRecord,
+    Record,
     RunRecord,
     instance_name,
     open_approvals,
@@ -33,7 +34,7 @@ WAITS: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED, Status.WAITI
 _MAX_NAMED: Final = 3  # tasks that a sentence names
 
 
-class WaitReason(NamedTuple):
+class WaitReason(Record, kw_only=False):
     """The reason why a task waits, and the task or hook whose reason explains it further."""
 
     reason: str

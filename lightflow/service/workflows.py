@@ -401,10 +401,10 @@ def _script_outline(path: str, dag: dict[str, Any]) -> WorkflowOutline:
         params=None if params is None else {name: Param(**options) for name, options in params.items()},
         secrets=tuple(dag["secrets"]),
         limits=Limits(
-            pools={name: Pool(*pool) for name, pool in limits["pools"].items()},
+            pools={name: Pool(**pool) for name, pool in limits["pools"].items()},
             timeout_s=limits["timeout"],
-            retry=RetryPolicy(*limits["retry"]),
-            concurrency=None if limits["concurrency"] is None else Concurrency(*limits["concurrency"]),
+            retry=RetryPolicy(**limits["retry"]),
+            concurrency=None if limits["concurrency"] is None else Concurrency(**limits["concurrency"]),
             triggers=tuple(trigger_from_spec(kind, spec) for kind, spec in limits["triggers"]),
         ),
     )

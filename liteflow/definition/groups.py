@@ -106,7 +106,8 @@ class Group(Task):
 
 def open_group(dag: CurrentDag) -> str:
     """Return the id of the innermost group of a dag whose `with` block is being executed; empty outside of one."""
-    return next((group.task_id for group in reversed(_open_groups.get()) if group.dag is dag), "")
+    groups = _open_groups.get()
+    return next((group.task_id for group in reversed(groups) if group.dag is dag), "") if groups else ""
 
 
 def nearest_task(tasks: Mapping[str, Task], name: str, group: str) -> Task | None:

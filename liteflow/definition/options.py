@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
@@ -80,7 +80,7 @@ NO_OPTIONS: Final = TaskOptions()
 # -- the keywords ------------------------------------------------------------------------------------------------------
 
 
-class _Keyword(NamedTuple):
+class _Keyword(Record, kw_only=False):
     """A keyword of Python callers: the field that it sets, which values are valid, and how a value is stored."""
 
     field: str  # of TaskOptions, or of one of its records
@@ -190,9 +190,9 @@ OPTION_NAMES: Final = frozenset(_KEYWORDS)
 #: the keywords with their fields, by record of `TaskOptions` ("" are its own fields)
 _FIELDS: Final = {
     part: [
-        (name, field.rpartition(".")[2])
-        for name, (field, *_) in _KEYWORDS.items()
-        if field.rpartition(".")[0] == part and field not in (_HOOK, _POOLS)
+        (name, keyword.field.rpartition(".")[2])
+        for name, keyword in _KEYWORDS.items()
+        if keyword.field.rpartition(".")[0] == part and keyword.field not in (_HOOK, _POOLS)
     ]
     for part in ("retry", "", "flow", "queue")
 }
@@ -225,7 +225,7 @@ def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: st
     parts: dict[str, dict[str, Any]] = {"retry": {}, "queue": {}, "flow": {}}
     hooks = dict(options.hooks)
     for name, value in keywords.items():
-        field, _, _, stored = _KEYWORDS[name]
+        field, stored = _KEYWORDS[name].field, _KEYWORDS[name].stored
         part, _, inner = field.rpartition(".")
         if field == _HOOK:
             hooks[name] = value
@@ -235,9 +235,9 @@ def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: st
         pool, slots = keywords.get("pool"), keywords.get("pool_slots", 1)
         parts["queue"]["needs"] = slot_needs(task_id, pool, slots, keywords.get("resources", ()))
     if parts["retry"]:
-        top["retry"] = options.retry._replace(**parts["retry"])
+        top["retry"] = replace(options.retry, **parts["retry"])
     if parts["queue"]:
-        top["queue"] = options.queue._replace(**parts["queue"])
+        top["queue"] = replace(options.queue, **parts["queue"])
     if parts["flow"]:
         top["flow"] = replace(options.flow, **parts["flow"])
     order = {event: hooks[event] for event in HOOK_EVENTS if hooks.get(event) is not None}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
+from liteflow.record import Record, replace
 from liteflow.state.locks import LockFile
 from liteflow.state.row_kinds import (
     ATTEMPT_KINDS,
@@ -43,7 +44,7 @@ from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
-class RunRecord(NamedTuple):
+class RunRecord(Record, kw_only=False):
     """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when it is stored as RUNNING and has no owner."""
 
     run_no: int
@@ -74,7 +75,7 @@ class RunRecord(NamedTuple):
     parent_map_index: int | None = None
 
 
-class UndoRecord(NamedTuple):
+class UndoRecord(Record, kw_only=False):
     """An attempt whose undo has not succeeded."""
 
     task_id: str
@@ -160,7 +161,7 @@ class SlotRecord(NamedTuple):
     run_no: int
 
 
-class PoolRecord(NamedTuple):
+class PoolRecord(Record, kw_only=False):
     """A pool; `by_hand`: a command has set its size."""
 
     name: str
@@ -177,7 +178,7 @@ class FilePosition(NamedTuple):
     fire_no: int  # of the last fire
 
 
-class DagRecord(NamedTuple):
+class DagRecord(Record, kw_only=False):
     """The metadata of a dag."""
 
     dag_id: str
@@ -407,9 +408,9 @@ class History(WaitHistory, FireHistory):
             status, reason, ended_at = again[0] if again else (record.status, None, None)
             if status in ("RUNNING", "PENDING", "UP_FOR_RETRY"):
                 status, reason = "INTERRUPTED", "its owner died; resume continues it"
-            record = record._replace(status=status, reason=reason, ended_at=ended_at)
+            record = replace(record, status=status, reason=reason, ended_at=ended_at)
         elif record.status in ("RUNNING", "PENDING") and self.unknown is not None:
-            record = record._replace(reason=self.unknown)
+            record = replace(record, reason=self.unknown)
         return record
 
     @property

@@ -129,7 +129,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-class DueUndo(NamedTuple):
+class DueUndo(Record, kw_only=False):
     """An attempt whose undo is due, and the state of its instance."""
 
     attempt: AttemptKey
@@ -150,7 +150,7 @@ class TaskEvent(NamedTuple):
 Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
 
 
-class Resets(NamedTuple):
+class Resets(Record, kw_only=False):
     """The instances that have ended and are to run again, each with the reason."""
 
     reasons: Mapping[InstanceKey, str]
@@ -164,7 +164,7 @@ ChooseResets = Callable[
 ]
 
 
-class Request(NamedTuple):
+class Request(Record, kw_only=False):
     """A request of another process to the owner of a run."""
 
     request_no: int

@@ -54,13 +54,14 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
         transitions.settle(connection, run_id, but_cancelled=run_status == "INTERRUPTED")
     tasks, mapped = previous_results(connection, run_id)
     if rules.choose is not None:
-        reasons, granted = rules.choose(tasks, mapped, task_events(connection, run_id))
+        chosen = rules.choose(tasks, mapped, task_events(connection, run_id))
+        reasons = chosen.reasons
         if rules.rerun:
             reasons = {**reasons, **_start_hooks(connection, run_id, reasons)}
         transitions.reset_instances(connection, run_id, reasons, now)
-        transitions.grant(connection, run_id, granted)
+        transitions.grant(connection, run_id, chosen.granted)
         _apply(tasks, mapped, reasons)
-        for task_id, index in granted:
+        for task_id, index in chosen.granted:
             if index < 0:
                 tasks[task_id] = tasks[task_id]._replace(tolerated=True)
             else:

@@ -328,10 +328,17 @@ def add_tasks(connection: sqlite3.Connection, run_id: str, instances: Iterable[N
     """Add the tasks that a run does not have, as PENDING, and update the definition of those that it has."""
     connection.executemany(
         "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, kind, updated_at) "
-        "VALUES (?,?,'PENDING',?,?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+        "VALUES (?,?,'PENDING',?,nullif(?,''),?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
         "dependencies=excluded.dependencies, timeout=excluded.timeout, kind=excluded.kind",
         (
-            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, kind, now)
+            (
+                run_id,
+                task_id,
+                f"[{', '.join(map(_quoted, upstream))}]",
+                "" if timeout_s is None else timeout_s,
+                kind,
+                now,
+            )
             for task_id, upstream, timeout_s, kind in instances
         ),
     )

@@ -13,9 +13,10 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import ParamError
+from liteflow.record import Record, fields_of
 from liteflow.values.dates import WANTED as WANTED_DATE
 from liteflow.values.dates import current_day, date_of
 
@@ -61,7 +62,7 @@ class _Absent:
 REQUIRED: Final = _Absent()
 
 
-class Param(NamedTuple):
+class Param(Record, kw_only=False):
     """The declaration of a parameter.
 
     `type` is one of `TYPES`. Without a `default` each run needs a value; with the default None the value may be
@@ -307,7 +308,7 @@ def unknown(name: str, params: Mapping[str, Param]) -> str:
 def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
     """Return the declarations in JSON types."""
     return {
-        name: stored({key: value for key, value in param._asdict().items() if value is not REQUIRED})
+        name: stored({key: value for key, value in fields_of(param).items() if value is not REQUIRED})
         for name, param in params.items()
     }
 

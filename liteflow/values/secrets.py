@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import ParamError, SecretError
 from liteflow.masking import SHORTEST, Masker
+from liteflow.record import Record
 from liteflow.shell import shell_words
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -22,7 +23,7 @@ LARGEST: Final = 64 * 1024
 _COMMAND_S: Final = 60.0
 
 
-class Secret(NamedTuple):
+class Secret(Record, kw_only=False):
     """A secret and the source of its value: the environment variable of its name, unless another source is given.
 
     `env` names another variable; `file` contains the value, and `command` is a shell command that prints the value; a

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine.choices import RerunOptions
 from lightflow.service.lookup import find_run
@@ -18,6 +18,10 @@ from liteflow.state import reruns
 from liteflow.states import TASK_ENDED
 
 __all__ = ["ChangedTasks", "RerunOptions", "clear", "fork", "mark", "parse_outputs", "preview", "retry"]
+
+
+#: The statuses that a resume leaves as they are.
+_RESULTS: Final = frozenset({Status.SUCCESS, Status.SKIPPED})
 
 
 class ChangedTasks(Record):
@@ -68,6 +72,8 @@ def _ended(db: str, run: RunRecord) -> RunRecord:
 def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
     """Return the tasks of a run that `retry` would run, by its stored graph; changed tasks are not looked for.
 
+    Without names these are all that a resume runs: what has no result.
+
     Raises:
         RunNotFound, DefinitionError: there is no such run or task.
     """
@@ -81,7 +87,8 @@ def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
             graph.downstream,
             follow=not rerun.only,
         )
-        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in TASK_ENDED}
+        stay = TASK_ENDED if rerun.start else _RESULTS
+        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in stay}
     return frozenset(graph.ids[node] for node in again) | unfinished
 
 

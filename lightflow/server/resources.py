@@ -339,15 +339,14 @@ def get_grid(request: CheckedRequest) -> Answer:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
         shown = records[: request.query["runs"]]
-        names: dict[str, int] = {}
-        columns = []
-        for run in shown:
-            cells = {}
-            for task_id, map_index, status in history.statuses(run.run_id):
-                if map_index < 0:
-                    names.setdefault(task_id, len(names))
-                    cells[task_id] = status
-            columns.append((run, cells))
+        columns = [
+            (run, {task_id: status for task_id, map_index, status in history.statuses(run.run_id) if map_index < 0})
+            for run in shown
+        ]
+        order = [row["id"] for row in history.graph_tasks(shown[0].graph_digest)] if shown else []
+        present = {task_id for _, cells in columns for task_id in cells}
+        names = [task_id for task_id in order if task_id in present]
+        names += sorted(present.difference(names))  # of earlier definitions
     runs = [
         {
             "run_id": run.run_id,
@@ -359,7 +358,7 @@ def get_grid(request: CheckedRequest) -> Answer:
         for run, cells in columns
     ]
     after = str(shown[-1].run_no) if len(records) > len(shown) else None
-    return Answer(body={"as_of": as_of, "workflow": name, "tasks": list(names), "runs": runs, "after": after})
+    return Answer(body={"as_of": as_of, "workflow": name, "tasks": names, "runs": runs, "after": after})
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------

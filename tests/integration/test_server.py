@@ -205,6 +205,7 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     (workflow,) = server.get("/api/v1/workflows")["workflows"]
     assert (workflow["workflow"], workflow["latest"]["run_id"], workflow["served"]) == ("five", run_id, None)
     grid = server.get("/api/v1/workflows/five/grid")
+    assert grid["tasks"] == ["a", "m", "c", "d"]  # in the order of the graph
     assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
 
 

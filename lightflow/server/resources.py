@@ -332,33 +332,37 @@ def get_source(request: CheckedRequest) -> Answer:
 
 
 def get_grid(request: CheckedRequest) -> Answer:
-    """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task."""
+    """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task, in graph order."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         if history.dag(name) is None:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
         shown = records[: request.query["runs"]]
-        columns = [
-            (run, {task_id: status for task_id, map_index, status in history.statuses(run.run_id) if map_index < 0})
-            for run in shown
-        ]
-        order = [row["id"] for row in history.graph_tasks(shown[0].graph_digest)] if shown else []
-        present = {task_id for _, cells in columns for task_id in cells}
-        names = [task_id for task_id in order if task_id in present]
-        names += sorted(present.difference(names))  # of earlier definitions
+        names: dict[str, int] = {}
+        columns = []
+        for run in shown:
+            cells = {}
+            for task_id, map_index, status in history.statuses(run.run_id):
+                if map_index < 0:
+                    names.setdefault(task_id, len(names))
+                    cells[task_id] = status
+            columns.append((run, cells))
+        drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
+    places = {row["id"]: place for place, row in enumerate(drawn)}
+    tasks = sorted(names, key=lambda name: (places.get(name, len(places)), names[name]))
     runs = [
         {
             "run_id": run.run_id,
             "status": run.status,
             "started_at": iso(run.started_at),
             "duration_s": seconds_of(run),
-            "states": [cells.get(task_id) for task_id in names],
+            "states": [cells.get(task_id) for task_id in tasks],
         }
         for run, cells in columns
     ]
     after = str(shown[-1].run_no) if len(records) > len(shown) else None
-    return Answer(body={"as_of": as_of, "workflow": name, "tasks": names, "runs": runs, "after": after})
+    return Answer(body={"as_of": as_of, "workflow": name, "tasks": tasks, "runs": runs, "after": after})
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def children_table(view: RunView) -> str:
             "  " * depth + printable(child.task),
             printable(child.run.dag_id),
             state(child.run.status),
-            format_duration(queries.elapsed_s(child.run)) or "-",
+            duration_text(queries.elapsed_s(child.run)) or "-",
             counted(child.counts, child.instances),
             printable(child.run.run_id),
         )

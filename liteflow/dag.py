@@ -31,6 +31,7 @@ from liteflow.definition.task import CurrentDag, Task, check_id, check_param, ho
 from liteflow.errors import DefinitionError, DuplicateTask, LiteflowError, RunNotFound, RunSkipped
 from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
+from liteflow.identifiers import did_you_mean
 from liteflow.limits import (
     Concurrency,
     DagLimits,
@@ -327,10 +328,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         parameters = task.parameters
         unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]
         if unknown and not parameters.any_name:
-            import difflib
-
-            near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(unknown[0], [*parameters.names, *sorted(OPTION_NAMES)])
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
         self.add_task(task)
         fill_parameters(task, self.tasks)

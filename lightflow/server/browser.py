@@ -14,7 +14,7 @@ _SCHEME: Final = "http://"
 
 
 def write_address(token_file: str, address: str) -> None:
-    """Store the address of a server beside its tokens, for `lightflow open`."""
+    """Store the address of a server next to its tokens, for `lightflow open`."""
     _write(_address_file(token_file), address)
 
 

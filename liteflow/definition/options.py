@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
+from liteflow.identifiers import did_you_mean
 from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.modes import MODES
 from liteflow.planning.control_flow import Tolerance
@@ -209,11 +210,9 @@ def make_options(keywords: Mapping[str, Any], task_id: str) -> TaskOptions:
     for name, value in keywords.items():
         keyword = _KEYWORDS.get(name)
         if keyword is None:
-            import difflib
-
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
+            raise DefinitionError(
+                f"task {task_id!r}: there is no option {name!r}{did_you_mean(name, sorted(OPTION_NAMES))}"
+            )
         if not keyword.is_valid(value):
             raise DefinitionError(f"task {task_id!r}: {name}={value!r} must be {keyword.wanted}")
     return checked(with_keywords(NO_OPTIONS, keywords, task_id), task_id)

@@ -117,8 +117,8 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="queued",
         sign="◔",
         word="queued",
-        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
     ),
     "RUNNING": StatusStyle(
         name="running",
@@ -198,7 +198,7 @@ _OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
     ),
     "LOST": StatusStyle(
         name="lost",
-        sign="?",
+        sign="!",
         word="lost",
         light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
         dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
@@ -222,14 +222,14 @@ _OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
     ),
     "CLAIMED": StatusStyle(
         name="claimed",
-        sign="◔",
+        sign="◑",
         word="starting",
-        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
     ),
     "STARTED": StatusStyle(
         name="started",
-        sign="▶",
+        sign="→",
         word="started",
         light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
         dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),

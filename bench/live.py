@@ -1,5 +1,7 @@
 """`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine.
 
+The views of the dashboard are measured in a browser, if there is one.
+
 The history has RUNS runs of TASKS tasks, one run of 10,000 tasks, and two events an attempt; its rows are copies of
 those of real runs. Ratios to a bare stack and to a run without a server are compared with their limits; milliseconds
 are printed only, because machines are shared.
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.measure import ROOT, memory_mb
+from bench.pages import view_rows
 from liteflow import Dag
 
 RUNS: Final = 10_000
@@ -171,6 +174,8 @@ def read_rows(server: ServerProcess, token: str, large: str) -> list[Row]:
         ("grid of 25 runs", "/api/v1/workflows/nightly/grid?runs=25", 30),
         ("run of 10,000 tasks", f"/api/v1/runs/{large}/tasks", 60),
         ("workflows with their last runs", "/api/v1/workflows", 30),
+        ("geometry of a graph of 10,000 tasks, from the cache", f"/api/v1/runs/{large}/geometry", 300),
+        ("critical path of 10,000 tasks", f"/api/v1/runs/{large}/critical-path", 300),
     ):
         times = []
         for _ in range(40):
@@ -269,7 +274,7 @@ def engine_rows(folder: Path) -> list[Row]:
         db = folder / f"watched{number}.db"
         Dag("first", str(db)).run()
         server = ServerProcess(["-m", "lightflow", "ui", db.name, "--port", "0"], folder)
-        token = _token(server, db.name)
+        token = token_of(server, db.name)
         follower = socket.create_connection(("127.0.0.1", server.port))
         follower.sendall(
             f"GET /api/v1/stream?topics=runs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
@@ -297,7 +302,7 @@ def _engine_cpu(db: Path) -> float:
     return float(done.stdout)
 
 
-def _token(server: ServerProcess, db: str) -> str:
+def token_of(server: ServerProcess, db: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "lightflow", "token", "--db", db],
         cwd=Path(server.environ["XDG_STATE_HOME"]),
@@ -317,9 +322,10 @@ def main() -> int:
         large = make_history(db)
         rows = start_rows(folder)
         server = ServerProcess(["-m", "lightflow", "ui", "state.db", "--port", "0"], folder)
-        token = _token(server, "state.db")
+        token = token_of(server, "state.db")
         rows += read_rows(server, token, large)
         rows += feed_rows(server, token, db)
+        rows += [Row(*row) for row in view_rows(f"http://127.0.0.1:{server.port}/", token, db, server.environ)]
         server.stop()
         rows += engine_rows(folder)
     print(f"| {RUNS:,} runs, {RUNS * TASKS + 10_000:,} attempts | measured | goal |\n| --- | --- | --- |")

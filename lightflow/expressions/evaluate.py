@@ -68,7 +68,7 @@ class DeferredTaskBody(NamedTuple):
         if expressions.item and work.items:  # a hook of a mapped task as a whole has no item
             values[expressions.item] = read(work.items[_ITEM])
         if work.hook is not None:
-            values["hook"] = _hook_values(work.hook)
+            values["hook"] = _hook_values(work.hook, info)
         environment = values["env"] = Environment(expressions.layers, values)
         env = environment.values()
         words = {name: process_text(word, values, name) for name, word in expressions.words.items()}
@@ -114,8 +114,10 @@ def attempt_values(
     }
 
 
-def _hook_values(event: HookEvent) -> dict[str, Any]:
+def _hook_values(event: HookEvent, info: RunInfo) -> dict[str, Any]:
     """Return the names of `hook`: the event that the hook handles."""
+    from lightflow.page_address import run_page  # only for hooks
+
     return {
         "event": event.event,
         "task": event.task_id,
@@ -123,6 +125,7 @@ def _hook_values(event: HookEvent) -> dict[str, Any]:
         "status": event.status,
         "attempt": event.attempt,
         "error": event.error,
+        "url": run_page(info.db_path, info.run_id),
     }
 
 

@@ -171,6 +171,12 @@ class WaitTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "path": "file",
+            "url": "write `http: {url: …}`",
+            "seconds minutes sleep time": "duration",
+            "interval poke_interval": "every",
+        },
         "oneOf": [{"required": [key]} for key in SUBJECTS],
         "dependentRequired": {"stable": ["file"], "timezone": ["until"]},
         "x-message": "needs exactly one of file, http, sql, command, until, duration and run",

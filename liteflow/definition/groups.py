@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from liteflow.definition.compiled import Gate
 from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, make_options
@@ -102,6 +102,13 @@ class Group(Task):
             task_hooks=replace(self.task_hooks, hooks=EMPTY_MAPPING),
             group=self.task_id,
         )
+
+
+class TaskSource(Protocol):
+    """Tasks that are defined elsewhere, for `Dag.include`."""
+
+    def add_to(self, dag: Any, group: str) -> None:
+        """Add the tasks to a dag, each with an id that begins with that of the group and a dot."""
 
 
 def open_group(dag: CurrentDag) -> str:

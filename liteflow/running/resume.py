@@ -77,7 +77,7 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     )
     instances = store.create(run, session, _shared_limits(compiled, config))
     tasks = {task_id: PreviousState("SUCCESS", 1) for task_id in config.done}
-    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True))
+    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True, unselected=True))
     return PreviousRun(tasks, instances)
 
 

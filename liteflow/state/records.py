@@ -85,6 +85,7 @@ class PreviousState(NamedTuple):
     status: str
     attempts: int
     tolerated: bool = False  # it counts as a success
+    unselected: bool = False  # it is not selected in a partial run
 
 
 class PreviousInstance(Record):

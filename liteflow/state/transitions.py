@@ -76,6 +76,9 @@ _END_WAIT: Final = (
     "log_path, round) SELECT run_id, task_id, map_index, try_number, 'CANCELLED', ?, coalesce(started_at, updated_at), "
     "?, 'cancelled while it waited', log_path, round FROM liteflow_task_instances AS instance"
 )
+#: Whether an instance is not selected in a partial run. (A skipped task that a rerun lets count as a success, because
+#: its failure is ignored, is tolerated too, and not settled for good.)
+UNSELECTED: Final = "(instance.status='SKIPPED' AND instance.tolerated AND instance.settled=1)"
 #: `settled` of an instance that has ended and stays as it is while other tasks run again.
 _SETTLED_FOR_RERUN: Final = 2
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine.choices import RerunOptions
 from lightflow.errors import LightflowError
@@ -22,6 +22,10 @@ from liteflow.state import reruns
 from liteflow.states import TASK_ENDED
 
 __all__ = ["ChangedTasks", "RerunOptions", "clear", "fork", "mark", "parse_outputs", "preview", "retry"]
+
+
+#: The statuses that a resume leaves as they are.
+_RESULTS: Final = frozenset({Status.SUCCESS, Status.SKIPPED})
 
 
 class ChangedTasks(Record):
@@ -72,6 +76,8 @@ def _ended(db: str, run: RunRecord) -> RunRecord:
 def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
     """Return the tasks of a run that `retry` would run, by its stored graph; changed tasks are not looked for.
 
+    Without names these are all that a resume runs: what has no result.
+
     Raises:
         RunNotFound, DefinitionError: there is no such run or task.
     """
@@ -85,7 +91,8 @@ def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
             graph.downstream,
             follow=not rerun.only,
         )
-        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in TASK_ENDED}
+        stay = TASK_ENDED if rerun.start else _RESULTS
+        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in stay}
     return frozenset(graph.ids[node] for node in again) | unfinished
 
 

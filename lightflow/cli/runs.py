@@ -16,20 +16,23 @@ from liteflow.api import RunRecord, day_text
 Examples:
   lightflow runs
   lightflow runs daily_model_pipeline --limit 5
+  lightflow runs --all
 
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
-duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by)."""
+duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by), parent (run_id,
+task, map_index)."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
+@click.option("-a", "--all", "every", is_flag=True, help="Also child runs, which tasks of other runs execute.")
 @limit_option(20, "List at most so many.")
 @db_option
 @json_option
-def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
+def runs(workflow: str | None, every: bool, limit: int, db: str, as_json: bool) -> None:
     """List runs, the newest first."""
     from lightflow.service import queries
 
-    summaries, left_out = queries.list_runs(db, workflow, limit)
+    summaries, left_out = queries.list_runs(db, workflow, limit, with_children=every)
     if as_json:
         from lightflow.service.json_shapes import summary_shape
 

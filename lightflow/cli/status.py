@@ -46,12 +46,15 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
         say_json(view_shape(view))
         return
-    from lightflow.cli.summary import tasks_table
+    from lightflow.cli.summary import children_table, tasks_table
 
     say(f"{paint(printable(view.run.dag_id), 'bold')}  {state(view.run.status)}  {counted(*view.tally())}")
     say(as_lines(_facts(view, db)))
     say()
     say(tasks_table(view, every=task is not None))
+    if view.children:
+        say()
+        say(children_table(view))
 
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
@@ -73,6 +76,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
+        ("parent", run.parent_run_id and printable(f"task {run.parent_task_id} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),

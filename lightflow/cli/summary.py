@@ -15,6 +15,7 @@ from lightflow.cli.output import as_lines, columns_of, counted, many, near_path,
 from lightflow.cli.output import cut as shortened
 from lightflow.engine.formatting import format_duration
 from lightflow.service import queries
+from lightflow.service.child_views import child_approvals
 from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import summary_text
@@ -87,6 +88,28 @@ def _show_path_hints(view: RunView) -> None:
 
         for hint in path_hints(view.run, failed):
             complain(f"{paint('hint:', 'yellow', sys.stderr)} {printable(hint)}")
+
+
+def children_table(view: RunView) -> str:
+    """Return a table of the child runs, those below each other indented; of many only those that did not succeed."""
+    rows = [row for child in view.children for row in child.tree()]
+    left_out = 0
+    if len(rows) > MAX_ROWS:
+        shown = [(depth, child) for depth, child in rows if child.run.status != "SUCCESS"][:MAX_ROWS]
+        left_out, rows = len(rows) - len(shown), shown
+    lines = [
+        (
+            "  " * depth + printable(child.task),
+            printable(child.run.dag_id),
+            state(child.run.status),
+            format_duration(queries.elapsed_s(child.run)) or "-",
+            counted(child.counts, child.instances),
+            printable(child.run.run_id),
+        )
+        for depth, child in rows
+    ]
+    note = f"\n… and {left_out} more: lightflow runs --all" if left_out else ""
+    return table(("CHILD RUN OF", "WORKFLOW", "STATE", "DURATION", "TASKS", "RUN"), lines, "DURATION") + note
 
 
 # -- the table of tasks -----------------------------------------------------------------------------------------
@@ -247,10 +270,12 @@ def _open_setups(view: RunView) -> str | None:
 
 def approve_text(view: RunView, db: str) -> str | None:
     """Return the command that approves what waits for a decision; None: nothing does."""
-    if not view.approvals:
+    approvals = [(view.run.run_id, name) for name in view.approvals] + child_approvals(view.children)
+    if not approvals:
         return None
-    rest = f" (and {len(view.approvals) - 1} more)" if len(view.approvals) > 1 else ""
-    command = f"lightflow approve {printable(view.run.run_id)} {_quoted(view.approvals[0])}"
+    rest = f" (and {len(approvals) - 1} more)" if len(approvals) > 1 else ""
+    run_id, name = approvals[0]
+    command = f"lightflow approve {printable(run_id)} {_quoted(name)}"
     return with_db(command, db) + rest
 
 

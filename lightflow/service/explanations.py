@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lightflow.engine.formatting import format_duration
+from lightflow.service.child_views import child_approvals, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import (
     MAX_LISTED,
@@ -55,6 +56,7 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         tolerated = explainer.tolerated_reason(first)
         stale = explainer.stale_reason(first)
         queued = group_reason(history, run.run_id) if run.status == Status.PENDING else None
+        explanation.because.extend(_of_child_runs(history, run, first))
     if first.settled and run.status != Status.SUCCESS and first.status in _REPEATED:
         explanation.because.append("it stays as it is: only chosen tasks run again, until the run has ended")
     if stale is not None:
@@ -67,6 +69,20 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
     if run.status != Status.SUCCESS and run_reason:
         explanation.because.append(f"the run is {run.status}: {run_reason}")
     return explanation
+
+
+def _of_child_runs(history: History, run: RunRecord, instance: InstanceRecord) -> Iterator[str]:
+    """Yield a sentence for each child run of a task that has not succeeded, and for what waits in it for a person."""
+    views = [
+        view
+        for view in child_views(history, run.run_id)
+        if view.run.parent_task_id == instance.task_id and instance.map_index in (-1, view.run.parent_map_index)
+    ]
+    for view in [view for view in views if view.run.status != Status.SUCCESS][:_MAX_NAMED]:
+        reason = f": {view.run.reason}" if view.run.reason else ""
+        yield f"its child run of {view.run.dag_id} is {view.run.status}{reason}; `lightflow status {view.run.run_id}`"
+    for run_id, name in child_approvals(views)[:_MAX_NAMED]:
+        yield f"{name} of child run {run_id} waits for a decision: `lightflow approve {run_id} {name}`"
 
 
 def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:

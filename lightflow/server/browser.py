@@ -15,7 +15,7 @@ _SCHEME: Final = "http://"
 
 
 def write_address(token_file: str, address: str) -> None:
-    """Store the address of a server beside its tokens, for `lightflow open`."""
+    """Store the address of a server where its tokens are, for `lightflow open`."""
     _write(address_file(token_file), address)
 
 

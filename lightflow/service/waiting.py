@@ -7,7 +7,6 @@ pools, `max_parallel`, a free worker. Where the file cannot distinguish two reas
 from __future__ import annotations
 
 import functools
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -278,6 +277,8 @@ class WaitReasons:
             text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"
         name = instance_name_of(instance)
         if any(approval.name == name for approval in open_approvals(self._history, self._run, instance.task_id)):
+            import shlex  # few tasks wait for a decision
+
             text += f"; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
         return text
 

@@ -362,6 +362,8 @@ def test_invalid_marks(db: str) -> None:
         dag.mark(run_id, "a", "done")
     with pytest.raises(DefinitionError, match="has no values"):
         dag.mark(run_id, "a", "failed", values={"x": 1})
+    with pytest.raises(DefinitionError, match=r"'a\.on_failure' is a hook, .* name 'a'"):
+        dag.mark(run_id, "a.on_failure", "success")
 
 
 def test_a_run_with_an_owner_is_left_alone(db: str) -> None:

@@ -34,13 +34,13 @@ _POLLS = 2
 
 def begin() -> Waiting:
     """Begin something outside the process tree."""
-    append("begun", "x\n")
+    append("begun", "x")
     return Waiting({"job": 7}, 0.0, "job 7")
 
 
 def look_at_job() -> Any:
     assert current_context().handle == {"job": 7}
-    append("polls", "x\n")
+    append("polls", "x")
     return Waiting(None, 0.0) if len(lines("polls")) < _POLLS else 7
 
 
@@ -50,7 +50,7 @@ def decide() -> None:
         DagRun.load(DB, RUN).approve("ok", by="ann")
     except AlreadyDecided:
         return  # this hook runs once more, because its process was killed after it had decided
-    append("acknowledged", "x\n")
+    append("acknowledged", "x")
 
 
 def iterate() -> int:

@@ -6,9 +6,8 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
 from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
-from lightflow.engine.formatting import format_duration
 from lightflow.text import printable
-from liteflow.api import RunRecord, day_text
+from liteflow.api import RunRecord, day_text, duration_text
 
 
 @command(
@@ -48,7 +47,7 @@ def runs(workflow: str | None, every: bool, limit: int, db: str, as_json: bool) 
             moment(run.created_at),
             *([day_text(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
             *([printable(_trigger(run))] if fired else []),
-            format_duration(queries.elapsed_s(run)) or "-",
+            duration_text(queries.elapsed_s(run)) or "-",
             counted(counts, instances) + (" (partial)" if run.selection is not None else ""),
         )
         for run, counts, instances in summaries

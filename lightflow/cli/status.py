@@ -8,10 +8,9 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
-from lightflow.engine.formatting import format_duration
 from lightflow.service.queries import RunView
 from lightflow.text import listed, printable
-from liteflow.api import RUN_ENDED, day_text
+from liteflow.api import RUN_ENDED, day_text, duration_text
 
 _MAX_NAMED: Final = 10  # tasks that a fact names
 
@@ -71,7 +70,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     return [
         ("run", printable(run.run_id)),
         ("started", moment(run.created_at)),
-        ("duration", format_duration(queries.elapsed_s(run)) or "-"),
+        ("duration", duration_text(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),

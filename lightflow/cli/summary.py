@@ -13,14 +13,13 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
-from lightflow.engine.formatting import format_duration
 from lightflow.service import queries
 from lightflow.service.child_views import child_approvals
 from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import summary_text
 from lightflow.text import plain_text, printable
-from liteflow.api import AttemptRecord, InstanceRecord, Record, instance_name, open_log, shorten
+from liteflow.api import AttemptRecord, InstanceRecord, Record, duration_text, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
@@ -102,7 +101,7 @@ def children_table(view: RunView) -> str:
             "  " * depth + printable(child.task),
             printable(child.run.dag_id),
             state(child.run.status),
-            format_duration(queries.elapsed_s(child.run)) or "-",
+            duration_text(queries.elapsed_s(child.run)) or "-",
             counted(child.counts, child.instances),
             printable(child.run.run_id),
         )
@@ -134,7 +133,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
         (
             display_name_of(record) if name_columns is None else shorten(display_name_of(record), name_columns),
             state(record.status, stream),
-            format_duration(_duration(record)) or "-",
+            duration_text(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
             printable(_note(view, record, instance_counts)),
         )
@@ -257,7 +256,7 @@ def last_line(report: Report, stream: TextIO) -> str:
     reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
     tolerated = summary_text(report.view.overlooked)
     second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
-    return f"{name} in {format_duration(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
+    return f"{name} in {duration_text(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
 
 
 def _open_setups(view: RunView) -> str | None:
@@ -295,7 +294,7 @@ def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str 
     blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
     task = _quoted(instance_name_of(failed[0])) if failed else ""
     return [
-        ("work", f"{format_duration(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
+        ("work", f"{duration_text(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
         ("approve", approve_text(report.view, report.db)),
         ("resume", report.resume if run.status != "SUCCESS" else None),
         ("set up", _open_setups(report.view)),

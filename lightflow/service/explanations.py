@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lightflow.engine.formatting import format_duration
 from lightflow.service.child_views import child_approvals, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import (
@@ -24,7 +23,7 @@ from lightflow.service.tolerated_failures import reason_text
 from lightflow.service.waiting import WAITS, WaitReasons
 from lightflow.text import listed
 from liteflow import Status
-from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
+from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord, duration_text
 from liteflow.planning.trigger_rules import explain
 
 _REPEATED: Final = (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)  # a resume would run these
@@ -225,7 +224,7 @@ class _Explainer:
     def _success_reason(instance: InstanceRecord, last: AttemptRecord | None) -> str:
         if last is None or last.ended_at is None or last.status != Status.SUCCESS:  # it was marked, or done before
             return instance.reason or "it succeeded"
-        took = format_duration(last.ended_at - last.started_at)
+        took = duration_text(last.ended_at - last.started_at)
         text = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"
         return f"{text} ({instance.reason})" if instance.reason else text
 

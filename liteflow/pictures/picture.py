@@ -284,10 +284,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Return a duration for people: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    """Return a duration for people: 420 ms, 1.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
     if seconds is None or seconds != seconds or seconds in (float("inf"), float("-inf")):
         return ""
     seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.995:
         return f"{seconds:.2f} s"
     if seconds < 59.95:

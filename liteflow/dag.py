@@ -33,7 +33,7 @@ from liteflow.definition.groups import (
     group_options,
     open_group,
 )
-from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.options import OPTION_NAMES, TaskOptions, keyword_hint, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
 from liteflow.errors import DefinitionError, DuplicateTask, LiteflowError, RunNotFound, RunSkipped
@@ -327,10 +327,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         parameters = task.parameters
         unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]
         if unknown and not parameters.any_name:
-            import difflib
-
-            near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = keyword_hint(unknown[0], [*parameters.names, *OPTION_NAMES])
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
         self.add_task(task)
         fill_parameters(task, self.tasks)

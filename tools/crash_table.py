@@ -63,8 +63,8 @@ CLAIMS: Final = {
     "R21-docker": "`kill -9` of the orchestrator, the client of docker, the guardian, or orchestrator and guardian: no "
     "container of ours is left, and no secret in memory",
     "R21-podman": "the same with podman",
-    "R24": "`kill -9` of the same victims: no statement and no connection is left on "
-    "PostgreSQL and MariaDB; in the last case from the next resume on",
+    "R24": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian: no statement and "
+    "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",

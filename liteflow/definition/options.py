@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final
 
@@ -209,14 +209,23 @@ def make_options(keywords: Mapping[str, Any], task_id: str) -> TaskOptions:
     for name, value in keywords.items():
         keyword = _KEYWORDS.get(name)
         if keyword is None:
-            import difflib
-
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
+            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{keyword_hint(name, OPTION_NAMES)}")
         if not keyword.is_valid(value):
             raise DefinitionError(f"task {task_id!r}: {name}={value!r} must be {keyword.wanted}")
     return checked(with_keywords(NO_OPTIONS, keywords, task_id), task_id)
+
+
+def keyword_hint(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown keyword: what to write, or the nearest of the names."""
+    if name == "container":
+        return (
+            "; a function cannot run in a container, where its module is not: add docker(IMAGE, args=[…]) of "
+            "lightflow.tasks with dag.add"
+        )
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: str = "") -> TaskOptions:

@@ -1,4 +1,5 @@
-"""`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine.
+"""`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine,
+schedules.
 
 The views of the dashboard are measured in a browser, if there is one.
 
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench import schedules
 from bench.measure import ROOT, memory_mb
 from bench.pages import view_rows
 from liteflow import Dag
@@ -288,6 +290,17 @@ def engine_rows(folder: Path) -> list[Row]:
     return [Row("CPU of 10,000 tasks with a server and a client, to alone", f"{ratio:.2f} ×", "1.03 ×", ratio <= 1.15)]
 
 
+def schedule_rows(folder: Path) -> list[Row]:
+    figures = schedules.measure(folder)
+    return [
+        Row(f"CPU to read {schedules.WAITING:,} files", f"{figures.start_cpu_s:.1f} s", "", None),
+        Row(f"idle with {schedules.WAITING:,} schedules", f"{figures.idle_percent:.2f} % of a core", "0.5 %", None),
+        Row("due to claimed, p95", f"{figures.to_claim_ms:.0f} ms", "20 ms", None),
+        Row("due to the first task, p95", f"{figures.to_task_ms:.0f} ms", "100 ms", None),
+        Row(f"{schedules.AT_ONCE} due in one instant, all at work", f"{figures.at_once_s:.1f} s", "4 s", None),
+    ]
+
+
 def _drain(follower: socket.socket) -> None:
     while True:
         try:
@@ -328,6 +341,7 @@ def main() -> int:
         rows += [Row(*row) for row in view_rows(f"http://127.0.0.1:{server.port}/", token, db, server.environ)]
         server.stop()
         rows += engine_rows(folder)
+        rows += schedule_rows(folder)
     print(f"| {RUNS:,} runs, {RUNS * TASKS + 10_000:,} attempts | measured | goal |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {row.name} | {row.value} | {row.goal} |")

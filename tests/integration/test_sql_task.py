@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,18 +27,6 @@ from liteflow import Call, Dag, DefinitionError, Secret
 from liteflow.values.secrets import Secrets
 
 SERVERS = ["postgresql", "mysql"]
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mysql() -> Iterator[SqlServer]:
-    with sql_servers.mariadb() as server:
-        yield server
 
 
 def outputs(folder: Path, task: str) -> dict[str, object]:

@@ -123,7 +123,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
         <td class="name"><a href=${taskHref(run.run_id, row)}>${child ? clean(row.map_key || `[${row.map_index}]`) : clean(name)}</a>
           ${count && html`<button type="button" class="quiet fold" aria-expanded=${open.has(row.task)} onClick=${() => toggle(row.task)}>${open.has(row.task) ? "▾" : "▸"} ${number(count)} instances</button>`}
           ${row.kind !== "task" && html`<span class="muted kind">${clean(row.kind)}</span>`}</td>
-        <td class="num wide">${row.attempt || ""}</td><td class="num"><${Took} row=${row} /></td>
+        <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${clean(row.reason || "")}>${clean(row.reason || "")}</td></tr>`;
     })}${spacer(lines.length - last)}</tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;

@@ -19,6 +19,7 @@ WAITING: Final = 1_000  # schedules that are not due
 IDLE_S: Final = 30
 STEADY: Final = 3  # schedules of one second
 STEADY_S: Final = 12
+STARTING_S: Final = 4
 AT_ONCE: Final = 100  # schedules that are due in one instant
 _FLOW: Final = "workflow_name: {name}\nschedule: {schedule}\ntasks: {{t: {{run: 'true'}}}}\n"
 
@@ -61,12 +62,17 @@ def write_flows(folder: Path, schedules: Sequence[str]) -> Path:
     return folder
 
 
-def delays(folder: Path) -> list[tuple[float, float]]:
-    """Return for each run the seconds from its instant to the claim, and to the start of its task."""
+def delays(folder: Path, skip_s: float = 0) -> list[tuple[float, float]]:
+    """Return for each run the seconds from its instant to the claim, and to the start of its task.
+
+    The instants of the first `skip_s` are left out: the starter is still being started.
+    """
     connection = sqlite3.connect(folder / "lightflow.db")
     rows = connection.execute(
         "SELECT claimed_at - f.at, t.started_at - f.at FROM liteflow_fires AS f "
-        "JOIN liteflow_task_instances AS t USING (run_id) WHERE f.status='STARTED' AND t.started_at IS NOT NULL"
+        "JOIN liteflow_task_instances AS t USING (run_id) WHERE f.status='STARTED' AND t.started_at IS NOT NULL "
+        "AND f.at >= (SELECT min(at) FROM liteflow_fires) + ?",
+        (skip_s,),
     ).fetchall()
     connection.close()
     return [(float(claimed), float(started)) for claimed, started in rows]
@@ -88,7 +94,7 @@ def measure(folder: Path) -> ScheduleFigures:
     steady = write_flows(folder / "steady", ["{every: 1s, overlap: allow}"] * STEADY)
     with serving(steady):
         time.sleep(STEADY_S)
-    seconds = delays(steady)
+    seconds = delays(steady, skip_s=STARTING_S)
     instant = int(time.time()) + 10
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))
     at_once = write_flows(folder / "at_once", [f'{{every: 1h, start: "{moment}"}}'] * AT_ONCE)

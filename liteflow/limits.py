@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from liteflow.errors import DefinitionError
-from liteflow.identifiers import NEW_ID_PATTERN
+from liteflow.identifiers import NEW_ID_PATTERN, did_you_mean
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 
@@ -160,10 +160,7 @@ def check_slot_needs(needs: Mapping[str, Sequence[tuple[str, int]]], pools: Mapp
     for task_id, task_needs in needs.items():
         for name, slots in task_needs:
             if name not in pools:
-                import difflib
-
-                near = difflib.get_close_matches(name, pools, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "; declare it: Dag(…, pools={…})"
+                hint = did_you_mean(name, pools) or "; declare it: Dag(…, pools={…})"
                 raise DefinitionError(f"task {task_id!r}: there is no pool {name!r}{hint}")
             size = pools[name]
             if size and slots > size:

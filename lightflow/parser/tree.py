@@ -243,11 +243,11 @@ class Tree:
         path = self.origins[id(source), key].path if (id(source), key) in self.origins else ()
         self.origins[id(target), key] = Origin(*self._written(source, key), path)
 
-    def replace_list(self, items: list[Any], others: list[Any]) -> None:
+    def replace_list(self, items: list[Any], renamed: list[Any]) -> None:
         """Note that a list is another one with other names."""
-        self.raw_containers[id(others)] = self.raw_containers.get(id(items), items)
+        self.raw_containers[id(renamed)] = self.raw_containers.get(id(items), items)
         if (id(items), 0) in self.origins:
-            self.origins[id(others), 0] = self.origins[id(items), 0]
+            self.origins[id(renamed), 0] = self.origins[id(items), 0]
 
     def written_path(self, path: Sequence[Key]) -> list[Key]:
         """Return the path at which a value is written: that of a default begins with `defaults`, or its group."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
+from liteflow.identifiers import did_you_mean
 from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.modes import MODES
 from liteflow.planning.control_flow import Tolerance
@@ -222,10 +223,7 @@ def keyword_hint(name: str, names: Iterable[str]) -> str:
             "; a function cannot run in a container, where its module is not: add docker(IMAGE, args=[…]) of "
             "lightflow.tasks with dag.add"
         )
-    import difflib
-
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, names)
 
 
 def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: str = "") -> TaskOptions:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from liteflow.errors import ParamError
+from liteflow.identifiers import did_you_mean
 from liteflow.record import Record, fields_of
 from liteflow.values.dates import WANTED as WANTED_DATE
 from liteflow.values.dates import current_day, date_of
@@ -296,13 +297,9 @@ def resolve(params: Mapping[str, Param], arguments: Mapping[str, Any], day: floa
 
 def unknown(name: str, params: Mapping[str, Param]) -> str:
     """Return the message for a parameter that is not declared."""
-    import difflib
-
-    near = difflib.get_close_matches(name, params, n=1)
-    if near:
-        return f"there is no such parameter, did you mean {near[0]!r}?"
-    names = ", ".join(params)
-    return f"there is no such parameter; there are {names}" if names else "the workflow declares no parameters"
+    if not params:
+        return "the workflow declares no parameters"
+    return f"there is no such parameter{did_you_mean(name, params) or '; there are ' + ', '.join(params)}"
 
 
 def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_r1_control(
     control: str, kinds: tuple[str, ...], harness: Harness, figure: Callable[..., str], seed: int
 ) -> None:
     """With one defence taken out of the engine the same harness goes red."""
-    report = harness.run("kill", "r1", "--count", 120, "--limit", 24, "--control", control, seed=seed)
+    report = harness.run("kill", "r1", "--count", 100, "--limit", 24, "--control", control, seed=seed)
     result = {kind: report[kind] for kind in kinds}
     figure(f"R1-control-{control}", kills=report["kills"], **result, seconds=report["worst_seconds"])
     assert all(result.values()), f"without a defence ({control}) the oracle saw nothing: {report}"

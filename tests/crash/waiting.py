@@ -12,7 +12,7 @@ from liteflow.context import current_context
 from liteflow.work import Poll
 
 ITERATIONS = 3
-_POLLS = 3
+_POLLS = 10
 _REST_S = 0.003
 #: Leaves a line in the trail of effects for an attempt of a task.
 Note = Callable[[str], object]

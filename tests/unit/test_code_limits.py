@@ -33,7 +33,7 @@ ROWS = {
     "liteflow.state.history.EventRecord",
     "liteflow.state.history.InstanceRecord",
     "liteflow.state.history.RunRecord",
-    "liteflow.state.history.SlotRecord",
+    "liteflow.state.pool_history.SlotRecord",
     "liteflow.state.history.ValueRecord",
     "liteflow.work.HookEvent",
 }

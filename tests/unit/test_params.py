@@ -116,7 +116,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ParamError) as caught:
         resolve(params, {"row": 1, "rows": "x"})
     assert caught.value.problems == {
-        "row": "there is no such parameter, did you mean 'rows'?",
+        "row": "there is no such parameter; did you mean 'rows'?",
         "rows": 'must be a whole number, not "x"',
         "day": "needs a value: a date such as 2026-01-31",
     }

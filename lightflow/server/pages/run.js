@@ -45,6 +45,8 @@ const Head = ({ run, rows, picked, onPick }) => html`
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
     ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
+    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${clean(instanceName(run.parent))}</a> of ${clean(run.parent.run_id)}</span>`}
+    ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${clean(run.origin)}</a></span>`}
     ${run.selection && html`<span>only a part of its tasks</span>`}
     ${run.reason && html`<span class="reason">${clean(run.reason)}</span>`}</p>
   <p><${Tally} counts=${run.counts} onPick=${onPick} picked=${picked} /></p>`;
@@ -123,7 +125,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
         <td class="name"><a href=${taskHref(run.run_id, row)}>${child ? clean(row.map_key || `[${row.map_index}]`) : clean(name)}</a>
           ${count && html`<button type="button" class="quiet fold" aria-expanded=${open.has(row.task)} onClick=${() => toggle(row.task)}>${open.has(row.task) ? "▾" : "▸"} ${number(count)} instances</button>`}
           ${row.kind !== "task" && html`<span class="muted kind">${clean(row.kind)}</span>`}</td>
-        <td class="num wide">${row.attempt || ""}</td><td class="num"><${Took} row=${row} /></td>
+        <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${clean(row.reason || "")}>${clean(row.reason || "")}</td></tr>`;
     })}${spacer(lines.length - last)}</tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, with `quick`, `profile`, `pages`, `retention`, `waits`, `http` and `live`."""
+"""The command line: `python -m bench`, with the name of a measurement such as `quick`, `waits` or `children`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import environments, live, profile, quick, requests, retention, table, waits
+from bench import children, environments, live, profile, quick, requests, retention, table, waits
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
         "what",
         nargs="?",
         default="run",
-        choices=["run", "quick", "profile", "pages", "retention", "waits", "http", "live"],
+        choices=["run", "quick", "profile", "pages", "retention", "waits", "children", "http", "live"],
     )
     parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
     parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
@@ -99,6 +99,8 @@ def main() -> int:
         return retention.main()
     if options.what == "waits":
         return waits.main()
+    if options.what == "children":
+        return children.main()
     if options.what == "live":
         return live.main()
     record = load()

@@ -1,4 +1,7 @@
-"""`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine.
+"""`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine,
+schedules.
+
+The views of the dashboard are measured in a browser, if there is one.
 
 The history has RUNS runs of TASKS tasks, one run of 10,000 tasks, and two events an attempt; its rows are copies of
 those of real runs. Ratios to a bare stack and to a run without a server are compared with their limits; milliseconds
@@ -23,7 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench import schedules
 from bench.measure import ROOT, memory_mb
+from bench.pages import view_rows
 from liteflow import Dag
 
 RUNS: Final = 10_000
@@ -171,6 +176,8 @@ def read_rows(server: ServerProcess, token: str, large: str) -> list[Row]:
         ("grid of 25 runs", "/api/v1/workflows/nightly/grid?runs=25", 30),
         ("run of 10,000 tasks", f"/api/v1/runs/{large}/tasks", 60),
         ("workflows with their last runs", "/api/v1/workflows", 30),
+        ("geometry of a graph of 10,000 tasks, from the cache", f"/api/v1/runs/{large}/geometry", 300),
+        ("critical path of 10,000 tasks", f"/api/v1/runs/{large}/critical-path", 300),
     ):
         times = []
         for _ in range(40):
@@ -269,7 +276,7 @@ def engine_rows(folder: Path) -> list[Row]:
         db = folder / f"watched{number}.db"
         Dag("first", str(db)).run()
         server = ServerProcess(["-m", "lightflow", "ui", db.name, "--port", "0"], folder)
-        token = _token(server, db.name)
+        token = token_of(server, db.name)
         follower = socket.create_connection(("127.0.0.1", server.port))
         follower.sendall(
             f"GET /api/v1/stream?topics=runs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
@@ -281,6 +288,17 @@ def engine_rows(folder: Path) -> list[Row]:
         follower.close()
     ratio = statistics.median(ratios)
     return [Row("CPU of 10,000 tasks with a server and a client, to alone", f"{ratio:.2f} ×", "1.03 ×", ratio <= 1.15)]
+
+
+def schedule_rows(folder: Path) -> list[Row]:
+    figures = schedules.measure(folder)
+    return [
+        Row(f"CPU to read {schedules.WAITING:,} files", f"{figures.start_cpu_s:.1f} s", "", None),
+        Row(f"idle with {schedules.WAITING:,} schedules", f"{figures.idle_percent:.2f} % of a core", "0.5 %", None),
+        Row("due to claimed, p95", f"{figures.to_claim_ms:.0f} ms", "20 ms", None),
+        Row("due to the first task, p95", f"{figures.to_task_ms:.0f} ms", "100 ms", None),
+        Row(f"{schedules.AT_ONCE} due in one instant, all at work", f"{figures.at_once_s:.1f} s", "4 s", None),
+    ]
 
 
 def _drain(follower: socket.socket) -> None:
@@ -297,7 +315,7 @@ def _engine_cpu(db: Path) -> float:
     return float(done.stdout)
 
 
-def _token(server: ServerProcess, db: str) -> str:
+def token_of(server: ServerProcess, db: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "lightflow", "token", "--db", db],
         cwd=Path(server.environ["XDG_STATE_HOME"]),
@@ -317,11 +335,13 @@ def main() -> int:
         large = make_history(db)
         rows = start_rows(folder)
         server = ServerProcess(["-m", "lightflow", "ui", "state.db", "--port", "0"], folder)
-        token = _token(server, "state.db")
+        token = token_of(server, "state.db")
         rows += read_rows(server, token, large)
         rows += feed_rows(server, token, db)
+        rows += [Row(*row) for row in view_rows(f"http://127.0.0.1:{server.port}/", token, db, server.environ)]
         server.stop()
         rows += engine_rows(folder)
+        rows += schedule_rows(folder)
     print(f"| {RUNS:,} runs, {RUNS * TASKS + 10_000:,} attempts | measured | goal |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {row.name} | {row.value} | {row.goal} |")

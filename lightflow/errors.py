@@ -12,9 +12,10 @@ with which the command line ends.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from lightflow.text import printable
+from liteflow.api import Record
 
 SHOWN = 50  # problems printed; the rest is counted
 
@@ -25,7 +26,7 @@ class LightflowError(Exception):
     exit_code: ClassVar[int] = 70
 
 
-class Location(NamedTuple):
+class Location(Record, kw_only=False):
     """A place in a file."""
 
     file: str
@@ -35,10 +36,10 @@ class Location(NamedTuple):
 
     def problem(self, message: str) -> Problem:
         """Return a problem at this place."""
-        return Problem(*self, message)
+        return Problem(self.file, self.line, self.column, self.path, message)
 
 
-class Problem(NamedTuple):
+class Problem(Record, kw_only=False):
     """A mistake in a file, and its place."""
 
     file: str

@@ -91,14 +91,14 @@ from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
-from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
-from liteflow.state.history import SlotRecord as SlotRecord
 from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
 from liteflow.state.parking import ParkedRun as ParkedRun
+from liteflow.state.pool_history import PoolRecord as PoolRecord
+from liteflow.state.pool_history import SlotRecord as SlotRecord
 from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned

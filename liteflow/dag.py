@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -24,8 +24,16 @@ from liteflow.definition.decorators import Partial, current_dag, named_function
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
 from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
-from liteflow.definition.groups import DagNodes, Group, dag_nodes, fill_parameters, group_options, open_group
-from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.groups import (
+    DagNodes,
+    Group,
+    TaskSource,
+    dag_nodes,
+    fill_parameters,
+    group_options,
+    open_group,
+)
+from liteflow.definition.options import OPTION_NAMES, TaskOptions, keyword_hint, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
 from liteflow.errors import DefinitionError, DuplicateTask, LiteflowError, RunNotFound, RunSkipped
@@ -71,13 +79,6 @@ def init_schema(db_path: str = "liteflow.db") -> None:
         StoreError: the file cannot be written, or belongs to another program.
     """
     connect(real_path(db_path)).close()
-
-
-class TaskSource(Protocol):
-    """Tasks that are defined elsewhere, for `Dag.include`."""
-
-    def add_to(self, dag: Dag, group: str) -> None:
-        """Add the tasks to a dag, each with an id that begins with that of the group and a dot."""
 
 
 class Dag(CurrentDag, DagReruns, WaitingTasks):
@@ -203,9 +204,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
     def include(self, group_id: str, source: TaskSource, *, depends_on: Any = (), **options: Any) -> Group:
         """Add the tasks of a source, such as a workflow file, as a group, and return the group.
 
-            dag.include("checks", lightflow.tasks.included_file("checks.yaml", {"strict": True}), depends_on=load)
-
-        The other arguments are those of `group`.
+        dag.include("checks", lightflow.tasks.included_file("checks.yaml", {"strict": True}), depends_on=load)
         """
         with self.group(group_id, depends_on=depends_on, **options) as group:
             source.add_to(self, group.task_id)
@@ -269,7 +268,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             DuplicateTask: the id is taken.
             DefinitionError: an invalid argument or option.
         """
-        task = Task(task_id, body=body, options=make_options(options, task_id))
+        name = self._full_id(task_id)
+        task = Task(name, body=body, options=make_options(options, name))
         task << depends_on
         return self.add_task(task)
 
@@ -327,10 +327,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         parameters = task.parameters
         unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]
         if unknown and not parameters.any_name:
-            import difflib
-
-            near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = keyword_hint(unknown[0], [*parameters.names, *OPTION_NAMES])
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
         self.add_task(task)
         fill_parameters(task, self.tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from liteflow.errors import StoreError
@@ -16,9 +17,19 @@ STATE_PATTERN: Final = re.compile(r"[A-Z][A-Z_]{0,31}\Z")
 #: The file name of a log, made from the id of its task and the time of the attempt.
 LOG_NAME_PATTERN: Final = re.compile(r"task_[A-Za-z0-9_][A-Za-z0-9_.-]*\.log\Z")
 
+_MOST_COMPARED: Final = 5000  # a comparison is slow
+
 #: The default folder of checkpoint files.
 CHECKPOINT_DIR: Final = ".lightflow-checkpoints"
 CHECKPOINT_SUFFIX: Final = ".lightflow-checkpoint.json"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return `; did you mean '…'?` with the most similar of the names, or empty text."""
+    import difflib  # here, because only mistakes need it
+
+    near = difflib.get_close_matches(word, list(names)[:_MOST_COMPARED], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def checkpoint_name(dag_id: str, run_id: str) -> str:

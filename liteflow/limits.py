@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
 from liteflow.errors import DefinitionError
-from liteflow.identifiers import NEW_ID_PATTERN
+from liteflow.identifiers import NEW_ID_PATTERN, did_you_mean
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 
@@ -17,14 +17,14 @@ MAX_PRIORITY: Final = 1_000_000
 MAX_DAYS: Final = 36_500
 
 
-class Pool(NamedTuple):
+class Pool(Record, kw_only=False):
     """A pool of slots. `slots` None: the size in the state file, or 1."""
 
     slots: int | None = None
     description: str = ""
 
 
-class Concurrency(NamedTuple):
+class Concurrency(Record, kw_only=False):
     """The number of runs of a group that run at the same time, and what a further run does.
 
     `group` None is the id of the dag. A further run waits (`queue`), ends without running anything (`skip`), fails
@@ -36,7 +36,7 @@ class Concurrency(NamedTuple):
     on_conflict: OnConflict = "queue"
 
 
-class Retention(NamedTuple):
+class Retention(Record, kw_only=False):
     """Which runs of a dag are preserved: those of the last `days`, and the newest `runs`; None preserves none by it.
 
     All others are deleted after a run of the dag, with their logs, values and checkpoints, unless they are active.
@@ -84,7 +84,7 @@ def normalize_concurrency(value: Concurrency | int | str | None) -> Concurrency 
         return None
     if not isinstance(value, Concurrency):
         value = Concurrency(limit=value) if type(value) is int else Concurrency(group=str(value))
-    group, limit, on_conflict = value
+    group, limit, on_conflict = value.group, value.limit, value.on_conflict
     if group is not None and not NEW_ID_PATTERN.match(group):
         raise DefinitionError(f"concurrency: group {group!r}: use letters, digits, '_', '.' and '-'")
     if not _whole(limit, 1, MAX_SLOTS):
@@ -100,7 +100,7 @@ def checked_retention(value: Retention | None) -> Retention | None:
         return None
     if not isinstance(value, Retention) or value == Retention():
         raise DefinitionError(f"retention={value!r} must be a Retention with days, runs, or both")
-    days, runs = value
+    days, runs = value.days, value.runs
     is_number = isinstance(days, int | float) and not isinstance(days, bool)
     if days is not None and not (is_number and 0 <= days <= MAX_DAYS):
         raise DefinitionError(f"retention: days={days!r} must be a number from 0 to {MAX_DAYS}")
@@ -160,10 +160,7 @@ def check_slot_needs(needs: Mapping[str, Sequence[tuple[str, int]]], pools: Mapp
     for task_id, task_needs in needs.items():
         for name, slots in task_needs:
             if name not in pools:
-                import difflib
-
-                near = difflib.get_close_matches(name, pools, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "; declare it: Dag(…, pools={…})"
+                hint = did_you_mean(name, pools) or "; declare it: Dag(…, pools={…})"
                 raise DefinitionError(f"task {task_id!r}: there is no pool {name!r}{hint}")
             size = pools[name]
             if size and slots > size:

@@ -5,9 +5,10 @@
         y: int = 0
 
 A record behaves as a class under `@dataclass(frozen=True, slots=True, kw_only=True)`, and type checkers treat it as
-such. It exists for the start of a program: `dataclass` takes 0.6 ms to make a class of eight fields and 7 ms to import,
-which is half of the start of `lightflow run` for the records that a run needs (docs/adr/0035). A record class takes
-0.01 ms; its `__init__` is compiled when more than a few records are made: most classes have one or two in a small run.
+such; with `class Point(Record, kw_only=False)` its fields can be given by position too. It exists for the start of a
+program: `dataclass` takes 0.6 ms to make a class of eight fields and 7 ms to import, which is half of the start of
+`lightflow run` for the records that a run needs (docs/adr/0035). A record class takes 0.01 ms; its
+`__init__` is compiled when more than a few records are made: most classes have one or two in a small run.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ class _RecordType(type):
     """Makes the annotated names of a class its slots, and their values the defaults of `__init__`."""
 
     _fields: tuple[str, ...]
+    _positional: tuple[str, ...]  #: the fields that can be given by position
     _defaults: dict[str, Any]
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _RecordType:
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, kw_only: bool = True
+    ) -> _RecordType:
         own_fields = tuple(
             field
             for field, annotation in namespace.get("__annotations__", {}).items()
@@ -38,27 +42,31 @@ class _RecordType(type):
         for field, value in own_defaults.items():
             if type(value) in (dict, list, set) and value is not EMPTY_MAPPING:
                 raise TypeError(f"{name}.{field}: the default is shared by all records; use EMPTY_MAPPING or a tuple")
-        namespace["__slots__"] = own_fields
-        cls = super().__new__(mcs, name, bases, namespace)
         parents = [base for base in bases if isinstance(base, _RecordType)]
-        cls._fields = (*(field for parent in parents for field in parent._fields), *own_fields)
-        cls._defaults = {field: value for parent in parents for field, value in parent._defaults.items()} | own_defaults
-        if "__init__" not in namespace:
-            cls.__init__ = _first_init(cls)  # type: ignore[misc]  # made at run time
-        return cls
+        inherited = {field: value for parent in parents for field, value in parent._defaults.items()}
+        namespace["__slots__"] = own_fields
+        namespace["_fields"] = (*(field for parent in parents for field in parent._fields), *own_fields)
+        positional = () if kw_only else own_fields
+        namespace["_positional"] = (*(field for parent in parents for field in parent._positional), *positional)
+        namespace["_defaults"] = inherited | own_defaults
+        namespace.setdefault("__init__", _first_init())  # an `__init__` that is set later updates the slots of the type
+        return super().__new__(mcs, name, bases, namespace)
 
 
-def _first_init(cls: _RecordType) -> Any:
+def _first_init() -> Any:
     """Return the `__init__` of the first records: compiling another costs as much as a hundred records made by it."""
     count = 0
 
-    def __init__(self: object, **values: Any) -> None:  # noqa: N807 - it is the method of that name
+    def __init__(self: Any, *positions: Any, **values: Any) -> None:  # noqa: N807 - it is the method of that name
         nonlocal count
         count += 1
-        complete = cls._defaults | values if len(values) < len(cls._fields) else values
-        if count > _UNCOMPILED or complete.keys() != set(cls._fields):
-            cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]  # made at run time
-            compiled(self, **values)  # raises the TypeError for a missing or unknown field
+        cls = type(self)
+        named = dict(zip(cls._positional, positions, strict=False))
+        complete = cls._defaults | named | values
+        is_valid = len(named) == len(positions) and not named.keys() & values.keys()
+        if count > _UNCOMPILED or not is_valid or complete.keys() != set(cls._fields):
+            compiled = cls.__init__ = _compile_init(cls)
+            compiled(self, *positions, **values)  # raises the TypeError for a missing or unknown field
             return
         for name, value in complete.items():
             object.__setattr__(self, name, value)
@@ -66,11 +74,12 @@ def _first_init(cls: _RecordType) -> Any:
     return __init__
 
 
-def _compile_init(cls: _RecordType) -> Any:
-    """Return an `__init__` that takes the fields by keyword and stores them past `__setattr__`."""
-    parameters = [f"{name}=_defaults[{name!r}]" if name in cls._defaults else name for name in cls._fields]
+def _compile_init(cls: Any) -> Any:
+    """Return an `__init__` that takes the fields and stores them past `__setattr__`."""
+    parameters = {name: f"{name}=_defaults[{name!r}]" if name in cls._defaults else name for name in cls._fields}
+    positional = [parameters.pop(name) for name in cls._positional]
     scope = {f"_set_{name}": getattr(cls, name).__set__ for name in cls._fields} | {"_defaults": cls._defaults}
-    head = f"def __init__(self, *, {', '.join(parameters)}):" if parameters else "def __init__(self):"
+    head = f"def __init__({', '.join(['self', *positional, *(['*', *parameters.values()] if parameters else [])])}):"
     body = [f"    _set_{name}(self, {name})" for name in cls._fields] or ["    pass"]
     exec("\n".join([head, *body]), scope)
     init = scope["__init__"]
@@ -101,7 +110,7 @@ class Record(metaclass=_RecordType):
         return f"{type(self).__qualname__}({', '.join(fields)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), {name: getattr(self, name) for name in type(self)._fields})
+        return _restore, (type(self), fields_of(self))
 
 
 def _restore(cls: type[_R], values: dict[str, Any]) -> _R:
@@ -109,6 +118,11 @@ def _restore(cls: type[_R], values: dict[str, Any]) -> _R:
     return cls(**values)
 
 
+def fields_of(record: Record) -> dict[str, Any]:
+    """Return the values of the fields by name."""
+    return {name: getattr(record, name) for name in type(record)._fields}
+
+
 def replace(record: _R, **changes: Any) -> _R:
     """Return a copy of a record with other values for some fields."""
-    return type(record)(**{name: getattr(record, name) for name in type(record)._fields} | changes)
+    return type(record)(**fields_of(record) | changes)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from liteflow.dag import Dag
 from liteflow.definition.discovery import discover_dags
 from liteflow.errors import LiteflowError, ScriptError
+from liteflow.record import fields_of
 from liteflow.values.params import described
 
 TIME_LIMIT_S: Final = 30.0
@@ -149,10 +150,10 @@ def describe(path: str) -> None:
                     "secrets": sorted(dag.secrets),
                     "params": None if dag.params is None else described(dag.params),
                     "limits": {
-                        "pools": dict(dag.limits.pools),
+                        "pools": {name: fields_of(pool) for name, pool in dag.limits.pools.items()},
                         "timeout": dag.limits.timeout_s,
-                        "retry": dag.limits.retry,
-                        "concurrency": dag.limits.concurrency,
+                        "retry": fields_of(dag.limits.retry),
+                        "concurrency": fields_of(dag.limits.concurrency) if dag.limits.concurrency else None,
                         "triggers": _described_triggers(dag),
                     },
                     **json.loads(dag.compile().snapshot),

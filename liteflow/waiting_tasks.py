@@ -25,6 +25,8 @@ class WaitingTasks(Protocol):
 
     def _free_name(self, base: str) -> str: ...
 
+    def _full_id(self, name: str) -> str: ...
+
     @cached_property
     def outputs(self) -> dict[str, Any]:
         """The values of a run by name, for the task that executes it as a child run: tasks, or outputs of tasks."""
@@ -92,6 +94,7 @@ class WaitingTasks(Protocol):
         from liteflow.child_runs import check_params, dag_call, executed_dags  # here, because few dags have one
         from liteflow.definition.expand import expand_over
 
+        task_id = self._full_id(task_id)
         task_options, arguments, expansion = make_options(options, task_id), dict(params or {}), None
         if expand is not None:
             expansion, arguments = expand_over(expand, arguments, task_options.map_key, task_id)
@@ -131,7 +134,7 @@ class WaitingTasks(Protocol):
         """
         from liteflow.approvals import reserved_field, wait_for_approval  # here, because few dags have one
 
-        name = task_id if task_id is not None else self._free_name("approval")
+        name = self._full_id(task_id if task_id is not None else self._free_name("approval"))
         declarations = declared(fields or {})
         if (reserved := reserved_field(list(declarations))) is not None:
             raise DefinitionError(f"task {name!r}: {reserved!r} is a value of every approval: choose another field")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import event_fold
 import pytest
+import sql_servers
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,20 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 def db(tmp_path: Path) -> str:
     """The path of a state file that does not exist yet."""
     return str(tmp_path / "state.db")
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[sql_servers.SqlServer]:
+    """A server of PostgreSQL for the tests of a module."""
+    with sql_servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mysql() -> Iterator[sql_servers.SqlServer]:
+    """A server of MariaDB for the tests of a module."""
+    with sql_servers.mariadb() as server:
+        yield server
 
 
 class Trail:

@@ -18,17 +18,21 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "lightflow"]
 
 
-def environment() -> dict[str, str]:
+def environment(first_path: str = "") -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join([*([first_path] if first_path else []), str(ROOT)])
+    return {**plain, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def start(folder: Path, *arguments: str, ui: bool = False) -> subprocess.Popen[str]:
-    """Start `lightflow serve --no-ui` there, or without that; its output is in `server.log`."""
+def start(folder: Path, *arguments: str, ui: bool = False, first_path: str = "") -> subprocess.Popen[str]:
+    """Start `lightflow serve --no-ui` there, or without that; its output is in `server.log`.
+
+    Modules in the folder `first_path` come before all others.
+    """
     with open(folder / "server.log", "ab") as log:
         return subprocess.Popen(
             [*COMMAND, "serve", *([] if ui else ["--no-ui"]), *arguments],
-            cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True,
+            cwd=folder, env=environment(first_path), stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True,
             start_new_session=True,
         )  # fmt: skip
 

@@ -15,24 +15,6 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-#: Shows a component alone; `show` draws it again with further properties, and `picked` is what it has selected.
-HARNESS = """async ({module, name, run, props}) => {
-  const kit = await import('/ui/kit.js'), mod = await import(`/ui/${module}.js`);
-  const style = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: '/ui/views.css'});
-  const styled = new Promise(done => { style.onload = done; });
-  document.head.append(style);
-  await styled;
-  const main = document.createElement('main');
-  document.body.replaceChildren(main);
-  const rows = run && new Map(kit.rowsOf(await kit.get(`runs/${run}/tasks`)).map(row => [kit.instanceName(row), row]));
-  Object.assign(window, {kit, mod, rows, picked: null, extra: {}});
-  window.show = (more = {}) => {
-    Object.assign(window.extra, more);
-    const onSelect = (...names) => { window.picked = names; window.show({selected: names[0]}); };
-    kit.render(kit.html`<${mod[name]} ...${{...props, ...(rows && {rows}), onSelect, ...window.extra}} />`, main);
-  };
-  window.show();
-}"""
 
 
 @contextlib.contextmanager

@@ -48,7 +48,8 @@ def positional_fields(node: ast.ClassDef) -> int:
     decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
     is_dataclass = any(name.partition("(")[0].rpartition(".")[2] == "dataclass" for name in decorators)
     is_tuple = any(ast.unparse(base).rpartition(".")[2] == "NamedTuple" for base in node.bases)
-    if not (is_dataclass or is_tuple) or any("kw_only=True" in name for name in decorators):
+    is_record = any(keyword.arg == "kw_only" and ast.unparse(keyword.value) == "False" for keyword in node.keywords)
+    if not (is_dataclass or is_tuple or is_record) or any("kw_only=True" in name for name in decorators):
         return 0
     return sum(
         isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation) for field in node.body

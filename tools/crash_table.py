@@ -55,14 +55,16 @@ CLAIMS: Final = {
     "R17": "runs share pools and groups while their owners are killed and resumed",
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "R22": "schedules of one second while server and starter are killed: one run for each instant, none lost",
+    "R22-servers": "the same with several servers on one state file, which are also stopped and continued",
+    "R22-zones": "the instants of cron expressions around changes of the clock agree with an oracle, in all zones",
     "R22-control": "the same without the check in the transaction that creates a run: instants run twice",
     "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",
     "R20": "a retry, a clear, a mark and a fork are killed at changes of the disk: the whole set or nothing",
     "R21-docker": "`kill -9` of the orchestrator, the client of docker, the guardian, or orchestrator and guardian: no "
     "container of ours is left, and no secret in memory",
     "R21-podman": "the same with podman",
-    "R24": "`kill -9` of the same victims: no statement and no connection is left on "
-    "PostgreSQL and MariaDB; in the last case from the next resume on",
+    "R24": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian: no statement and "
+    "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",

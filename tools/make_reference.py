@@ -425,6 +425,18 @@ def words_page() -> str:
     for level, title in _LEVELS.items():
         lines += [f"## {title}", "", *_words([entry for entry in other_tools.KEYS if level in entry.levels.split()])]
     lines += ["## As the `type` of a task", "", *_words(other_tools.TYPES)]
+    for info in Registry().use(BUILT_IN).described():
+        schema = info.schema or {}
+        answers = [
+            (
+                ", ".join(f"`{word}`" for word in words.split()),
+                f"write `{text}`" if text in schema["properties"] else text,
+            )
+            for words, text in schema.get("x-answers", {}).items()
+        ]
+        if answers:
+            rows = (f"| {words} | {text} |" for words, text in answers)
+            lines += [f"## Keys of tasks of type `{info.name}`", "", "| Written | Here |", "| --- | --- |", *rows, ""]
     rows = [
         (f"`{key}: {word}`", f"`{key}: {ours}`")
         for key, words in other_tools.VALUES.items()

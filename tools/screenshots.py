@@ -42,7 +42,7 @@ tasks:
   extract: {run: "echo reading 3 sources; sleep 0.3; echo rows=4120 >> $LIGHTFLOW_OUTPUT"}
   clean: {run: "echo 4120 rows, 12 dropped; sleep 0.2", depends_on: [extract]}
   resize:
-    run: "echo image ${{ item }}; sleep 0.0${{ item }}; test $FIXED != no -o ${{ item }} != 7"
+    run: 'echo image ${{ item }}; sleep 0.0${{ item }}; test "$FIXED" != no -o ${{ item }} != 7'
     foreach: [1, 2, 3, 4, 5, 6, 7, 8, 9]
     depends_on: [clean]
     on_failure: continue

@@ -8,10 +8,9 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids
 from lightflow.cli.output import as_lines, paint, say, say_json, state, table
-from lightflow.engine.formatting import format_duration
 from lightflow.service.run_diff import RunDifference, TaskDifference, ValueDifference
 from lightflow.text import listed, printable
-from liteflow.api import instance_name, value_text
+from liteflow.api import duration_text, instance_name, value_text
 
 _MAX_NAMED: Final = 10
 
@@ -77,7 +76,7 @@ def _print(difference: RunDifference) -> None:
 
 def _row(task: TaskDifference) -> tuple[str, ...]:
     states = [state(status) if status is not None else "-" for status in task.statuses]
-    durations = [format_duration(seconds) or "-" for seconds in task.durations_s]
+    durations = [duration_text(seconds) or "-" for seconds in task.durations_s]
     return (
         printable(instance_name(*task.name)),
         _pair(states),

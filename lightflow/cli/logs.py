@@ -15,9 +15,8 @@ import click
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import COUNT, command, db_option, json_option, run_ids, run_or_latest, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say, say_json
-from lightflow.engine.formatting import format_duration
 from lightflow.text import plain_text, printable
-from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, RunRecord, instance_name, open_log
+from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, RunRecord, duration_text, instance_name, open_log
 
 _CHUNK: Final = 65_536
 _POLL_S: Final = 0.1
@@ -207,7 +206,7 @@ class LogPrinter:
     def _print_heading(self, attempt: AttemptRecord) -> None:
         if not self._headings:
             return
-        took = "" if attempt.ended_at is None else f" after {format_duration(attempt.ended_at - attempt.started_at)}"
+        took = "" if attempt.ended_at is None else f" after {duration_text(attempt.ended_at - attempt.started_at)}"
         named = attempt.map_index >= 0 or self._of_run
         name = f"{instance_name(attempt.task_id, attempt.map_index)}, " if named else ""
         path = "" if attempt.log_path is None else f", {near_path(attempt.log_path)}"

@@ -32,8 +32,9 @@ def open_pages(*, prints: bool, viewer: bool, token_file: str | None, db: str) -
     The server of the state file must work: `lightflow serve`, or `lightflow ui`.
     """
     from lightflow.client import Client, ServerError
+    from lightflow.page_address import token_path
     from lightflow.server.browser import link, open_browser, read_address
-    from lightflow.server.tokens import load_tokens, token_path
+    from lightflow.server.tokens import load_tokens
     from liteflow import DefinitionError
 
     path = os.path.abspath(token_file or token_path(db))

@@ -6,9 +6,8 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
 from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
-from lightflow.engine.formatting import format_duration
 from lightflow.text import printable
-from liteflow.api import RunRecord, day_text
+from liteflow.api import RunRecord, day_text, duration_text
 
 
 @command(
@@ -16,20 +15,23 @@ from liteflow.api import RunRecord, day_text
 Examples:
   lightflow runs
   lightflow runs daily_model_pipeline --limit 5
+  lightflow runs --all
 
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
-duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by)."""
+duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by), parent (run_id,
+task, map_index)."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
+@click.option("-a", "--all", "every", is_flag=True, help="Also child runs, which tasks of other runs execute.")
 @limit_option(20, "List at most so many.")
 @db_option
 @json_option
-def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
+def runs(workflow: str | None, every: bool, limit: int, db: str, as_json: bool) -> None:
     """List runs, the newest first."""
     from lightflow.service import queries
 
-    summaries, left_out = queries.list_runs(db, workflow, limit)
+    summaries, left_out = queries.list_runs(db, workflow, limit, with_children=every)
     if as_json:
         from lightflow.service.json_shapes import summary_shape
 
@@ -45,7 +47,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             moment(run.created_at),
             *([day_text(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
             *([printable(_trigger(run))] if fired else []),
-            format_duration(queries.elapsed_s(run)) or "-",
+            duration_text(queries.elapsed_s(run)) or "-",
             counted(counts, instances) + (" (partial)" if run.selection is not None else ""),
         )
         for run, counts, instances in summaries

@@ -8,10 +8,9 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
-from lightflow.engine.formatting import format_duration
 from lightflow.service.queries import RunView
 from lightflow.text import listed, printable
-from liteflow.api import RUN_ENDED, day_text
+from liteflow.api import RUN_ENDED, day_text, duration_text
 
 _MAX_NAMED: Final = 10  # tasks that a fact names
 
@@ -46,12 +45,15 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
         say_json(view_shape(view))
         return
-    from lightflow.cli.summary import tasks_table
+    from lightflow.cli.summary import children_table, tasks_table
 
     say(f"{paint(printable(view.run.dag_id), 'bold')}  {state(view.run.status)}  {counted(*view.tally())}")
     say(as_lines(_facts(view, db)))
     say()
     say(tasks_table(view, every=task is not None))
+    if view.children:
+        say()
+        say(children_table(view))
 
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
@@ -68,11 +70,12 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     return [
         ("run", printable(run.run_id)),
         ("started", moment(run.created_at)),
-        ("duration", format_duration(queries.elapsed_s(run)) or "-"),
+        ("duration", duration_text(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
+        ("parent", run.parent_run_id and printable(f"task {run.parent_task_id} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),

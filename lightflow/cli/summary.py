@@ -13,13 +13,13 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
-from lightflow.engine.formatting import format_duration
 from lightflow.service import queries
+from lightflow.service.child_views import child_approvals
 from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import summary_text
 from lightflow.text import plain_text, printable
-from liteflow.api import AttemptRecord, InstanceRecord, Record, instance_name, open_log, shorten
+from liteflow.api import AttemptRecord, InstanceRecord, Record, duration_text, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
@@ -89,6 +89,28 @@ def _show_path_hints(view: RunView) -> None:
             complain(f"{paint('hint:', 'yellow', sys.stderr)} {printable(hint)}")
 
 
+def children_table(view: RunView) -> str:
+    """Return a table of the child runs, those below each other indented; of many only those that did not succeed."""
+    rows = [row for child in view.children for row in child.tree()]
+    left_out = 0
+    if len(rows) > MAX_ROWS:
+        shown = [(depth, child) for depth, child in rows if child.run.status != "SUCCESS"][:MAX_ROWS]
+        left_out, rows = len(rows) - len(shown), shown
+    lines = [
+        (
+            "  " * depth + printable(child.task),
+            printable(child.run.dag_id),
+            state(child.run.status),
+            duration_text(queries.elapsed_s(child.run)) or "-",
+            counted(child.counts, child.instances),
+            printable(child.run.run_id),
+        )
+        for depth, child in rows
+    ]
+    note = f"\n… and {left_out} more: lightflow runs --all" if left_out else ""
+    return table(("CHILD RUN OF", "WORKFLOW", "STATE", "DURATION", "TASKS", "RUN"), lines, "DURATION") + note
+
+
 # -- the table of tasks -----------------------------------------------------------------------------------------
 
 
@@ -111,7 +133,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
         (
             display_name_of(record) if name_columns is None else shorten(display_name_of(record), name_columns),
             state(record.status, stream),
-            format_duration(_duration(record)) or "-",
+            duration_text(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
             printable(_note(view, record, instance_counts)),
         )
@@ -234,7 +256,7 @@ def last_line(report: Report, stream: TextIO) -> str:
     reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
     tolerated = summary_text(report.view.overlooked)
     second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
-    return f"{name} in {format_duration(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
+    return f"{name} in {duration_text(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
 
 
 def _open_setups(view: RunView) -> str | None:
@@ -247,10 +269,12 @@ def _open_setups(view: RunView) -> str | None:
 
 def approve_text(view: RunView, db: str) -> str | None:
     """Return the command that approves what waits for a decision; None: nothing does."""
-    if not view.approvals:
+    approvals = [(view.run.run_id, name) for name in view.approvals] + child_approvals(view.children)
+    if not approvals:
         return None
-    rest = f" (and {len(view.approvals) - 1} more)" if len(view.approvals) > 1 else ""
-    command = f"lightflow approve {printable(view.run.run_id)} {_quoted(view.approvals[0])}"
+    rest = f" (and {len(approvals) - 1} more)" if len(approvals) > 1 else ""
+    run_id, name = approvals[0]
+    command = f"lightflow approve {printable(run_id)} {_quoted(name)}"
     return with_db(command, db) + rest
 
 
@@ -270,7 +294,7 @@ def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str 
     blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
     task = _quoted(instance_name_of(failed[0])) if failed else ""
     return [
-        ("work", f"{format_duration(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
+        ("work", f"{duration_text(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
         ("approve", approve_text(report.view, report.db)),
         ("resume", report.resume if run.status != "SUCCESS" else None),
         ("set up", _open_setups(report.view)),

@@ -26,7 +26,8 @@ def token(viewer: bool, token_file: str | None, db: str, as_json: bool) -> None:
 
     The tokens are made when they are first needed. To make new ones, delete the file and start the server again.
     """
-    from lightflow.server.tokens import load_tokens, token_path
+    from lightflow.page_address import token_path
+    from lightflow.server.tokens import load_tokens
 
     path = token_file or token_path(db)
     tokens = load_tokens(path)

@@ -34,7 +34,7 @@ class ExternalInputs(Record):
         if self.secrets is None:
             return error
         text = self.secrets.masker.text
-        return WorkflowError([problem._replace(message=text(problem.message)) for problem in error.problems])
+        return WorkflowError([replace(problem, message=text(problem.message)) for problem in error.problems])
 
 
 NO_INPUTS = ExternalInputs()

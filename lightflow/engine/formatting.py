@@ -1,9 +1,9 @@
-"""Names and durations for people, the same in displays, tables and headings."""
+"""Names for people, the same in displays, tables and headings."""
 
 from __future__ import annotations
 
 from lightflow.text import printable
-from liteflow.api import duration_text, instance_name
+from liteflow.api import instance_name
 
 _KEY_CHARACTERS = 60  # longer keys are cut
 
@@ -15,10 +15,3 @@ def display_name(task_id: str, map_index: int, map_key: str | None = None) -> st
         return name
     key = printable(map_key)
     return f"{name} {key if len(key) <= _KEY_CHARACTERS else key[: _KEY_CHARACTERS - 1] + '…'}"
-
-
-def format_duration(seconds: float | None) -> str:
-    """Return a duration as text; below a second in milliseconds."""
-    if seconds is not None and -1 < seconds < 0.9995:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
-    return duration_text(seconds)

@@ -13,11 +13,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TextIO
 
-from lightflow.engine.formatting import display_name, format_duration
+from lightflow.engine.formatting import display_name
 from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import escape_controls, listed, printable
 from liteflow import Change, ListChange, Observer, RunStart
-from liteflow.api import TASK_ENDED, replace, tally_text
+from liteflow.api import TASK_ENDED, duration_text, replace, tally_text
 
 _MAX_NAMED: Final = 5  # named items of a changed list
 _MANY_INSTANCES: Final = 100  # of a task with more instances, a successful instance has no line
@@ -180,7 +180,7 @@ class LogDisplay(Display):
         parts = [_clock(change.at), f"group {name}" if change.gate == "group" else name, change.status]
         if change.outcome is not None:
             ended_at, started_at = change.outcome.ended_at, change.outcome.started_at
-            parts.append(format_duration(ended_at - (started_at or ended_at)))
+            parts.append(duration_text(ended_at - (started_at or ended_at)))
         if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
             parts.append(f"(attempt {change.attempt})")
         if change.reason:

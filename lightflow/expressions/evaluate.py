@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -68,7 +69,7 @@ class DeferredTaskBody(NamedTuple):
         if expressions.item and work.items:  # a hook of a mapped task as a whole has no item
             values[expressions.item] = read(work.items[_ITEM])
         if work.hook is not None:
-            values["hook"] = _hook_values(work.hook)
+            values["hook"] = _hook_values(work.hook, info)
         environment = values["env"] = Environment(expressions.layers, values)
         env = environment.values()
         words = {name: process_text(word, values, name) for name, word in expressions.words.items()}
@@ -114,8 +115,10 @@ def attempt_values(
     }
 
 
-def _hook_values(event: HookEvent) -> dict[str, Any]:
+def _hook_values(event: HookEvent, info: RunInfo) -> dict[str, Any]:
     """Return the names of `hook`: the event that the hook handles."""
+    from lightflow.page_address import run_page  # only for hooks
+
     return {
         "event": event.event,
         "task": event.task_id,
@@ -123,6 +126,7 @@ def _hook_values(event: HookEvent) -> dict[str, Any]:
         "status": event.status,
         "attempt": event.attempt,
         "error": event.error,
+        "url": run_page(info.db_path, info.run_id),
     }
 
 
@@ -498,6 +502,21 @@ def option(template: Template, params: Values, expressions: Expressions) -> Any:
     values = early_values(expressions, params)
     results = [part if isinstance(part, str) else evaluate(part.source, values) for part in template]
     return results[0] if len(results) == 1 else "".join(map(text_for, results))
+
+
+def keys_before_run(
+    config: Mapping[str, Any], expressions: Expressions, params: Values, secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the keys of a task with the values of the expressions, alone in a key, that are known before the run."""
+    values = {**early_values(expressions, params), "secrets": secrets}
+    keys = dict(config)
+    for key in expressions.config:
+        (part, *rest), (name, *inner) = key.template, key.path
+        if rest or inner or isinstance(part, str):
+            continue
+        with suppress(InputError):
+            keys[str(name)] = evaluate(part.source, values)
+    return keys
 
 
 def early_problems(expressions: Expressions, params: Values) -> Iterator[Problem]:

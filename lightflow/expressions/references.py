@@ -28,7 +28,7 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "previous": ("outputs", "result"),
     "outputs": None,
     "result": None,
-    "hook": ("event", "task", "map_index", "status", "attempt", "error"),
+    "hook": ("event", "task", "map_index", "status", "attempt", "error", "url"),
 }
 #: The values of an iteration, which only the condition of a repetition knows.
 _OF_ITERATIONS: Final = ("outputs", "result")

@@ -125,7 +125,7 @@ class _Templates:
             return location
         number = text.count(OPEN, 0, max(start, 0))
         line, column = self._lines.after(location.line, location.column, OPEN, number)
-        return location._replace(line=line, column=column)
+        return replace(location, line=line, column=column)
 
     def report(self, path: Path, value: Any, start: int, message: str) -> None:
         """Add a problem of the expression that begins at `start` of a text."""

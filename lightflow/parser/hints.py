@@ -20,6 +20,7 @@ from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ExpressionKind, TaskSpec, WorkflowSpec
 from lightflow.text import quoted
+from liteflow.api import replace
 
 #: The schemas of the keys of task types, by type.
 _Schemas = Mapping[str, Mapping[str, Any] | None]
@@ -324,7 +325,7 @@ def _problem_on_line(tree: Tree, node: TaskNode, key: str, line: int, message: s
     problem = tree.problem([*node.path, key], message)
     lines = len(str(node.keys[key]).splitlines())
     if line and problem.line and tree.is_literal_block(node.keys, key):
-        return problem._replace(line=problem.line + min(line, lines), column=1)
+        return replace(problem, line=problem.line + min(line, lines), column=1)
     return problem
 
 
@@ -340,4 +341,4 @@ def _problem_in(tree: Tree, path: Sequence[Key], text: str, start: int, message:
     offset = shown.find(piece, column - 1) if shown else -1
     if offset < 0:
         return problem
-    return problem._replace(line=line, column=offset + 1)
+    return replace(problem, line=line, column=offset + 1)

@@ -15,9 +15,9 @@ from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
-from lightflow.spelling import typo_hint
+from lightflow.spelling import fold, typo_hint
 from lightflow.text import quoted
-from liteflow.api import VARIABLE_NAME_RULE
+from liteflow.api import VARIABLE_NAME_RULE, replace
 
 _TYPES = {
     "string": "text",
@@ -75,17 +75,28 @@ def problems_of(
         if any(_is_replaced(key, error, path) for key in needed):
             return
     problem = tree.problem(path, message_of(error, path), key=isinstance(error.value, dict))
-    yield problem._replace(path=dotted(tree.written_path(path)))
+    yield replace(problem, path=dotted(tree.written_path(path)))
 
 
 def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mapping[str, TypeInfo]) -> Iterator[Problem]:
     allowed = error.schema.get("properties", {})
     for name in error.names:
-        hint = _unknown_hint(name, allowed, path, error.value.get(name), types)
+        hint = _type_hint(name, error.schema) or _unknown_hint(name, allowed, path, error.value.get(name), types)
         if not hint and _is_after_comma(tree, [*path, name]):
             hint = "; between braces, text that holds a comma needs quotes"
         tree.unknown_keys.add(dotted([*path, name]))
         yield tree.problem([*path, name], f"unknown key {quoted(name)}{hint}", key=True)
+
+
+def _type_hint(name: str, schema: Schema) -> str:
+    """Return what a task type says about an unknown key: `x-answers` of its schema."""
+    answer = _own_answer(name, schema)
+    return f"; write `{answer}`" if answer in schema.get("properties", {}) else f"; {answer}" if answer else ""
+
+
+def _own_answer(name: str, schema: Schema) -> str:
+    answers: Mapping[str, str] = schema.get("x-answers", {})
+    return next((answer for words, answer in answers.items() if fold(name) in words.split()), "")
 
 
 def _required(name: str, path: list[Key], schema: Schema, tree: Tree) -> Problem:
@@ -94,7 +105,7 @@ def _required(name: str, path: list[Key], schema: Schema, tree: Tree) -> Problem
     message = f'needs "{name}"' + (f": {words}" if words else "")
     if not path:
         return tree.problem([], f"the file {message}")
-    return tree.problem(path, message, key=True)._replace(path=dotted(path))
+    return replace(tree.problem(path, message, key=True), path=dotted(path))
 
 
 def _unknown_hint(
@@ -124,7 +135,13 @@ def _is_replaced(key: str, error: SchemaError, path: list[Key]) -> bool:
     """Return whether an unknown key takes the place of the missing key."""
     allowed = error.schema.get("properties", {})
     unknown = [name for name in error.value if name not in allowed and not name.startswith("x-")]
-    return any(key in replaced_keys(name, path, _names_in(allowed)) for name in unknown)
+    return any(key in _replaced_by(name, error.schema, path) for name in unknown)
+
+
+def _replaced_by(name: str, schema: Schema, path: list[Key]) -> list[str]:
+    """Return the keys whose place an unknown key takes: those that the answer of the type names, or of other tools."""
+    answer = _own_answer(name, schema)
+    return answer.split("`") if answer else replaced_keys(name, path, _names_in(schema.get("properties", {})))
 
 
 def _is_after_comma(tree: Tree, path: list[Key]) -> bool:

@@ -17,7 +17,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
@@ -29,7 +29,7 @@ from liteflow.api import Body, Poll, Record, replace, sha256_hex
 LONGEST_WAIT_S: Final = 7 * 86_400.0
 
 
-class ConfigProblem(NamedTuple):
+class ConfigProblem(Record, kw_only=False):
     """A mistake in the value of a key."""
 
     key: str  #: with dots between the keys of a value inside another one: `http.url`

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
+from lightflow.plugins.programs import run_program
 from liteflow import TaskFailed
 from liteflow.api import Record
 
@@ -113,20 +114,9 @@ class ContainerEngine:
 
     def query(self, *words: str, limit_s: float = _QUERY_S) -> subprocess.CompletedProcess[str]:
         """Run a command of the engine, and return what it prints. Raises TaskFailed: it does not answer."""
+        late = f"{self.name} does not answer: `{self.name} {words[0]}`"
         try:
-            return subprocess.run(
-                [self._program, *words],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            text = f"{self.name} does not answer: `{self.name} {words[0]}` took longer than {limit_s:g} s"
-            raise TaskFailed(text, codes=["docker:engine"]) from None
+            return run_program([self._program, *words], self._environ, limit_s, late=late, codes=["docker:engine"])
         except OSError as error:
             raise TaskFailed(f"{self.name} cannot be started: {error}", codes=["docker:engine"]) from None
 
@@ -137,7 +127,7 @@ class ContainerEngine:
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
-            stderr=stdout,
+            stderr=None if stdout is None else subprocess.STDOUT,
             process_group=0,  # a client that gets SIGTERM passes it on only once it is attached
         )
 
@@ -156,7 +146,7 @@ class ContainerEngine:
     def fail(self, what: str, done: subprocess.CompletedProcess[str]) -> NoReturn:
         """Raise the failure of a command of the engine."""
         text = _last_words(done.stderr or done.stdout)
-        if any(words in text.lower() for words in _NO_ENGINE):
+        if _has(text, _NO_ENGINE):
             raise TaskFailed(f"no answer from {self.name} at {self.place}: {text}", codes=["docker:engine"])
         raise TaskFailed(f"{what}: {text}", codes=["docker:engine"])
 
@@ -284,11 +274,11 @@ def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:
         lines = [*lines[-4:], line.decode("utf-8", "replace").strip()]
     if process.wait() == 0:
         return
-    text = _last_words("\n".join(lines))
-    lower = text.lower()
-    if any(words in lower for words in _NO_ENGINE[:4]):
+    # The error is not always the last line: a client writes it before what it still has for its output.
+    text = next((line for line in lines if _has(line, _NO_ENGINE[:4])), _last_words("\n".join(lines)))
+    if _has(text, _NO_ENGINE[:4]):
         raise TaskFailed(f"no answer from {engine.name} at {engine.place}: {text}", codes=["docker:engine"])
-    no_answer = any(words in lower for words in _NO_REGISTRY)
+    no_answer = _has(text, _NO_REGISTRY)
     message = f"the image {image} cannot be pulled by {engine.name}: {text}"
     raise TaskFailed(message, codes=["docker:image"], final=not no_answer)
 
@@ -426,10 +416,16 @@ def _await_start(engine: ContainerEngine, mark: str, client: subprocess.Popen[by
         time.sleep(_POLL_S)
 
 
+def _has(text: str, parts: Sequence[str]) -> bool:
+    return any(part in text.lower() for part in parts)
+
+
 def _last_words(text: str) -> str:
     """Return the last line of an error, without the prefixes and the advice of a client."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("See '", "Run 'docker", "For more help"))] or ["no reason"]
+    lines = [
+        line for line in lines if not line.startswith(("See '", "Run 'docker", "For more help", "Using default tag"))
+    ] or ["no reason"]
     line = lines[-1]
     for prefix in ("docker: ", "Error: ", "Error response from daemon: ", "error during connect: "):
         line = line.removeprefix(prefix)

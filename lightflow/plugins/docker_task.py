@@ -43,6 +43,11 @@ class DockerTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "command cmd run": "args",
+            "mounts mount binds": "volumes",
+            "name": "the name of the container is that of the attempt; remove it",
+        },
         "required": ["image"],
     }
 

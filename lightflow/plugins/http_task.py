@@ -224,6 +224,17 @@ class HttpTask(TaskType):
                 "x-connection": True,
             },
         },
+        "x-answers": {
+            "run uri endpoint address": "url",
+            "data payload content": "write `json`, `form` or `body`",
+            "params parameters": "query",
+            "verb": "method",
+            "token bearer": 'a token is `auth: {bearer: "${{ secrets.TOKEN }}"}`',
+            "user username password": "a user is `auth: {basic: {user: …, password: …}}`",
+            "verify ssl insecure": "the certificate is not checked with `tls: {verify: false}`",
+            "output out": "save",
+            "status_code status": "the expected status is `expect: {status: 200}`",
+        },
         "required": ["url"],
     }
 

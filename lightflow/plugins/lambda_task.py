@@ -108,6 +108,12 @@ class LambdaTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "run function_name name arn": "function",
+            "event input args arguments": "payload",
+            "invocation_type": "invoke",
+            "aws_region": "region",
+        },
         "required": ["function"],
     }
 

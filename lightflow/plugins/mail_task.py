@@ -111,6 +111,14 @@ class MailTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "host smtp smtp_host port": "server",
+            "sender": "from",
+            "recipient recipients": "to",
+            "body message content": "text",
+            "attachment attachments files": "attach",
+            "user username": "the user is in `server`: smtp://USER@HOST",
+        },
         "required": ["server", "from", "to"],
     }
 

@@ -78,6 +78,11 @@ class NotifyTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "to channel recipient target service": "write `slack: ${{ secrets.SLACK_URL }}`, `ntfy` or `webhook`",
+            "url": "write `slack`, or `webhook: {url: …}`",
+            "message body content msg": "text",
+        },
         "oneOf": [{"required": ["slack"]}, {"required": ["ntfy"]}, {"required": ["webhook"]}],
         "x-message": 'needs exactly one of "slack", "ntfy" and "webhook"',
     }

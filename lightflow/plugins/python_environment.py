@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from lightflow.plugins.programs import run_program
 from liteflow import TaskFailed
 from liteflow.api import Record, sha256_hex
 
@@ -166,20 +166,8 @@ def _build(path: str, wanted: Requirements) -> None:
 def _run_uv(uv: str, words: Sequence[str], what: str) -> str:
     """Run a command of uv, and return its standard output; messages go to the log. Raises TaskFailed."""
     environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    try:
-        done = subprocess.run(
-            [uv, "--color", "never", *words],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=BUILD_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        text = f"the environment cannot be built: uv {words[0]} took longer than {BUILD_S:g} s"
-        raise TaskFailed(text, codes=["environment:timeout"]) from None
+    late = f"the environment cannot be built: uv {words[0]}"
+    done = run_program([uv, "--color", "never", *words], environ, BUILD_S, late=late, codes=["environment:timeout"])
     sys.stdout.write(done.stderr)
     if done.returncode == 0:
         return done.stdout

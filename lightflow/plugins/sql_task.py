@@ -170,6 +170,15 @@ class SqlTask(TaskType):
         },
         "required": ["connection"],
         "oneOf": [{"required": ["sql"]}, {"required": ["file"]}],
+        "x-answers": {
+            "run query statement statements script": "sql",
+            "database db dsn conn uri url address host server": "connection",
+            "path sql_file": "file",
+            "parameters args arguments bind values": "params",
+            "output out": "save",
+            "fetch": "rows",
+            "autocommit": "a statement without a transaction has `transaction: none`",
+        },
         "x-message": 'needs either "sql" (the statements) or "file" (a file with them), and not both',
     }
 

@@ -13,7 +13,7 @@ from lightflow.plugins.http_task import HttpTask
 from lightflow.plugins.scripts import lines
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from liteflow import TaskFailed, Waiting, current_context
-from liteflow.api import RUN_ENDED, History, date_of, day_epoch, day_text, shell_words
+from liteflow.api import RUN_ENDED, History, date_of, day_epoch, day_text, replace, shell_words
 
 #: The keys that say what a task waits for, of which it has one.
 SUBJECTS: Final = ("file", "http", "sql", "command", "until", "duration", "run")
@@ -171,6 +171,12 @@ class WaitTask(TaskType):
                 "x-expressions": "none",
             },
         },
+        "x-answers": {
+            "path": "file",
+            "url": "write `http: {url: …}`",
+            "seconds minutes sleep time": "duration",
+            "interval poke_interval": "every",
+        },
         "oneOf": [{"required": [key]} for key in SUBJECTS],
         "dependentRequired": {"stable": ["file"], "timezone": ["until"]},
         "x-message": "needs exactly one of file, http, sql, command, until, duration and run",
@@ -188,7 +194,7 @@ class WaitTask(TaskType):
             wanted, every = config.get(subject), config.get("every", _EVERY_S)
             if isinstance(wanted, Mapping):
                 problems = _type_of(subject).check(wanted)
-                yield from (problem._replace(key=f"{subject}.{problem.key}") for problem in problems)
+                yield from (replace(problem, key=f"{subject}.{problem.key}") for problem in problems)
                 if isinstance(every, int | float | str) and _is_below(every, _LEAST_S):
                     yield ConfigProblem("every", f"must be 1s or more with `{subject}`: a server answers each look")
 

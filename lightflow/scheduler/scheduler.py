@@ -17,13 +17,14 @@ from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import liteflow
-from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
+from lightflow.instants import clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
 from lightflow.scheduler.parked_runs import ParkedRuns, is_source
+from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
-from liteflow import FileTrigger, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow import LiteflowError, RunNotFound, Schedule, WorkflowTrigger
 from liteflow.api import (
     RUN_ENDED,
     FireRecord,
@@ -59,15 +60,6 @@ class SchedulerOptions(Record):
     report: Report = print  #: is called with a line about each change
 
 
-class _ServedTrigger(Record):
-    """A trigger of a file that is served."""
-
-    row: TriggerRecord
-    workflow: WatchedWorkflow
-    trigger: Any
-    clock: ScheduleClock | None  #: of a schedule
-
-
 class ServedFiles(NamedTuple):
     """The workflows that are served, by name, and what is wrong with files, by path."""
 
@@ -84,9 +76,7 @@ class Scheduler:
         self._starts = _Starts(options)
         self._store = TriggerStore(options.db)
         self._active = False
-        self._triggers: dict[str, _ServedTrigger] = {}
-        self._next_at: dict[str, float] = {}
-        self._watches: dict[str, FileWatch] = {}
+        self._triggers = ServedTriggers()
         self._timers = _Timers(options.db)
         self._folder = os.getcwd()
         self._stopped = False
@@ -137,7 +127,7 @@ class Scheduler:
         self.options.report(f"problem: {error}")
         self._starts.wait(_TURN_S)
         self._store.close()
-        self._active, self._triggers, self._next_at, self._watches = False, {}, {}, {}
+        self._active, self._triggers = False, ServedTriggers()
         self._timers = _Timers(self.options.db)
         self._store = TriggerStore(self.options.db)
 
@@ -146,9 +136,9 @@ class Scheduler:
         now = time.time()
         if (step := self._timers.clock_step()) is not None:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
+            self._triggers.look_again()
         if self._timers.is_due("scan", _SCAN_S):
             self._take_changes(self.files.scan())
-            self.view = ServedFiles(self.files.workflows(), self.files.problems())
         if not self._active and not self._take_over():
             self._starts.ends()
             return
@@ -163,14 +153,13 @@ class Scheduler:
         if self._timers.is_due("parked", _TURN_S):
             self._wake_parked(now)
         if self._timers.is_due("forget", _FORGET_EVERY_S):
-            self._store.see(self._triggers)
+            self._store.see(self._triggers.ids())
             self._store.forget_triggers()
 
     def _pause(self) -> float:
         if self._starts.starting or self._starts.has_news:
             return _STARTING_TURN_S
-        soonest = min(self._next_at.values(), default=float("inf"))
-        return max(0.0, min(_TURN_S, soonest - time.time()))
+        return max(0.0, min(_TURN_S, self._triggers.agenda.soonest() - time.time()))
 
     def _take_over(self) -> bool:
         """Become the active scheduler, if no other process is it."""
@@ -188,12 +177,15 @@ class Scheduler:
     # -- files ---------------------------------------------------------------------------------------------
 
     def _take_changes(self, changes: WorkflowChanges) -> None:
+        if not changes.read and not changes.removed:
+            return
+        self.view = ServedFiles(self.files.workflows(), self.files.problems())
         for file in changes.read:
             if file.problem is not None:
                 self.options.report(f"problem: {file.problem}")
         for path in changes.removed:
             self.options.report(f"{path}: was removed; its triggers rest")
-        if self._active and (changes.read or changes.removed):
+        if self._active:
             names = {workflow.name for file in changes.read for workflow in file.workflows}
             served = self.files.workflows()
             self._declare([served[name] for name in sorted(names)])
@@ -247,7 +239,7 @@ class Scheduler:
         if version == self._timers.version and self._timers.declared == len(self.files.files):
             return
         self._timers.version, self._timers.declared = version, len(self.files.files)
-        served, triggers = self.files.workflows(), dict[str, _ServedTrigger]()
+        served, triggers = self.files.workflows(), dict[str, ServedTrigger]()
         problems = self.files.problems()
         for row in self._store.triggers():
             workflow = served.get(row.dag_id) or self._broken(row, problems)
@@ -263,11 +255,8 @@ class Scheduler:
             except ValueError as error:
                 self.options.report(f"problem: {row.trigger_id}: {error}")
                 continue
-            triggers[row.trigger_id] = _ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
-            self._next_at[row.trigger_id] = 0.0  # look at it in this turn
-            self._watches.pop(row.trigger_id, None)
-        self._triggers = triggers
-        self._next_at = {name: moment for name, moment in self._next_at.items() if name in triggers}
+            triggers[row.trigger_id] = ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
+        self._triggers.replace(triggers)
         self._starts.has_news = True
 
     def _broken(self, row: TriggerRecord, problems: Mapping[str, str]) -> WatchedWorkflow | None:
@@ -282,42 +271,34 @@ class Scheduler:
     def _due_instants(self, now: float) -> Iterator[NewFire]:
         watermarks: dict[str, str] = {}
         next_at: dict[str, float | None] = {}
-        for trigger_id, moment in list(self._next_at.items()):
+        for trigger_id in self._triggers.agenda.take(now):
             served = self._triggers[trigger_id]
-            if moment > now or served.clock is None or served.row.paused_at is not None:
-                if moment <= now:
-                    self._next_at[trigger_id] = float("inf")
-                continue
+            assert served.clock is not None
             decision = decide(served.row, served.clock, now, self.options.grace_s)
-            self._next_at[trigger_id] = float("inf") if decision.next_at is None else decision.next_at
+            self._triggers.agenda.set(trigger_id, NEVER if decision.next_at is None else decision.next_at)
             if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
                 watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
-                self._remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
+                self._triggers.remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
             yield from decision.fires
         self._timers.watermarks.update(watermarks)
         self._timers.next_at.update(next_at)
         if watermarks:
             self._starts.has_news = True
 
-    def _remember(self, trigger_id: str, **changes: Any) -> None:
-        served = self._triggers[trigger_id]
-        self._triggers[trigger_id] = replace(served, row=replace(served.row, **changes))
-
     def _ready_files(self) -> Iterator[NewFire]:
-        if not self._timers.is_due("files", _TURN_S):
+        if not self._triggers.of_files or not self._timers.is_due("files", _TURN_S):
             return
-        for trigger_id, served in self._triggers.items():
-            if isinstance(served.trigger, FileTrigger):
-                yield from self._fires_of_files(trigger_id, served)
+        for trigger_id in self._triggers.of_files:
+            yield from self._fires_of_files(trigger_id, self._triggers[trigger_id])
 
-    def _fires_of_files(self, trigger_id: str, served: _ServedTrigger) -> Iterator[NewFire]:
-        watch = self._watches.get(trigger_id)
+    def _fires_of_files(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
+        watch = self._triggers.watches.get(trigger_id)
         if watch is None:
             watch = FileWatch(served.trigger, file_keys(self._store.keys(trigger_id)))
-            self._watches[trigger_id] = watch
+            self._triggers.watches[trigger_id] = watch
         if served.row.watermark == "":
             self._timers.watermarks[trigger_id] = instant_key(time.time())
-            self._remember(trigger_id, watermark=self._timers.watermarks[trigger_id])
+            self._triggers.remember(trigger_id, watermark=self._timers.watermarks[trigger_id])
             existing = [] if served.trigger.initial else watch.existing()
             if existing:
                 watch.decided |= {file.key for file in existing}
@@ -333,7 +314,7 @@ class Scheduler:
             yield self._file_fire(trigger_id, served, files, status, reason)
 
     def _file_fire(
-        self, trigger_id: str, served: _ServedTrigger, files: Sequence[ReadyFile], status: str, reason: str | None
+        self, trigger_id: str, served: ServedTrigger, files: Sequence[ReadyFile], status: str, reason: str | None
     ) -> NewFire:
         now, key, trigger = time.time(), joined_key(files), served.trigger
         value = files[0].path if trigger.each else [file.path for file in files]
@@ -350,17 +331,16 @@ class Scheduler:
 
     def _ended_runs(self) -> Iterator[NewFire]:
         """Yield the fires of triggers that follow other workflows."""
-        followers = {name: each for name, each in self._triggers.items() if isinstance(each.trigger, WorkflowTrigger)}
-        if not followers or not self._timers.is_due("ends", _TURN_S / 4):
+        if not self._triggers.of_workflows or not self._timers.is_due("ends", _TURN_S / 4):
             return
         version = self._store.version()
         if version == self._timers.ends_version:
             return
         self._timers.ends_version = version
-        for trigger_id, served in followers.items():
-            yield from self._fires_of_ends(trigger_id, served)
+        for trigger_id in self._triggers.of_workflows:
+            yield from self._fires_of_ends(trigger_id, self._triggers[trigger_id])
 
-    def _fires_of_ends(self, trigger_id: str, served: _ServedTrigger) -> Iterator[NewFire]:
+    def _fires_of_ends(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
         trigger, mark = served.trigger, str(served.row.watermark or "0")
         last = seen = int(mark) if mark.isdecimal() else 0
         ended: set[str] = set()
@@ -387,7 +367,7 @@ class Scheduler:
         watermark = str(last if trigger.all else seen)
         if watermark != mark:
             self._timers.watermarks[trigger_id] = watermark
-            self._remember(trigger_id, watermark=watermark)
+            self._triggers.remember(trigger_id, watermark=watermark)
             self._starts.has_news = True
 
     # -- starts --------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class WorkflowChanges(NamedTuple):
     """The differences of one scan to the scan before it."""
 
     read: list[WorkflowFile]  #: new and changed files
-    removed: list[str]  #: the paths of files that no longer exist
+    removed: list[str]  #: the paths of files that no longer exist, or no longer have a workflow
 
 
 class WorkflowFiles:
@@ -78,7 +78,7 @@ class WorkflowFiles:
     def scan(self) -> WorkflowChanges:
         """Look for changes. A file that was removed counts as removed at the second scan without it."""
         signatures = dict(self._listed())
-        read = []
+        read, left = [], []
         for path, signature in signatures.items():
             if self._signatures.get(path) == signature and not self._has_changed_includes(path):
                 continue
@@ -90,7 +90,7 @@ class WorkflowFiles:
             if file is not None and file.included:
                 self._included[path] = {other: _signature(other) for other in file.included}
             if file is None:
-                self.files.pop(path, None)
+                left += [path] if self.files.pop(path, None) is not None else []
             else:
                 self.files[path] = file
                 read.append(file)
@@ -102,7 +102,7 @@ class WorkflowFiles:
             self.files.pop(path, None)
         self._missing = absent - set(removed)
         self.other_files = len(self._signatures) - len(self.files)
-        return WorkflowChanges(read, removed)
+        return WorkflowChanges(read, [*removed, *left])
 
     def workflows(self) -> Mapping[str, WatchedWorkflow]:
         """Return the workflows by name: of two with the same name the first, in the order of the paths."""
@@ -172,8 +172,15 @@ def _entries(folder: str, depth: int) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             if depth > 1:
                 yield from _entries(entry.path, depth - 1)
-        elif entry.name.endswith(_SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(_SUFFIXES) and _is_file(entry):
             yield entry.path
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:

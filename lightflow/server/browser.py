@@ -8,21 +8,22 @@ import os
 import webbrowser
 from typing import Final
 
+from lightflow.page_address import address_file
 from liteflow import DefinitionError
 
 _SCHEME: Final = "http://"
 
 
 def write_address(token_file: str, address: str) -> None:
-    """Store the address of a server with its tokens, for `lightflow open`."""
-    _write(_address_file(token_file), address)
+    """Store the address of a server where its tokens are, for `lightflow open`."""
+    _write(address_file(token_file), address)
 
 
 def forget_address(token_file: str, address: str) -> None:
     """Remove the address of a server that ends, unless another server has stored its own."""
     with contextlib.suppress(DefinitionError, OSError):
         if read_address(token_file) == address:
-            os.unlink(_address_file(token_file))
+            os.unlink(address_file(token_file))
 
 
 def read_address(token_file: str) -> str:
@@ -32,7 +33,7 @@ def read_address(token_file: str) -> str:
         DefinitionError: none works, or it is not one that a browser can reach.
     """
     try:
-        with open(_address_file(token_file), encoding="utf-8") as file:
+        with open(address_file(token_file), encoding="utf-8") as file:
             address = file.read(1000).strip()
     except (OSError, UnicodeError):
         raise DefinitionError("no server works on this state file; start `lightflow serve` or `lightflow ui`") from None
@@ -55,10 +56,6 @@ def open_browser(token_file: str, address: str, code: str) -> bool:
     target = html.escape(link(address, code), quote=True)
     _write(path, f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={target}">')
     return webbrowser.open(f"file://{path}")
-
-
-def _address_file(token_file: str) -> str:
-    return f"{token_file}.address"
 
 
 def _write(path: str, text: str) -> None:

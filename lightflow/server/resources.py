@@ -332,7 +332,7 @@ def get_source(request: CheckedRequest) -> Answer:
 
 
 def get_grid(request: CheckedRequest) -> Answer:
-    """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task."""
+    """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task, in graph order."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         if history.dag(name) is None:
@@ -348,18 +348,21 @@ def get_grid(request: CheckedRequest) -> Answer:
                     names.setdefault(task_id, len(names))
                     cells[task_id] = status
             columns.append((run, cells))
+        drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
+    places = {row["id"]: place for place, row in enumerate(drawn)}
+    tasks = sorted(names, key=lambda name: (places.get(name, len(places)), names[name]))
     runs = [
         {
             "run_id": run.run_id,
             "status": run.status,
             "started_at": iso(run.started_at),
             "duration_s": seconds_of(run),
-            "states": [cells.get(task_id) for task_id in names],
+            "states": [cells.get(task_id) for task_id in tasks],
         }
         for run, cells in columns
     ]
     after = str(shown[-1].run_no) if len(records) > len(shown) else None
-    return Answer(body={"as_of": as_of, "workflow": name, "tasks": list(names), "runs": runs, "after": after})
+    return Answer(body={"as_of": as_of, "workflow": name, "tasks": tasks, "runs": runs, "after": after})
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------

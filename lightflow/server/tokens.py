@@ -16,7 +16,7 @@ import time
 from typing import Final, Literal
 
 from liteflow import DefinitionError
-from liteflow.api import Record, sha256_hex
+from liteflow.api import Record
 
 Role = Literal["viewer", "operator"]
 #: Roles from the least to the most powerful.
@@ -40,13 +40,6 @@ class Tokens(Record):
         if is_operator:
             return "viewer" if read_only else "operator"
         return "viewer" if is_viewer else None
-
-
-def token_path(db: str) -> str:
-    """Return the path of the file with the tokens of a state file."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    digest = sha256_hex(os.fsencode(os.path.realpath(db)))[:20]
-    return os.path.join(base, "lightflow", f"server-{digest}.json")
 
 
 def load_tokens(path: str) -> Tokens:

@@ -13,6 +13,7 @@ from typing import Final
 
 import uvicorn
 
+from lightflow.page_address import token_path
 from lightflow.server.api import OPEN_ROUTES
 from lightflow.server.app import Application
 from lightflow.server.browser import forget_address, open_browser, write_address
@@ -25,7 +26,7 @@ from lightflow.server.options import WebOptions
 from lightflow.server.protocol import MOST_HEADER_BYTES, StrictProtocol
 from lightflow.server.services import Services
 from lightflow.server.static import static_paths
-from lightflow.server.tokens import LoginCodes, load_tokens, token_path
+from lightflow.server.tokens import LoginCodes, load_tokens
 from lightflow.server.webhooks import PREFIX, Webhooks
 from liteflow import DefinitionError
 

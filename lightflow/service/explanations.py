@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lightflow.engine.formatting import format_duration
+from lightflow.service.child_views import child_approvals, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import (
     MAX_LISTED,
@@ -23,7 +23,7 @@ from lightflow.service.tolerated_failures import reason_text
 from lightflow.service.waiting import WAITS, WaitReasons
 from lightflow.text import listed
 from liteflow import Status
-from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
+from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord, duration_text
 from liteflow.planning.trigger_rules import explain
 
 _REPEATED: Final = (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)  # a resume would run these
@@ -55,6 +55,7 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         tolerated = explainer.tolerated_reason(first)
         stale = explainer.stale_reason(first)
         queued = group_reason(history, run.run_id) if run.status == Status.PENDING else None
+        explanation.because.extend(_of_child_runs(history, run, first))
     if first.settled and run.status != Status.SUCCESS and first.status in _REPEATED:
         explanation.because.append("it stays as it is: only chosen tasks run again, until the run has ended")
     if stale is not None:
@@ -67,6 +68,20 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
     if run.status != Status.SUCCESS and run_reason:
         explanation.because.append(f"the run is {run.status}: {run_reason}")
     return explanation
+
+
+def _of_child_runs(history: History, run: RunRecord, instance: InstanceRecord) -> Iterator[str]:
+    """Yield a sentence for each child run of a task that has not succeeded, and for what waits in it for a person."""
+    views = [
+        view
+        for view in child_views(history, run.run_id)
+        if view.run.parent_task_id == instance.task_id and instance.map_index in (-1, view.run.parent_map_index)
+    ]
+    for view in [view for view in views if view.run.status != Status.SUCCESS][:_MAX_NAMED]:
+        reason = f": {view.run.reason}" if view.run.reason else ""
+        yield f"its child run of {view.run.dag_id} is {view.run.status}{reason}; `lightflow status {view.run.run_id}`"
+    for run_id, name in child_approvals(views)[:_MAX_NAMED]:
+        yield f"{name} of child run {run_id} waits for a decision: `lightflow approve {run_id} {name}`"
 
 
 def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:
@@ -209,7 +224,7 @@ class _Explainer:
     def _success_reason(instance: InstanceRecord, last: AttemptRecord | None) -> str:
         if last is None or last.ended_at is None or last.status != Status.SUCCESS:  # it was marked, or done before
             return instance.reason or "it succeeded"
-        took = format_duration(last.ended_at - last.started_at)
+        took = duration_text(last.ended_at - last.started_at)
         text = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"
         return f"{text} ({instance.reason})" if instance.reason else text
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service.approvals import Decided
+from lightflow.service.child_views import ChildView
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.pools import PoolView, slot_owner
@@ -93,8 +94,28 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "logical_date": None if run.logical_date is None else day_text(run.logical_date),
         "params": run.params,
         "origin": run.origin_run_id,
+        "parent": None if run.parent_run_id is None else _parent_shape(run),
         "selection": run.selection,
         "trigger": None if run.fire is None else fire_shape(run.fire),
+    }
+
+
+def _parent_shape(run: RunRecord) -> Shape:
+    """Return the task that executes a child run."""
+    index = run.parent_map_index
+    return {
+        "run_id": run.parent_run_id,
+        "task": run.parent_task_id,
+        "map_index": None if index is None or index < 0 else index,
+    }
+
+
+def child_shape(child: ChildView) -> Shape:
+    """Return a child run with those below it."""
+    return {
+        **run_shape(child.run, child.counts, child.instances),
+        "approvals": list(child.approvals),
+        "child_runs": [child_shape(each) for each in child.children],
     }
 
 
@@ -126,6 +147,7 @@ def view_shape(view: RunView) -> Shape:
         ],
         "groups": [group_shape(group, view.parents) for group in view.groups],
         "hooks": [task_shape(hook, attempts) for hook in view.hooks],
+        "child_runs": [child_shape(child) for child in view.children],
         "standing": view.standing,
         "overlooked": [{"task": failure.task_id, "because": reason_text(failure)} for failure in view.overlooked],
     }

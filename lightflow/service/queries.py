@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
+from lightflow.service.child_views import ChildView, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
-from lightflow.service.pools import group_reason, queue_reasons
-from lightflow.service.run_tasks import RunTasks
 from lightflow.service.stale import Stale, find_stale
-from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     EMPTY_MAPPING,
@@ -77,6 +75,7 @@ class RunView(Record):
     groups: Sequence[InstanceRecord] = ()  #: in the order of the graph, with the times of their tasks
     parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
     approvals: Sequence[str] = ()  #: the tasks and instances that wait for the decision of a person
+    children: Sequence[ChildView] = ()  #: the child runs, the oldest first
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -122,11 +121,15 @@ def list_workflows(db: str, limit: int | None = None, *, counted: bool = False) 
         return Page(summaries, history.dag_count() - len(summaries) if len(summaries) == limit else 0)
 
 
-def list_runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSummary]:
+def list_runs(
+    db: str, workflow: str | None = None, limit: int = 20, *, with_children: bool = False
+) -> Page[RunSummary]:
     """Return the newest runs, of one workflow or of all."""
     with History(db) as history:
-        summaries = [RunSummary(run, *history.tally(run.run_id)) for run in history.runs(workflow, limit=limit)]
-        remaining = history.run_count(workflow) - len(summaries) if len(summaries) == limit else 0
+        runs = history.runs(workflow, limit=limit, with_children=with_children)
+        summaries = [RunSummary(run, *history.tally(run.run_id)) for run in runs]
+        count = history.run_count(workflow, with_children=with_children) if len(runs) == limit else 0
+        remaining = max(0, count - len(summaries))
         return Page(summaries, remaining)
 
 
@@ -198,13 +201,8 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         run = history.last_active() if run_id is None else find_run(history, run_id)
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
-        if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
-            waiting = WaitReasons(history, run, RunTasks(history, run, instances))
-            instances = [
-                instance._replace(reason=waiting.slots_reason(instance) or instance.reason) for instance in instances
-            ]
-        elif run.status == Status.PENDING:
-            run = run._replace(reason=group_reason(history, run.run_id) or run.reason)
+        if run.status not in RUN_ENDED:
+            run, instances = _with_reasons(history, run, instances)
         return RunView(
             run=run,
             instances=instances,
@@ -214,8 +212,25 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             overlooked=history.overlooked(run),
             stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
             approvals=_approvals(history, run, instances),
+            children=child_views(history, run.run_id),
             **_groups(history, run, rows, instances),
         )
+
+
+def _with_reasons(
+    history: History, run: RunRecord, instances: list[InstanceRecord]
+) -> tuple[RunRecord, list[InstanceRecord]]:
+    """Return a run that has not ended, and its instances, with the reasons why they wait for slots."""
+    from lightflow.service.pools import group_reason, queue_reasons  # here, because a run that has ended has none
+    from lightflow.service.run_tasks import RunTasks
+    from lightflow.service.waiting import WaitReasons
+
+    if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
+        waiting = WaitReasons(history, run, RunTasks(history, run, instances))
+        instances = [each._replace(reason=waiting.slots_reason(each) or each.reason) for each in instances]
+    elif run.status == Status.PENDING:
+        run = replace(run, reason=group_reason(history, run.run_id) or run.reason)
+    return run, instances
 
 
 def groups_around(name: str, parents: Mapping[str, str]) -> Iterator[str]:
@@ -273,6 +288,7 @@ def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
         overlooked=[],
         stale=find_stale(rows, instances),
         approvals=_approvals(history, run, [each for each in instances if each.task_id == task_id]),
+        children=[child for child in child_views(history, run.run_id) if child.run.parent_task_id == task_id],
     )
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.errors import LightflowError
 from lightflow.service.lookup import find_run
+from lightflow.service.python_files import file_of, is_script
 from lightflow.service.runs import Notify, RunOptions, find_origin, find_run_to_resume, fork_run, resume_loaded
 from liteflow import DagRun, DefinitionError, Status
 from liteflow.api import RUN_ENDED, History, Record, RunRecord
+from liteflow.masking import Masker
 from liteflow.planning.graph import Graph
 from liteflow.planning.rerun import closure
 from liteflow.state import reruns
 from liteflow.states import TASK_ENDED
 
 __all__ = ["ChangedTasks", "RerunOptions", "clear", "fork", "mark", "parse_outputs", "preview", "retry"]
+
+
+#: The statuses that a resume leaves as they are.
+_RESULTS: Final = frozenset({Status.SUCCESS, Status.SKIPPED})
 
 
 class ChangedTasks(Record):
@@ -68,6 +76,8 @@ def _ended(db: str, run: RunRecord) -> RunRecord:
 def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
     """Return the tasks of a run that `retry` would run, by its stored graph; changed tasks are not looked for.
 
+    Without names these are all that a resume runs: what has no result.
+
     Raises:
         RunNotFound, DefinitionError: there is no such run or task.
     """
@@ -81,7 +91,8 @@ def preview(db: str, run_id: str, rerun: RerunOptions) -> frozenset[str]:
             graph.downstream,
             follow=not rerun.only,
         )
-        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in TASK_ENDED}
+        stay = TASK_ENDED if rerun.start else _RESULTS
+        unfinished = {task_id for task_id, _, status in history.statuses(run.run_id) if status not in stay}
     return frozenset(graph.ids[node] for node in again) | unfinished
 
 
@@ -105,15 +116,31 @@ def mark(
     """Give tasks or instances of a run a status by hand, and a success its values.
 
     Raises:
-        RunNotFound, RunOwned, DefinitionError: see `liteflow.state.reruns.mark`.
+        RunNotFound, RunOwned: see `liteflow.state.reruns.mark`.
+        DefinitionError: so, and for a value that holds a secret of the workflow file.
     """
     with History(db) as history:
         run = find_run(history, run_id)
+        masker = _masker_of(run) if values or reason else None
         chosen = reruns.targets_of(history, run, names)
-        word, payloads = reruns.checked_mark(history.path, run.run_id, status, values)
-        text = reruns.marked_reason(reason)
+        word, payloads = reruns.checked_mark(history.path, run.run_id, status, values, masker)
+        text = reruns.marked_reason(reason if masker is None else masker.text(reason))
         marked = reruns.mark(history.path, run.run_id, chosen, word, reason=text, values=payloads)
         return ChangedTasks(run=history.run(run.run_id), names=marked)
+
+
+def _masker_of(run: RunRecord) -> Masker | None:
+    """Return what masks the secrets of the file of a run, as far as they can be read here and now."""
+    from lightflow.service.workflows import declared_secrets
+
+    source = os.path.join(run.cwd or "", run.source or "")
+    if run.source is None or is_script(source) or not os.path.isfile(file_of(source)):
+        return None
+    try:
+        secrets = declared_secrets(source)
+    except LightflowError:
+        return None
+    return None if secrets is None else secrets.masker
 
 
 def parse_outputs(words: Sequence[str]) -> dict[str, Any]:

@@ -7,10 +7,9 @@ pools, `max_parallel`, a free worker. Where the file cannot distinguish two reas
 from __future__ import annotations
 
 import functools
-import shlex
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.service.mapped_instances import instance_name_of, is_hook
 from lightflow.service.pools import group_reason, queue_reasons
@@ -22,6 +21,7 @@ from liteflow.api import (
     TASK_ENDED,
     History,
     InstanceRecord,
+    Record,
     RunRecord,
     instance_name,
     open_approvals,
@@ -33,7 +33,7 @@ WAITS: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED, Status.WAITI
 _MAX_NAMED: Final = 3  # tasks that a sentence names
 
 
-class WaitReason(NamedTuple):
+class WaitReason(Record, kw_only=False):
     """The reason why a task waits, and the task or hook whose reason explains it further."""
 
     reason: str
@@ -277,6 +277,8 @@ class WaitReasons:
             text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"
         name = instance_name_of(instance)
         if any(approval.name == name for approval in open_approvals(self._history, self._run, instance.task_id)):
+            import shlex  # few tasks wait for a decision
+
             text += f"; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
         return text
 

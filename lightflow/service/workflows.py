@@ -43,6 +43,7 @@ from liteflow.api import (
     trigger_from_spec,
     with_boxes,
 )
+from liteflow.values.secrets import Secrets
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
@@ -401,10 +402,10 @@ def _script_outline(path: str, dag: dict[str, Any]) -> WorkflowOutline:
         params=None if params is None else {name: Param(**options) for name, options in params.items()},
         secrets=tuple(dag["secrets"]),
         limits=Limits(
-            pools={name: Pool(*pool) for name, pool in limits["pools"].items()},
+            pools={name: Pool(**pool) for name, pool in limits["pools"].items()},
             timeout_s=limits["timeout"],
-            retry=RetryPolicy(*limits["retry"]),
-            concurrency=None if limits["concurrency"] is None else Concurrency(*limits["concurrency"]),
+            retry=RetryPolicy(**limits["retry"]),
+            concurrency=None if limits["concurrency"] is None else Concurrency(**limits["concurrency"]),
             triggers=tuple(trigger_from_spec(kind, spec) for kind, spec in limits["triggers"]),
         ),
     )
@@ -433,7 +434,13 @@ def _script_task(row: Mapping[str, Any]) -> TaskOutline:
 
 
 def declared_secret(path: str, name: str) -> str:
-    """Return the value of a secret that a workflow file declares, as a run of the file would get it.
+    """Return the value of a secret that a workflow file declares. Raises WorkflowError, as `declared_secrets`."""
+    secrets = declared_secrets(path)
+    return secrets[name] if secrets is not None else ""
+
+
+def declared_secrets(path: str) -> Secrets | None:
+    """Return the secrets that a workflow file declares, as a run of the file would get them; None: it has none.
 
     Raises:
         WorkflowError: the file or one of its secrets cannot be read.
@@ -441,8 +448,7 @@ def declared_secret(path: str, name: str) -> str:
     from lightflow.engine.external_inputs import load_external_inputs
     from lightflow.parser.workflow_loader import load_workflow
 
-    inputs = load_external_inputs(load_workflow(path))
-    return inputs.secrets[name] if inputs.secrets is not None else ""
+    return load_external_inputs(load_workflow(path)).secrets
 
 
 def schema() -> dict[str, Any]:

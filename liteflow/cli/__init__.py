@@ -21,6 +21,7 @@ from liteflow.cli.pictures import find_picture
 from liteflow.errors import LiteflowError, ResourceError, RunNotFound
 from liteflow.pictures.drawing import run_duration, time_text
 from liteflow.pictures.picture import clean, status_style
+from liteflow.record import fields_of
 from liteflow.scaffold import DEFAULT_ID, scaffold
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History, RunRecord
@@ -119,7 +120,7 @@ def _list(args: argparse.Namespace) -> None:
             return
         dags = [(dag, next(iter(history.runs(dag.dag_id, limit=1)), None)) for dag in history.dags()]
         if args.json:
-            write_json([{**dag._asdict(), "last_run": _run_json(history, run) if run else None} for dag, run in dags])
+            write_json([{**fields_of(dag), "last_run": _run_json(history, run) if run else None} for dag, run in dags])
         else:
             cells = ((dag.dag_id, *(_run_cells(history, run) if run else ["-"] * 5)) for dag, run in dags)
             write_table(["DAG", "LAST RUN", "STATE", "STARTED", "DURATION", "TASKS"], cells)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from liteflow.definition.compiled import Gate
 from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, make_options
@@ -104,9 +104,17 @@ class Group(Task):
         )
 
 
+class TaskSource(Protocol):
+    """Tasks that are defined elsewhere, for `Dag.include`."""
+
+    def add_to(self, dag: Any, group: str) -> None:
+        """Add the tasks to a dag, each with an id that begins with that of the group and a dot."""
+
+
 def open_group(dag: CurrentDag) -> str:
     """Return the id of the innermost group of a dag whose `with` block is being executed; empty outside of one."""
-    return next((group.task_id for group in reversed(_open_groups.get()) if group.dag is dag), "")
+    groups = _open_groups.get()
+    return next((group.task_id for group in reversed(groups) if group.dag is dag), "") if groups else ""
 
 
 def nearest_task(tasks: Mapping[str, Task], name: str, group: str) -> Task | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import DefinitionError, InputError, PayloadError
 from liteflow.record import Record
@@ -29,7 +29,7 @@ _KIND: Final[Mapping[type, str]] = {
 }
 
 
-class MapRef(NamedTuple):
+class MapRef(Record, kw_only=False):
     """The list of another task, with functions that are applied to each item: the result of `.map()`.
 
     The functions run in the instance that takes the item, so an error or a SkipTask concerns that instance alone.

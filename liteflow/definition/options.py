@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
+from liteflow.identifiers import did_you_mean
 from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.modes import MODES
 from liteflow.planning.control_flow import Tolerance
@@ -80,7 +81,7 @@ NO_OPTIONS: Final = TaskOptions()
 # -- the keywords ------------------------------------------------------------------------------------------------------
 
 
-class _Keyword(NamedTuple):
+class _Keyword(Record, kw_only=False):
     """A keyword of Python callers: the field that it sets, which values are valid, and how a value is stored."""
 
     field: str  # of TaskOptions, or of one of its records
@@ -190,9 +191,9 @@ OPTION_NAMES: Final = frozenset(_KEYWORDS)
 #: the keywords with their fields, by record of `TaskOptions` ("" are its own fields)
 _FIELDS: Final = {
     part: [
-        (name, field.rpartition(".")[2])
-        for name, (field, *_) in _KEYWORDS.items()
-        if field.rpartition(".")[0] == part and field not in (_HOOK, _POOLS)
+        (name, keyword.field.rpartition(".")[2])
+        for name, keyword in _KEYWORDS.items()
+        if keyword.field.rpartition(".")[0] == part and keyword.field not in (_HOOK, _POOLS)
     ]
     for part in ("retry", "", "flow", "queue")
 }
@@ -209,14 +210,20 @@ def make_options(keywords: Mapping[str, Any], task_id: str) -> TaskOptions:
     for name, value in keywords.items():
         keyword = _KEYWORDS.get(name)
         if keyword is None:
-            import difflib
-
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
+            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{keyword_hint(name, OPTION_NAMES)}")
         if not keyword.is_valid(value):
             raise DefinitionError(f"task {task_id!r}: {name}={value!r} must be {keyword.wanted}")
     return checked(with_keywords(NO_OPTIONS, keywords, task_id), task_id)
+
+
+def keyword_hint(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown keyword: what to write, or the nearest of the names."""
+    if name == "container":
+        return (
+            "; a function cannot run in a container, where its module is not: add docker(IMAGE, args=[…]) of "
+            "lightflow.tasks with dag.add"
+        )
+    return did_you_mean(name, names)
 
 
 def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: str = "") -> TaskOptions:
@@ -225,7 +232,7 @@ def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: st
     parts: dict[str, dict[str, Any]] = {"retry": {}, "queue": {}, "flow": {}}
     hooks = dict(options.hooks)
     for name, value in keywords.items():
-        field, _, _, stored = _KEYWORDS[name]
+        field, stored = _KEYWORDS[name].field, _KEYWORDS[name].stored
         part, _, inner = field.rpartition(".")
         if field == _HOOK:
             hooks[name] = value
@@ -235,9 +242,9 @@ def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: st
         pool, slots = keywords.get("pool"), keywords.get("pool_slots", 1)
         parts["queue"]["needs"] = slot_needs(task_id, pool, slots, keywords.get("resources", ()))
     if parts["retry"]:
-        top["retry"] = options.retry._replace(**parts["retry"])
+        top["retry"] = replace(options.retry, **parts["retry"])
     if parts["queue"]:
-        top["queue"] = options.queue._replace(**parts["queue"])
+        top["queue"] = replace(options.queue, **parts["queue"])
     if parts["flow"]:
         top["flow"] = replace(options.flow, **parts["flow"])
     order = {event: hooks[event] for event in HOOK_EVENTS if hooks.get(event) is not None}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from liteflow.errors import DefinitionError
+from liteflow.identifiers import did_you_mean
 from liteflow.limits import Pool
 from liteflow.state.history import History
 
@@ -42,10 +43,7 @@ class StoredTasks:
         """Raise DefinitionError where there is no task with this id."""
         rows = self.rows()
         if task_id not in rows:
-            import difflib
-
-            near = difflib.get_close_matches(task_id, rows, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(list(rows)[:_MAX_NAMES])}"
+            hint = did_you_mean(task_id, rows) or f"; it has {', '.join(list(rows)[:_MAX_NAMES])}"
             raise DefinitionError(f"dag {self._dag_id!r} has no task {task_id!r}{hint}")
 
     def check_attached(self, task_ids: Collection[str], source: str | None) -> None:

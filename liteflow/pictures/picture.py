@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from liteflow.record import Record
 from liteflow.states import TASK_ENDED
@@ -42,7 +42,7 @@ class Box(Record):
     duration_s: float | None = None
 
 
-class Edge(NamedTuple):
+class Edge(Record, kw_only=False):
     """`target` waits for `source`; both are tasks or boxes."""
 
     source: str
@@ -117,8 +117,8 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="queued",
         sign="◔",
         word="queued",
-        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
     ),
     "RUNNING": StatusStyle(
         name="running",
@@ -198,7 +198,7 @@ _OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
     ),
     "LOST": StatusStyle(
         name="lost",
-        sign="?",
+        sign="!",
         word="lost",
         light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
         dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
@@ -222,14 +222,14 @@ _OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
     ),
     "CLAIMED": StatusStyle(
         name="claimed",
-        sign="◔",
+        sign="◑",
         word="starting",
-        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
+        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
     ),
     "STARTED": StatusStyle(
         name="started",
-        sign="▶",
+        sign="→",
         word="started",
         light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
         dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
@@ -284,10 +284,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Return a duration for people: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    """Return a duration for people: 420 ms, 1.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
     if seconds is None or seconds != seconds or seconds in (float("inf"), float("-inf")):
         return ""
     seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.995:
         return f"{seconds:.2f} s"
     if seconds < 59.95:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from liteflow.identifiers import did_you_mean
 from liteflow.planning.graph import reachable
 from liteflow.record import EMPTY_MAPPING, Record
 
@@ -65,10 +66,7 @@ def skipped_by(
     by_name |= {name: by_name[task_id] for name, task_id in branching.names.items() if name not in by_name}
     for name in names:
         if name not in by_name:
-            import difflib
-
-            near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(by_name) or 'none'}"
+            hint = did_you_mean(name, by_name) or f"; there are {', '.join(by_name) or 'none'}"
             raise WrongDecision(f"the branch chose {name!r}, which is not a direct downstream task{hint}")
     followed = reachable([by_name[name] for name in names], downstream)
     reason = f"branch {ids[node]} chose {', '.join(names) if names else 'nothing'}"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from liteflow.errors import CycleError, UnknownDependency
+from liteflow.identifiers import did_you_mean
 
 
 class Graph:
@@ -123,8 +124,5 @@ def reachable(starts: Sequence[int], edges: Sequence[Sequence[int]]) -> dict[int
 
 def unknown_dependency(task_id: str, wanted: str, task_ids: Iterable[str]) -> UnknownDependency:
     """Return the error for a task that depends on a task that does not exist, with the nearest name."""
-    import difflib
-
-    near = difflib.get_close_matches(wanted, list(task_ids)[:5000], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(wanted, task_ids)
     return UnknownDependency(f"task {task_id!r} depends on {wanted!r}, which does not exist{hint}")

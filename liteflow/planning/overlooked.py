@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
+
+from liteflow.record import Record
 
 _BAD: Final = ("FAILED", "UPSTREAM_FAILED")
 
 
-class Follower(NamedTuple):
+class Follower(Record, kw_only=False):
     """A task that ran, or was skipped, although an upstream task had failed."""
 
     task_id: str
     rule: str  # its trigger rule
 
 
-class OverlookedFailure(NamedTuple):
+class OverlookedFailure(Record, kw_only=False):
     """A task that failed in a run that is SUCCESS.
 
     `cause` says why the failure does not count: it is tolerated (`continue_on_error`), the task is a teardown

@@ -37,7 +37,7 @@ _RESULTS: Final[Mapping[StopCause, RunStatus]] = {
 _ENDS: Final[Mapping[Decision, TaskStatus]] = {"skip": "SKIPPED", "upstream_failed": "UPSTREAM_FAILED"}
 
 
-class Stop(NamedTuple):
+class Stop(Record, kw_only=False):
     """Why a run starts nothing new, except teardowns and hooks."""
 
     reason: str

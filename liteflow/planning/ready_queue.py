@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
-from typing import NamedTuple
+
+from liteflow.record import Record
 
 #: Slots of pools: (pool, how many), by name.
 SlotNeeds = tuple[tuple[str, int], ...]
 
 
-class QueueOptions(NamedTuple):
+class QueueOptions(Record, kw_only=False):
     """The options of a task that decide when it leaves the queue."""
 
     priority: int = 0  # a higher number goes first

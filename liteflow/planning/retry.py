@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from liteflow.record import Record
 
 #: How often a task instance is started again because its process died; after that it is FAILED.
 MAX_LOST: Final = 3
@@ -12,7 +14,7 @@ _LONGEST_S: Final = 10 * 365 * 86400.0
 _LONGEST_REQUIRED_S: Final = 3600.0
 
 
-class Failure(NamedTuple):
+class Failure(Record, kw_only=False):
     """The failure of an attempt, as far as a retry depends on it."""
 
     error_types: Sequence[str] = ()  # class names, the nearest class first
@@ -25,7 +27,7 @@ class Failure(NamedTuple):
 NO_FAILURE: Final = Failure()
 
 
-class RetryPolicy(NamedTuple):
+class RetryPolicy(Record, kw_only=False):
     """`retries` extra attempts, `delay_s` apart.
 
     The n-th delay is `delay_s * backoff ** (n - 1)`, lengthened by up to `jitter` (a fraction) so that many tasks are

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from liteflow.planning.graph import reachable
+from liteflow.record import Record
 
 _Edges = Sequence[Sequence[int]]
 
 
-class Teardown(NamedTuple):
+class Teardown(Record, kw_only=False):
     """A task that tears down what `setups` have set up."""
 
     setups: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from liteflow.errors import DefinitionError
+from liteflow.identifiers import did_you_mean
 from liteflow.planning.rerun import WHOLE, Indexes
 from liteflow.record import EMPTY_MAPPING
 
@@ -84,9 +85,4 @@ def _instances(task_id: str, key: str, labels: Mapping[int, str | None], where: 
 
 
 def _nearest(word: str, names: Collection[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, list(names)[:5000], n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; it has {', '.join(list(names)[:20])}" if names else ""
+    return did_you_mean(word, names) or (f"; it has {', '.join(list(names)[:20])}" if names else "")

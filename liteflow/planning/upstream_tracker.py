@@ -95,7 +95,8 @@ class UpstreamTracker:
 
     def waits_for_entry(self, node: int) -> bool:
         """Return whether a group around the task has an entry that has not let it start."""
-        return any(self._table.status[entry] != "SUCCESS" for entry in self._entries_of.get(node, ()))
+        entries = self._entries_of.get(node)
+        return entries is not None and any(self._table.status[entry] != "SUCCESS" for entry in entries)
 
     def joined(self, node: int) -> tuple[TaskStatus, str] | None:
         """Return the state of a group whose members have all ended, with the reason; None before that.

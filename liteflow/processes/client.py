@@ -30,7 +30,7 @@ CLOSE_S: Final = 20.0  # how long a guardian may take to end what it has started
 _UNWATCHED_PAUSE_S = 0.005  # where the kernel has no process descriptors
 
 
-class Started(NamedTuple):
+class Started(Record, kw_only=False):
     """The main process of a job has started."""
 
     job: int
@@ -52,7 +52,7 @@ class Exited(Record):
     survivors: tuple[int, ...] = ()  # processes of the job that cannot be killed
 
 
-class Undone(NamedTuple):
+class Undone(Record, kw_only=False):
     """An undo has ended."""
 
     number: int

@@ -18,7 +18,6 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple
 
 from liteflow.record import Record
 
@@ -39,7 +38,7 @@ _PROBED_ABOVE = 1 << 15  # process numbers above this process's, where there is 
 TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
 
 
-class Process(NamedTuple):
+class Process(Record, kw_only=False):
     """A row of the process table. `started` (clock ticks since boot) distinguishes processes that had the same pid.
 
     Where there is no table, `parent` and `started` are 0.

@@ -12,6 +12,7 @@ from liteflow.executors.protocol import BackendFactory
 from liteflow.limits import Concurrency, DagLimits, checked_timeout, normalize_concurrency, normalize_retry
 from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.retry import RetryPolicy
+from liteflow.record import replace
 from liteflow.values.dates import Day, check_moment, epoch_of
 
 
@@ -31,7 +32,7 @@ def limits_of_run(
     return {
         "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
         "retry": limits.retry if retry is None else normalize_retry(retry),
-        "concurrency": None if own_limit is None else own_limit._replace(group=own_limit.group or dag_id),
+        "concurrency": None if own_limit is None else replace(own_limit, group=own_limit.group or dag_id),
     }
 
 

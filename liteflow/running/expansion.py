@@ -9,6 +9,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
 from liteflow.planning.plan import InstanceResult, Plan
 from liteflow.planning.task_table import Transition, instance_name
+from liteflow.record import replace
 from liteflow.running.inputs import Inputs
 from liteflow.running.mapped_lists import MatchedList
 from liteflow.running.observers import ListChange, Observers
@@ -80,7 +81,7 @@ class TaskExpander:
             except InputError:
                 continue
             if matched.added or matched.removed:
-                change = self._list_change(task_id, matched)._replace(kept=True)
+                change = replace(self._list_change(task_id, matched), kept=True)
                 self._observers.notify("list_changed", task_id, change)
 
     def _without_list(self, node: int) -> str:

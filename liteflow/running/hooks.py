@@ -23,8 +23,10 @@ from liteflow.states import TASK_ENDED, TaskStatus
 from liteflow.work import HookEvent, Outcome, Work
 
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
-#: Hooks that follow a change: they run in a stopped run, too, and a resume runs those that an interruption has left.
+#: Hooks that follow a change: they run in a stopped run, too.
 _FOLLOWING: Final = frozenset(["on_success", "on_failure", "on_retry", "on_cancel", "on_exit"])
+#: Those of tasks that a resume runs if an interruption has left them. Other hooks are triggered again.
+_RESUMED: Final = _FOLLOWING | {"on_wait"}
 #: The types of the fields of a stored event, in which no log is an empty text.
 _EVENT_TYPES: Final = [str, str, int, str, int, str, str]
 _LONGEST_ERROR: Final = 4096  # characters; the error goes into an environment variable
@@ -55,7 +57,7 @@ class Hooks:
         specs = {spec.task_id: spec for spec in self._compiled.hooks()}
         for task_id, map_index, status, attempts, stored in previous:
             spec, events = specs.get(task_id), _restored(stored)
-            follows = spec is not None and spec.owner != RUN_OWNER and spec.event in _FOLLOWING
+            follows = spec is not None and spec.owner != RUN_OWNER and spec.event in _RESUMED
             resumes = status == "PENDING" and bool(events) and follows
             if spec is not None:
                 node = self._add(spec, map_index, attempts, "CANCELLED" if status == "PENDING" else status)

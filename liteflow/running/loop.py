@@ -118,7 +118,7 @@ class Loop:
             if parts.recorder.commit():
                 parts.recorder.publish()
             return False
-        parts.hooks.end_run(plan.result(), plan.stopped and plan.stopped.reason, self._clock.time())
+        parts.hooks.end_run(plan.result(), plan.stopped.reason if plan.stopped else None, self._clock.time())
         return True
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from liteflow.processes.forks import ending_forks
 from liteflow.record import Record
@@ -45,7 +45,7 @@ class Change(Record):
     gate: Literal["", "group", "entry"] = ""  #: a node without an attempt: a group, or its entry; empty: it is a task
 
 
-class ListChange(NamedTuple):
+class ListChange(Record, kw_only=False):
     """The change of the list of a mapped task since the previous part of the run, in names of items.
 
     Items in both lists keep their results. With `kept` the task had succeeded: it keeps its state, and new items do not

@@ -234,7 +234,7 @@ class Recorder:
     def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
         """Record the state of the run that has ended; `stop`: why it was stopped."""
         timed_out = stop is not None and stop.cause == "timed_out"
-        self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
+        self._batch.end_run(status, stop.reason if stop else None, now, timed_out=timed_out)
 
     def park(self, wake_at: float | None) -> None:
         """Record that another process is to resume the run, at an epoch second or after a decision."""

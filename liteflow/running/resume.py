@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
@@ -17,6 +17,7 @@ from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
 from liteflow.running.ports import RunStore
 from liteflow.state.records import (
@@ -35,11 +36,11 @@ from liteflow.states import TASK_ENDED, TaskStatus
 _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end what the owner had started
 
 
-class PreviousRun(NamedTuple):
+class PreviousRun(Record, kw_only=False):
     """The stored results of a run that is resumed: its tasks by id, and the instances of mapped tasks by index."""
 
     tasks: Mapping[str, PreviousState]
-    instances: Mapping[str, Mapping[int, PreviousInstance]] = {}
+    instances: Mapping[str, Mapping[int, PreviousInstance]] = EMPTY_MAPPING
 
     def done(self, graph: Graph) -> dict[int, TaskStatus]:
         """Return the tasks that keep their state; a task that was removed from the definition has only its history."""
@@ -76,7 +77,7 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     )
     instances = store.create(run, session, _shared_limits(compiled, config))
     tasks = {task_id: PreviousState("SUCCESS", 1) for task_id in config.done}
-    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True))
+    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True, unselected=True))
     return PreviousRun(tasks, instances)
 
 
@@ -213,8 +214,8 @@ def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEven
                 ended[event.task_id] = number
     torn_down = [
         node
-        for node, (setups, _) in control.teardowns.items()
-        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[setup], 0) for setup in setups)
+        for node, teardown in control.teardowns.items()
+        if teardown.setups and ended.get(ids[node], 0) > max(succeeded.get(ids[setup], 0) for setup in teardown.setups)
     ]
     return torn_down, {task_id for task_id, status in last.items() if status == "SKIPPED"}
 

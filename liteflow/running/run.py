@@ -155,9 +155,10 @@ class Runner(Record):
             observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
-        stop_reason, cause = parts.plan.stopped or (None, None)
+        stop = parts.plan.stopped
+        stop_reason, timed_out = (stop.reason, stop.cause == "timed_out") if stop else (None, False)
         observers.notify("run_ended", status, stop_reason)
-        return Result(status=status, reason=stop_reason, signal=self.signals.first, timed_out=cause == "timed_out")
+        return Result(status=status, reason=stop_reason, signal=self.signals.first, timed_out=timed_out)
 
     def _loop(self, parts: Parts) -> Loop:
         config, modes = self.config, self.compiled.modes()

@@ -39,6 +39,7 @@ _ROWS: Final = 1000  # rows at a time
 _FILES: Final = 1000  # files of a request
 _BYTES: Final = 8 * 1024 * 1024  # of values at a time
 _PAGES: Final = 500  # to give back at a time
+_REQUESTS: Final = 100  # whose files are removed between two transactions
 #: the action of the requests to remove the files of a run whose rows are deleted
 REMOVE_FILES: Final = "remove_files"
 
@@ -144,10 +145,7 @@ class RunDeletion:
 
         Returns whether the deadline is in the future.
         """
-        self._connection.execute("PRAGMA synchronous=FULL")  # no power cut brings the rows of deleted files back
-        complete = self._in_transactions(self._steps(run_ids, dag_id))
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        if complete:
+        if self._in_transactions(self._steps(run_ids, dag_id)):
             self.remove_files()
         return time.monotonic() < self._deadline
 
@@ -241,8 +239,9 @@ class RunDeletion:
         while rows := self._connection.execute(
             f"SELECT request_no, run_id, detail FROM liteflow_requests AS request WHERE action='{REMOVE_FILES}' AND "
             "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs AS run WHERE run.run_id=request.run_id AND "
-            "run.status='DELETED') LIMIT 100"
+            f"run.status='DELETED') LIMIT {_REQUESTS}"
         ).fetchall():
+            self._sync(rows)
             for _, run_id, detail in rows:
                 removed += sum(map(_remove, _removable(run_id, detail)))
                 if not self._exists(run_id):  # else another run has the id, and these folders
@@ -253,6 +252,19 @@ class RunDeletion:
                     "DELETE FROM liteflow_requests WHERE request_no=?", [(number,) for number, *_ in rows]
                 )
         return removed
+
+    def _sync(self, requests: Sequence[tuple[int, str, str | None]]) -> None:
+        """Sync the transactions so far: no power cut brings back the rows of files that are removed after this.
+
+        Only a commit that writes is synced, so the requests note the time at which their files are removed.
+        """
+        self._connection.execute("PRAGMA synchronous=FULL")
+        with self.transaction():
+            self._connection.executemany(
+                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
+                [(time.time(), number) for number, *_ in requests],
+            )
+        self._connection.execute("PRAGMA synchronous=NORMAL")
 
     def _exists(self, run_id: str) -> bool:
         row = self._connection.execute("SELECT 1 FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchone()

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
+from liteflow.record import Record, replace
 from liteflow.state.locks import LockFile
+from liteflow.state.pool_history import PoolHistory
 from liteflow.state.row_kinds import (
     ATTEMPT_KINDS,
     DAG_KINDS,
@@ -43,7 +45,7 @@ from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
-class RunRecord(NamedTuple):
+class RunRecord(Record, kw_only=False):
     """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when it is stored as RUNNING and has no owner."""
 
     run_no: int
@@ -74,7 +76,7 @@ class RunRecord(NamedTuple):
     parent_map_index: int | None = None
 
 
-class UndoRecord(NamedTuple):
+class UndoRecord(Record, kw_only=False):
     """An attempt whose undo has not succeeded."""
 
     task_id: str
@@ -147,29 +149,6 @@ class ValueRecord(NamedTuple):
     created_at: float
 
 
-class SlotRecord(NamedTuple):
-    """Slots of a pool that a task of a live run, or the run itself (task id empty), holds or is queued for."""
-
-    pool: str
-    run_id: str
-    task_id: str
-    map_index: int
-    slots: int
-    asked_at: float
-    taken_at: float | None
-    run_no: int
-
-
-class PoolRecord(NamedTuple):
-    """A pool; `by_hand`: a command has set its size."""
-
-    name: str
-    slots: int
-    description: str
-    by_hand: bool
-    updated_at: float
-
-
 class FilePosition(NamedTuple):
     """How far a state file goes: what is read later has a greater number."""
 
@@ -177,7 +156,7 @@ class FilePosition(NamedTuple):
     fire_no: int  # of the last fire
 
 
-class DagRecord(NamedTuple):
+class DagRecord(Record, kw_only=False):
     """The metadata of a dag."""
 
     dag_id: str
@@ -198,7 +177,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitHistory, FireHistory):
+class History(WaitHistory, FireHistory, PoolHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -283,6 +262,10 @@ class History(WaitHistory, FireHistory):
     def is_owned(self, run_no: int) -> bool:
         """Return whether a run has a live owner."""
         return self._locks.is_held(run_no)
+
+    def _has(self, table: str) -> bool:
+        """Return whether the file has a table: a reader does not upgrade a file of an older version."""
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name=?", (table,)))
 
     # -- runs ----------------------------------------------------------------------------------------------
 
@@ -407,9 +390,9 @@ class History(WaitHistory, FireHistory):
             status, reason, ended_at = again[0] if again else (record.status, None, None)
             if status in ("RUNNING", "PENDING", "UP_FOR_RETRY"):
                 status, reason = "INTERRUPTED", "its owner died; resume continues it"
-            record = record._replace(status=status, reason=reason, ended_at=ended_at)
+            record = replace(record, status=status, reason=reason, ended_at=ended_at)
         elif record.status in ("RUNNING", "PENDING") and self.unknown is not None:
-            record = record._replace(reason=self.unknown)
+            record = replace(record, reason=self.unknown)
         return record
 
     @property
@@ -610,33 +593,6 @@ class History(WaitHistory, FireHistory):
         }
         return overlooked(self.graph_tasks(run.graph_digest), ended)
 
-    # -- pools -----------------------------------------------------------------------------------------------
-
-    def pools(self) -> list[PoolRecord]:
-        """Return the pools, ordered by name."""
-        if not self._has("liteflow_slots"):
-            return []
-        sql = "SELECT name, slots, description, by_hand, updated_at FROM liteflow_pools ORDER BY name"
-        rows = self._rows(sql, (), (TEXT, INT, TEXT, INT, REAL))
-        return [PoolRecord(name, slots, about, bool(by_hand), at) for name, slots, about, by_hand, at in rows]
-
-    def slots(self) -> list[SlotRecord]:
-        """Return the slots that live runs hold, then those they are queued for, in the order of arrival."""
-        if not self._has("liteflow_slots"):
-            return []
-        rows = self._rows(
-            "SELECT pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no FROM liteflow_slots "
-            "ORDER BY taken_at IS NULL, asked_at, run_no",
-            (),
-            (TEXT, ID, TEXT, INT, INT, REAL, REAL_OR_NOT, INT),
-        )
-        alive = {run_no: run_no > 0 and self._locks.is_held(run_no) for run_no in {row[-1] for row in rows}}
-        return [SlotRecord(*row) for row in rows if alive[row[-1]]]
-
-    def _has(self, table: str) -> bool:
-        """Return whether the file has a table: a reader does not upgrade a file of an older version."""
-        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name=?", (table,)))
-
     # -- dags ------------------------------------------------------------------------------------------------
 
     def dags(self, limit: int | None = None) -> list[DagRecord]:
@@ -692,7 +648,6 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
-    "PoolRecord",
     "RunRecord",
+    "ValueRecord",
 ]
-__all__ += ["SlotRecord", "ValueRecord"]

@@ -205,13 +205,13 @@ class SlotAllocator:
         Raises:
             DefinitionError: a task (by id) needs more slots than a pool has.
         """
-        for name, (slots, description) in pools.items():
-            self.sizes[name] = slots or 1
+        for name, pool in pools.items():
+            self.sizes[name] = pool.slots or 1
             self._connection.execute(
                 "INSERT INTO liteflow_pools (name, slots, description, updated_at) VALUES (?,?,?,?) ON CONFLICT DO "
                 "UPDATE SET slots=CASE WHEN by_hand OR ? THEN slots ELSE excluded.slots END, description=CASE WHEN "
                 "by_hand OR excluded.description='' THEN description ELSE excluded.description END, updated_at=?",
-                (name, slots or 1, description, now, slots is None, now),
+                (name, pool.slots or 1, pool.description, now, pool.slots is None, now),
             )
         if needs:
             check_slot_needs(needs, {name: size for name, size in self._stored_sizes() if name in pools})

@@ -85,6 +85,7 @@ class PreviousState(NamedTuple):
     status: str
     attempts: int
     tolerated: bool = False  # it counts as a success
+    unselected: bool = False  # it is not selected in a partial run
 
 
 class PreviousInstance(Record):
@@ -129,7 +130,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-class DueUndo(NamedTuple):
+class DueUndo(Record, kw_only=False):
     """An attempt whose undo is due, and the state of its instance."""
 
     attempt: AttemptKey
@@ -150,7 +151,7 @@ class TaskEvent(NamedTuple):
 Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
 
 
-class Resets(NamedTuple):
+class Resets(Record, kw_only=False):
     """The instances that have ended and are to run again, each with the reason."""
 
     reasons: Mapping[InstanceKey, str]
@@ -164,7 +165,7 @@ ChooseResets = Callable[
 ]
 
 
-class Request(NamedTuple):
+class Request(Record, kw_only=False):
     """A request of another process to the owner of a run."""
 
     request_no: int

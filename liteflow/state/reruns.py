@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from liteflow.errors import DefinitionError
+from liteflow.errors import DefinitionError, PayloadError
+from liteflow.hooks import HOOK_EVENTS
+from liteflow.masking import Masker
 from liteflow.planning.graph import Graph, reachable
 from liteflow.planning.rerun import Indexes, Rerun
 from liteflow.planning.targets import find_targets, groups_of
@@ -46,6 +48,10 @@ def targets_of(
     """
     rows = history.graph_tasks(run.graph_digest)
     ids = task_ids or [row["id"] for row in rows]
+    for name in names:
+        owner, _, event = name.rpartition(".")
+        if event in HOOK_EVENTS and owner in ids and name not in ids:
+            raise DefinitionError(f"{name!r} is a hook, which runs when {owner!r} changes its state: name {owner!r}")
 
     def labels(task_id: str) -> dict[int, str | None]:
         instances = history.instances(run.run_id)
@@ -181,18 +187,26 @@ def create_fork(path: str, run: NewRun, reason: str) -> None:
             transitions.copy_results(connection, run.run_id, run.copied, now)
 
 
-def checked_mark(path: str, run_id: str, status: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Payload]]:
+def checked_mark(
+    path: str, run_id: str, status: str, values: Mapping[str, Any], masker: Masker | None = None
+) -> tuple[str, dict[str, Payload]]:
     """Return the status that a word names, and the values encoded.
 
     Raises:
-        DefinitionError: the status is none that a task can be given, or it has no values.
+        DefinitionError: the status is none that a task can be given, or it has no values; a value holds a secret.
     """
     word = status.upper()
     if word not in MARKS:
         raise DefinitionError(f"a task can be marked {', '.join(each.lower() for each in MARKS)}, not {status!r}")
     if values and word != "SUCCESS":
         raise DefinitionError(f"a task that is marked {status} has no values")
-    return word, {key: encode(value, spill_dir(path, run_id)) for key, value in values.items()}
+    payloads = {}
+    for key, value in values.items():
+        try:
+            payloads[key] = encode(value, spill_dir(path, run_id), masker)
+        except PayloadError as error:
+            raise DefinitionError(f"{key}: {error}") from None
+    return word, payloads
 
 
 def marked_reason(reason: str) -> str:

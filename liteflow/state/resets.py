@@ -54,13 +54,14 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
         transitions.settle(connection, run_id, but_cancelled=run_status == "INTERRUPTED")
     tasks, mapped = previous_results(connection, run_id)
     if rules.choose is not None:
-        reasons, granted = rules.choose(tasks, mapped, task_events(connection, run_id))
+        chosen = rules.choose(tasks, mapped, task_events(connection, run_id))
+        reasons = chosen.reasons
         if rules.rerun:
             reasons = {**reasons, **_start_hooks(connection, run_id, reasons)}
         transitions.reset_instances(connection, run_id, reasons, now)
-        transitions.grant(connection, run_id, granted)
+        transitions.grant(connection, run_id, chosen.granted)
         _apply(tasks, mapped, reasons)
-        for task_id, index in granted:
+        for task_id, index in chosen.granted:
             if index < 0:
                 tasks[task_id] = tasks[task_id]._replace(tolerated=True)
             else:
@@ -78,7 +79,7 @@ def skip_new_tasks(connection: sqlite3.Connection, run_id: str, tasks: dict[str,
     )
     new = [task_id for (task_id,) in rows.fetchall() if task_id not in tasks]
     transitions.record_unselected(connection, run_id, new, now)
-    tasks |= dict.fromkeys(new, PreviousState("SKIPPED", 0, tolerated=True))
+    tasks |= dict.fromkeys(new, PreviousState("SKIPPED", 0, tolerated=True, unselected=True))
 
 
 def previous_results(connection: sqlite3.Connection, run_id: str) -> Previous:
@@ -87,9 +88,10 @@ def previous_results(connection: sqlite3.Connection, run_id: str) -> Previous:
     tolerated = f"tolerated AND NOT {transitions.RESETS}"
     of_run = f"FROM liteflow_task_instances AS instance WHERE run_id=? AND {transitions.OF_GRAPH}"
     tasks = {
-        task_id: PreviousState(state, attempts, bool(counts))
-        for task_id, state, attempts, counts in connection.execute(
-            f"SELECT task_id, {status}, try_number, {tolerated} {of_run} AND map_index < 0", (run_id,)
+        task_id: PreviousState(state, attempts, bool(counts), bool(unselected))
+        for task_id, state, attempts, counts, unselected in connection.execute(
+            f"SELECT task_id, {status}, try_number, {tolerated}, {transitions.UNSELECTED} {of_run} AND map_index < 0",
+            (run_id,),
         )
     }
     mapped: dict[str, dict[int, PreviousInstance]] = {}
@@ -122,7 +124,7 @@ def chosen_resets(
     for node, (indexes, followed) in again.items():
         task_id = graph.ids[node]
         reason = rerun.reason if followed is None else f"follows {graph.ids[followed]}"
-        if followed is not None and task_id in tasks and _is_not_selected(tasks[task_id]):
+        if followed is not None and task_id in tasks and tasks[task_id].unselected:
             continue
         if task_id in tasks and tasks[task_id].status != "PENDING":
             reasons[task_id, -1] = reason
@@ -136,11 +138,6 @@ def chosen_resets(
             states = _states(upstream, tasks, instances)
             granted |= dict.fromkeys(_grants(graph.ids[node], rules.get(node, "all_success"), states, rerun))
     return Resets(reasons, list(granted))
-
-
-def _is_not_selected(task: PreviousState) -> bool:
-    """Return whether a task is not selected in a partial run."""
-    return task.status == "SKIPPED" and task.tolerated
 
 
 def _states(

@@ -28,7 +28,7 @@ from liteflow.state.transitions import RunKey
 DEFAULT_RETENTION: Final = Retention(days=90, runs=20)
 #: the byte of the lock file that a process holds while it prunes the state file, or copies it with its values
 PRUNE_LOCK: Final = 2**62 + 1
-_RUNS: Final = 50  # runs, with their child runs, in each transaction
+_RUNS: Final = 100  # runs, with their child runs, in each transaction
 _LIMIT_S: Final = 2.0  # how long a run prunes after its verdict
 _DAY_S: Final = 86_400.0
 #: States after which a run waits for nothing.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+from liteflow.record import Record
 from liteflow.state.row_kinds import ID, INT, REAL, STATE, Kind
 
 #: The fire of the run of a row, as JSON; a part of a statement that selects runs.
@@ -19,7 +20,7 @@ _NEXT_FIRES: Final = (
 )
 
 
-class RunFire(NamedTuple):
+class RunFire(Record, kw_only=False):
     """The fire of a trigger that started a run."""
 
     trigger_id: str

@@ -76,6 +76,9 @@ _END_WAIT: Final = (
     "log_path, round) SELECT run_id, task_id, map_index, try_number, 'CANCELLED', ?, coalesce(started_at, updated_at), "
     "?, 'cancelled while it waited', log_path, round FROM liteflow_task_instances AS instance"
 )
+#: Whether an instance is not selected in a partial run. (A skipped task that a rerun lets count as a success, because
+#: its failure is ignored, is tolerated too, and not settled for good.)
+UNSELECTED: Final = "(instance.status='SKIPPED' AND instance.tolerated AND instance.settled=1)"
 #: `settled` of an instance that has ended and stays as it is while other tasks run again.
 _SETTLED_FOR_RERUN: Final = 2
 
@@ -328,10 +331,17 @@ def add_tasks(connection: sqlite3.Connection, run_id: str, instances: Iterable[N
     """Add the tasks that a run does not have, as PENDING, and update the definition of those that it has."""
     connection.executemany(
         "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, kind, updated_at) "
-        "VALUES (?,?,'PENDING',?,?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+        "VALUES (?,?,'PENDING',?,nullif(?,''),?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
         "dependencies=excluded.dependencies, timeout=excluded.timeout, kind=excluded.kind",
         (
-            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, kind, now)
+            (
+                run_id,
+                task_id,
+                f"[{', '.join(map(_quoted, upstream))}]",
+                "" if timeout_s is None else timeout_s,
+                kind,
+                now,
+            )
             for task_id, upstream, timeout_s, kind in instances
         ),
     )

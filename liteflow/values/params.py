@@ -13,9 +13,11 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import ParamError
+from liteflow.identifiers import did_you_mean
+from liteflow.record import Record, fields_of
 from liteflow.values.dates import WANTED as WANTED_DATE
 from liteflow.values.dates import current_day, date_of
 
@@ -61,7 +63,7 @@ class _Absent:
 REQUIRED: Final = _Absent()
 
 
-class Param(NamedTuple):
+class Param(Record, kw_only=False):
     """The declaration of a parameter.
 
     `type` is one of `TYPES`. Without a `default` each run needs a value; with the default None the value may be
@@ -295,19 +297,15 @@ def resolve(params: Mapping[str, Param], arguments: Mapping[str, Any], day: floa
 
 def unknown(name: str, params: Mapping[str, Param]) -> str:
     """Return the message for a parameter that is not declared."""
-    import difflib
-
-    near = difflib.get_close_matches(name, params, n=1)
-    if near:
-        return f"there is no such parameter, did you mean {near[0]!r}?"
-    names = ", ".join(params)
-    return f"there is no such parameter; there are {names}" if names else "the workflow declares no parameters"
+    if not params:
+        return "the workflow declares no parameters"
+    return f"there is no such parameter{did_you_mean(name, params) or '; there are ' + ', '.join(params)}"
 
 
 def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
     """Return the declarations in JSON types."""
     return {
-        name: stored({key: value for key, value in param._asdict().items() if value is not REQUIRED})
+        name: stored({key: value for key, value in fields_of(param).items() if value is not REQUIRED})
         for name, param in params.items()
     }
 

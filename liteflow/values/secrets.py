@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.errors import ParamError, SecretError
+from liteflow.identifiers import did_you_mean
 from liteflow.masking import SHORTEST, Masker
+from liteflow.record import Record
 from liteflow.shell import shell_words
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -22,7 +24,7 @@ LARGEST: Final = 64 * 1024
 _COMMAND_S: Final = 60.0
 
 
-class Secret(NamedTuple):
+class Secret(Record, kw_only=False):
     """A secret and the source of its value: the environment variable of its name, unless another source is given.
 
     `env` names another variable; `file` contains the value, and `command` is a shell command that prints the value; a
@@ -93,11 +95,9 @@ class Secrets(Mapping[str, str]):
 
 def unknown_secret_message(name: str, declared: Mapping[str, object]) -> str:
     """Return the message for a secret that is not declared."""
-    import difflib
-
-    near = difflib.get_close_matches(name, declared, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(declared)}" if declared else ""
-    return f"there is no secret {name!r}{hint or ': none are declared'}"
+    if not declared:
+        return f"there is no secret {name!r}: none are declared"
+    return f"there is no secret {name!r}{did_you_mean(name, declared) or '; there are ' + ', '.join(declared)}"
 
 
 def check_secret(value: object) -> str:

@@ -7,10 +7,11 @@ few pages, which an ordinary run does only once a second and after 4 MiB.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from crashkit import Acknowledge, TaskHooks, append, layered
+from waiting import add_waits, with_waits
 
 import liteflow.state.state_file
 import liteflow.state.store
@@ -19,8 +20,11 @@ from liteflow import Dag, Task
 from liteflow.context import current_context
 
 RUN = "r"
-GRAPH: Mapping[str, Sequence[str]] = layered(2, 3)
-AROUND = TaskHooks(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True)
+_BEFORE_WAITS = ("t0_2", "t0_1")
+_LAYERS = layered(2, 3)
+GRAPH, AROUND = with_waits(
+    _LAYERS, TaskHooks(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True), _BEFORE_WAITS
+)
 _LARGE = 3000  # made to be more than is kept in a row: it goes to a file of its own
 
 
@@ -31,6 +35,10 @@ def _work(effects: str, task: str, above: Sequence[object]) -> object:
     if attempt <= AROUND.failing.get(task, 0):
         raise ValueError("not this time")
     return "x" * _LARGE if task == "t0_1" else len(above)
+
+
+def _note(effects: str, task: str) -> None:
+    append(effects, f"{task} {current_context().attempt}")
 
 
 def _hook(effects: str) -> None:
@@ -51,12 +59,13 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
         setattr(module, name, value)
     dag = Dag("flow", f"{folder}/state.db")
     made: dict[str, Task] = {}
-    for task, above in GRAPH.items():
+    for task, above in _LAYERS.items():
         work = partial(_work, f"{folder}/effects", task)
         hooks = dict.fromkeys(AROUND.hooks.get(task, ()), partial(_hook, f"{folder}/effects"))
         retries = AROUND.failing.get(task, 0)
         given = [made[name] for name in above]
         made[task] = dag.task(work, task, above=given, retries=retries, retry_delay=0.005, **hooks)
+    add_waits(dag, made, partial(_note, f"{folder}/effects"), _BEFORE_WAITS)
     handle = os.open(f"{folder}/acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     watcher, logs = Acknowledge(handle), f"{folder}/logs"
     durability = "power" if variant == "power" else "process"

@@ -367,6 +367,7 @@ class State(NamedTuple):
     problems: list[str]
     wholes: Mapping[str, str] = {}  # status of mapped tasks as a whole, once their instances are there
     told: Mapping[str, int] = {}  # of hooks that have yet to end: how often they have been triggered, and not run
+    joins: Mapping[str, tuple[str, int]] = {}  # of groups: the status, and the number of the last event
 
     @property
     def succeeded(self) -> set[str]:
@@ -391,9 +392,18 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances WHERE run_id=?",
+            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
+            "WHERE run_id=? AND kind NOT IN ('group', 'entry')",
             (run_id,),
         ).fetchall()
+        joins = {
+            group: (status, seq)
+            for group, status, seq in connection.execute(
+                "SELECT task_id, i.status, max(e.seq) FROM liteflow_task_instances i LEFT JOIN liteflow_events e "
+                "USING (run_id, task_id) WHERE run_id=? AND i.kind='group' GROUP BY task_id",
+                (run_id,),
+            )
+        }
         mapped = {task for task, index, *_ in rows if index >= 0 and not is_hook(task)}
         wholes = {task: status for task, index, status, *_ in rows if task in mapped and index < 0}
         told = {
@@ -407,8 +417,10 @@ def read_state(db: str, run_id: str) -> State:
             if index >= 0 or task not in mapped
         }
         attempts = {
-            (task, tries): status for task, (status, tries) in instances.items() if status in ("RUNNING", "QUEUED")
-        }
+            (task, tries): status
+            for task, (status, tries) in instances.items()
+            if status in ("RUNNING", "QUEUED", "WAITING")
+        }  # of a repeated task, the row of an attempt follows, which is REPEATED
         attempts |= {
             (instance_name(task, index), attempt): status
             for task, index, attempt, status in connection.execute(
@@ -422,9 +434,9 @@ def read_state(db: str, run_id: str) -> State:
                 "WHERE run_id=? AND task_id IS NOT NULL ORDER BY seq",
                 (run_id,),
             )
-            if index >= 0 or task not in mapped
+            if (index >= 0 or task not in mapped) and task not in joins
         ]
-        return State(True, row[0], instances, attempts, events, problems, wholes, told)
+        return State(True, row[0], instances, attempts, events, problems, wholes, told, joins)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             return _NOTHING._replace(problems=[f"{type(error).__name__}: {error}"])
@@ -471,6 +483,12 @@ class TaskHooks(NamedTuple):
     hooks: Mapping[str, Sequence[str]] = {}
     failing: Mapping[str, int] = {}
     struck: bool = False
+    #: the tasks that wait without a worker
+    waits: Sequence[str] = ()
+    #: how many iterations each repeated task has
+    iterations: Mapping[str, int] = {}
+    #: the members of each group
+    groups: Mapping[str, Sequence[str]] = {}
 
 
 #: the end of an instance that triggers a hook
@@ -489,11 +507,17 @@ class Oracle(Faults):
     torn      the run's row, instances, attempts and events do not tell the same story
     hook      triggered and not stored with what triggered it, or not run once for each time that it was triggered
     events    the events, folded, differ from the rows
+    wait      begun anew, although it was stored that the attempt waits
+    iteration of a repeated task: more than there must be, or fewer
+    join      a group has ended before its members, or not with them
     tries     an attempt is missing among those of a task, or has failed, or not, unlike it had to
     corrupt   SQLite finds the file damaged
     """
 
-    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "events", "corrupt")
+    KINDS = (
+        *("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "events", "corrupt"),
+        *("wait", "iteration", "join"),
+    )
 
     def __init__(
         self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: TaskHooks | None = None
@@ -538,6 +562,9 @@ class Oracle(Faults):
             if state.run != "SUCCESS" or bad or len(tasks) != len(self._upstream):
                 self.fault("torn", f"the run ended {state.run} with {bad}")
             self._check_all_hooks(state)
+            for task, wanted in self._around.iterations.items():
+                if (made := self._iterations(state, task)) != wanted:
+                    self.fault("iteration", f"{task} has succeeded after {made} iterations, not {wanted}")
         self._succeeded = state.succeeded
         return state
 
@@ -552,8 +579,9 @@ class Oracle(Faults):
                     "ghost", f"{task} {attempt} executed {times} times, recorded {(task, attempt) in state.attempts}"
                 )
         done = set(effects)
+        silent = {task for task in self._around.waits if all(task != name for name, _ in effects)}  # of type `wait`
         for (task, attempt), status in state.attempts.items():
-            if status == "SUCCESS" and (task, attempt) not in done:
+            if status == "SUCCESS" and (task, attempt) not in done and task not in silent:
                 self.fault("false", f"{task} {attempt}")
         succeeded = {task for (task, _), status in state.attempts.items() if status == "SUCCESS"}
         for task in {task for task, _ in effects}:
@@ -569,6 +597,7 @@ class Oracle(Faults):
             wins[task] += status == "SUCCESS"
         self._check_tries(state, latest)
         self._check_hooks(state, wins)
+        self._check_waits(state)
         for task, count in wins.items():
             if count > 1 and not is_hook(task):
                 self.fault("dup", f"{task} has {count} successes")
@@ -590,9 +619,10 @@ class Oracle(Faults):
             verdict = state.attempts.get((task, attempt))
             event = told.get(task, ("", 0))
             fine = {
-                "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT") or is_hook(task),
+                "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT", "REPEATED") or is_hook(task),
                 "RUNNING": verdict == "RUNNING" and tries == attempt and event == ("RUNNING", attempt),
                 "QUEUED": verdict == "QUEUED" and tries == attempt and event == ("QUEUED", attempt),
+                "WAITING": verdict in ("WAITING", "REPEATED") and event == ("WAITING", attempt),
                 "SUCCESS": verdict == "SUCCESS" and tries == attempt and event == ("SUCCESS", attempt),
                 "UP_FOR_RETRY": verdict in ("LOST", "FAILED"),
                 "FAILED": verdict in ("FAILED", "LOST", "TIMED_OUT"),
@@ -610,6 +640,28 @@ class Oracle(Faults):
         }
         if state.run == "SUCCESS" and bad:
             self.fault("torn", f"the run is SUCCESS and these are not: {bad}")
+
+    def _check_waits(self, state: State) -> None:
+        """What waits goes on with the same attempt; iterations are counted on; groups end with their last member."""
+        waited = {(task, attempt) for _, task, attempt, _, status in state.events if status == "WAITING"}
+        for task in self._around.waits:
+            again = [each for each in waited if each[0] == task and state.attempts.get(each) == "LOST"]
+            if again:
+                self.fault("wait", f"{again} was waiting, and is lost")
+        for task, wanted in self._around.iterations.items():
+            if (made := self._iterations(state, task)) > wanted:
+                self.fault("iteration", f"{task} has {made} iterations, not {wanted}")
+        for group, (status, seq) in state.joins.items():
+            members = {state.instances.get(task, ("", 0))[0] for task in self._around.groups[group]}
+            last = max((at for at, task, *_ in state.events if task in self._around.groups[group]), default=0)
+            if (status == "SUCCESS") != (members == {"SUCCESS"}) or (status == "SUCCESS" and seq < last):
+                self.fault("join", f"group {group} is {status} at {seq}, its members are {members} at {last}")
+
+    @staticmethod
+    def _iterations(state: State, task: str) -> int:
+        return sum(
+            status in ("REPEATED", "SUCCESS") for (name, _), status in state.attempts.items() if task_of(name) == task
+        )
 
     def _fails(self, name: str) -> int:
         return self._around.failing.get(task_of(name), 0)

@@ -45,7 +45,9 @@ from crashkit import (
     wait_for,
     with_instances,
 )
+from waiting import ITERATIONS, add_waits, with_waits
 
+import liteflow.planning.upstream_tracker
 import liteflow.running.hooks
 import liteflow.running.run
 import liteflow.state.locks
@@ -153,6 +155,31 @@ def forgotten_hooks() -> None:
     hooks.open = lambda self, previous, now: begin(self, [hook._replace(events="[]") for hook in previous], now)  # type: ignore[method-assign]
 
 
+def forgotten_waits() -> None:
+    """A resume takes an attempt that waits for one whose process has died."""
+    store = liteflow.state.store.Store
+    claim = store.claim
+
+    def forget(self: Any, *arguments: Any, **options: Any) -> Any:
+        self._connection.execute(
+            "UPDATE liteflow_task_instances SET status='RUNNING', handle=NULL, wake_at=NULL "
+            "WHERE status='WAITING' AND handle IS NOT NULL"
+        )
+        return claim(self, *arguments, **options)
+
+    store.claim = forget  # type: ignore[method-assign,assignment]
+
+
+def forgotten_iterations() -> None:
+    """A resume counts the iterations of a repeated task from the beginning."""
+    liteflow.state.store.Store.iterations = lambda *_: (0, None)  # type: ignore[method-assign]
+
+
+def early_joins() -> None:
+    """A group ends with the first of its members."""
+    liteflow.planning.upstream_tracker.UpstreamTracker.joined = lambda *_: ("SUCCESS", "")  # type: ignore[method-assign]
+
+
 CONTROLS: Mapping[str, Callable[[], None]] = {
     "late_commit": late_commit,
     "no_transaction": no_transaction,
@@ -160,6 +187,9 @@ CONTROLS: Mapping[str, Callable[[], None]] = {
     "no_sweep": no_sweep,
     "late_hooks": late_hooks,
     "forgotten_hooks": forgotten_hooks,
+    "forgotten_waits": forgotten_waits,
+    "forgotten_iterations": forgotten_iterations,
+    "early_joins": early_joins,
 }
 
 
@@ -181,6 +211,9 @@ _AROUND = TaskHooks(
     failing={"t2_3": 1, "t3_0": 1, "miss": ALWAYS},
 )
 _REST_S = 0.003  # between two attempts
+_BEFORE_WAITS = ("t1_1", "t1_3")
+_, _AROUND_WAITS = with_waits({}, _AROUND, _BEFORE_WAITS)
+_WAITING = frozenset(with_waits({}, _AROUND, _BEFORE_WAITS)[0])
 
 
 def _whole(layers: int, width: int) -> dict[str, tuple[str, ...]]:
@@ -221,13 +254,20 @@ def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) ->
     dag = Dag("flow", db, **dict.fromkeys(_AROUND.hooks[""], hook))
     made: dict[str, Task] = {}
     for task, above in graph.items():
+        if task in _WAITING:
+            continue
         given, options = [made[name] for name in above], _options(_AROUND, task, hook)
         if task in _MAPPED:
             made[task] = dag.partial(partial(_note, handle, task), task, above=given, **options).expand(item=given[0])
         else:
             made[task] = dag.task(partial(_note, handle, task), task, above=given, **options)
     made["down"].as_teardown(setups=made["t0_0"])
+    add_waits(dag, made, partial(_note_once, handle), _BEFORE_WAITS)
     return dag
+
+
+def _note_once(handle: int, task: str) -> list[int]:
+    return _note(handle, task, ())
 
 
 def _instances(graph: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -335,7 +375,8 @@ _WAYS = (("inline", 1), ("inline", 4), ("thread", 1), ("thread", 4))
 
 def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) -> dict[str, Any]:
     """Kill `count` times, or until the time is over; every run is killed and resumed until it is done."""
-    chance, graph, tally = random.Random(seed), _whole(6, 5), Tally()
+    chance, tally = random.Random(seed), Tally()
+    graph, _ = with_waits(_whole(6, 5), _AROUND, _BEFORE_WAITS)
     _warm_up(folder, graph)
     give_up = time.monotonic() + limit_s
     clean = {way: _clean_seconds(folder, graph, *way) for way in _WAYS}
@@ -358,7 +399,7 @@ def _kill_and_resume(
     """One run, killed at a random moment and resumed, over and over, until it is done."""
     db, effects = f"{place}.db", f"{place}.effects"
     instances = _instances(graph)
-    oracle = Oracle(db, RUN, effects, instances, _AROUND)
+    oracle = Oracle(db, RUN, effects, instances, _AROUND_WAITS)
     done, found = 0, False
 
     def child(found: bool, write: int) -> None:
@@ -408,6 +449,7 @@ def _hook_in_worker(effects: str) -> None:
 
 
 _MAPPED_WORKER = "t1_1"
+_BEFORE_WAITS_PROCESSES = ("t0_2", "t0_3")
 #: of the tasks that fail, the first is a worker and the second a command
 _AROUND_PROCESSES = TaskHooks(
     hooks={
@@ -442,7 +484,12 @@ def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Da
         for name in above:
             made[name] >> made[task]
     made["down"].as_teardown(setups=made["t0_0"])
+    add_waits(dag, made, partial(_note_in_worker, effects), _BEFORE_WAITS_PROCESSES)
     return dag
+
+
+def _note_in_worker(effects: str, task: str) -> None:
+    append(effects, f"{task} {current_context().attempt}")
 
 
 def _say(effects: str) -> str:
@@ -484,6 +531,15 @@ def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
         rows += [f"  {task}:", "    type: shell", f"    depends_on: [{', '.join(above)}]"]
         rows += [f"    {row}" for row in extra]
         rows += ["    run: |", f"      {_script(effects, number, fails)}"]
+    say = _say(effects)
+    rows += [
+        *("  g:", f"    depends_on: {_BEFORE_WAITS_PROCESSES[0]}", "    tasks:"),
+        "      wait: {type: wait, duration: 0.02s}",
+        f"      last: {{run: '{say}', depends_on: wait}}",
+        f"  loop: {{run: '{say}', depends_on: {_BEFORE_WAITS_PROCESSES[1]},",
+        f"    repeat: {{until: iteration >= {ITERATIONS}, every: 0.003s, max: 10}}}}",
+        f"  after: {{run: '{say}', depends_on: [g, loop]}}",
+    ]
     return "\n".join(rows) + "\n"
 
 
@@ -504,8 +560,9 @@ class Commands:
     def __init__(self, folder: str, seed: int, control: str | None, *, cli: bool) -> None:
         self._folder, self._seed, self._control, self._cli = folder, seed, control, cli
         self._chance, self._graph, self._tally = random.Random(seed), _whole(3, 4), Tally()
-        self._around = _AROUND_FILE if cli else _AROUND_PROCESSES
-        self._instances = with_instances(self._graph, {_MAPPED_WORKER: _ITEMS})
+        around = _AROUND_FILE if cli else _AROUND_PROCESSES
+        graph, self._around = with_waits(self._graph, around, _BEFORE_WAITS_PROCESSES)
+        self._instances = with_instances(graph, {_MAPPED_WORKER: _ITEMS})
         self._errors = f"{folder}/errors"
         self._clean_s = 0.0
         self._survivors = 0

@@ -9,17 +9,21 @@ set. No attempt that has ended is changed, and the events are those of the rows.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from boundaries import counted_calls, traced_fork
-from crashkit import as_harness, event_fold, fork, lines, report, wait_for
+from boundaries import counted_calls, quietly, traced_fork
+from crashkit import as_harness, await_none, descendants, event_fold, fork, lines, report, wait_for
+from waiting import ITERATIONS, add_waits
 
 import liteflow.values.payload
 from liteflow import Dag
@@ -30,11 +34,14 @@ RUN = "r"
 DB = "state.db"
 #: what a retry, a clear or a fork from `b` runs again
 SET = {("b", -1), ("m", -1), ("m", 0), ("m", 1), ("m", 2), ("c", -1)}
+SET |= {(task, -1) for task in ("g", "g.wait", "g.last", "loop", "after")}
+#: what has no attempts: a mapped task as a whole, and a group
+WHOLES = {("m", -1), ("g", -1)}
 MARKED = {("d", -1), ("e", -1)}
 
 
 def dag() -> Dag:
-    """Tasks a -> b -> m (mapped) -> c, and a -> d -> e, where d fails."""
+    """Tasks a -> b -> m (mapped) -> c, and a -> d -> e, where d fails; after b a wait in a group, and a repetition."""
     with Dag("flow", DB) as made:
         a = made.task(lambda: "x" * 3000, task_id="a")
         b = made.task(lambda a: a, task_id="b", a=a)
@@ -42,7 +49,12 @@ def dag() -> Dag:
         made.task(lambda m: len(m), task_id="c", m=m)
         d = made.task(lambda: 1 // 0, task_id="d")
         a >> d >> made.task(lambda: 1, task_id="e")
+        add_waits(made, {"b": b}, no_note, ("b", "b"))
     return made
+
+
+def no_note(task: str) -> None:
+    """Leave no line: here the stored attempts count."""
 
 
 def retry() -> None:
@@ -76,6 +88,14 @@ def half_set() -> None:
                 connection.execute("BEGIN IMMEDIATE")
 
     resets.transitions.reset_instances = halves  # type: ignore[attr-defined]
+
+
+def nothing_settled() -> None:
+    """Forget, when a rerun begins, which of the others have ended."""
+    resets.transitions.settle = lambda *_, **__: None  # type: ignore[attr-defined]
+
+
+CONTROLS: Mapping[str, Callable[[], None]] = {"half_set": half_set, "nothing_settled": nothing_settled}
 
 
 class Stored:
@@ -133,9 +153,41 @@ def look_at_the_end(action: str, before: Stored, counts: Counter[str]) -> None:
     if action == "mark":
         expected = {("e", -1)}
     else:
-        expected = SET - {("m", -1)} | ({("d", -1)} if action == "fork" else set())
+        expected = SET - WHOLES | ({("d", -1)} if action == "fork" else set())
     counts["others"] += bool(ran - expected)
     counts["left"] += bool(expected - ran)
+    again = now.attempts - (set() if action == "fork" else before.attempts)
+    done = sum(task == "loop" and status in ("REPEATED", "SUCCESS") for task, _, _, status, *_ in again)
+    counts["left"] += ("loop", -1) in expected and done != ITERATIONS
+
+
+def retry_in_processes() -> None:
+    dag().retry(RUN, "b", mode="process", max_workers=2)
+
+
+def kill_guardians(number: int, chance: random.Random, counts: Counter[str]) -> None:
+    """Kill the guardian of a retry at a random moment; its owner goes on or ends, and a resume finishes the set."""
+    clean_s = 0.0
+    for turn in range(number + 1):  # the first is not killed, and gives the time
+        _restore()
+        before, began = Stored(), time.monotonic()
+        pid = fork(quietly(".", retry_in_processes))
+        if turn:
+            time.sleep(chance.uniform(0, clean_s))
+            for child in [row for row in descendants().values() if row.parent == pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+                    counts["guardians"] += 1
+        code = wait_for(pid)
+        assert turn or code == 0, lines("errors")[-5:]
+        clean_s = clean_s or time.monotonic() - began
+        counts["survivors"] += len(await_none(descendants)[1])
+        happened = look("retry", before, counts)
+        counts["happened" if happened else "nothing"] += bool(turn)
+        if happened:
+            if Stored().run not in ("SUCCESS", "FAILED"):
+                counts["crashed"] += wait_for(fork(quietly(".", partial(finish, "retry")))) != 0
+            look_at_the_end("retry", before, counts)
 
 
 def main() -> None:
@@ -144,7 +196,8 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=0, help="how many of each action; 0: all")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", choices=list(ACTIONS))
-    parser.add_argument("--control", choices=["half_set"])
+    parser.add_argument("--control", choices=list(CONTROLS))
+    parser.add_argument("--guardians", type=int, default=0, help="how many guardians to kill, in place of the points")
     options = parser.parse_args()
     began, total = time.monotonic(), 0
     counts: Counter[str] = Counter()
@@ -155,8 +208,10 @@ def main() -> None:
         os.chdir("template")
         assert wait_for(fork(lambda: _is_failed(dag().run(mode="inline", run_id=RUN).status))) == 0
         if options.control:
-            half_set()
-        for action, act in ACTIONS.items():
+            CONTROLS[options.control]()
+        if options.guardians:
+            kill_guardians(options.guardians, random.Random(options.seed), counts)
+        for action, act in ACTIONS.items() if not options.guardians else ():
             if options.only not in (None, action):
                 continue
             _restore()
@@ -177,11 +232,11 @@ def main() -> None:
                     counts["crashed"] += wait_for(fork(lambda action=action: finish(action))) != 0  # type: ignore[misc]
                 if happened:
                     look_at_the_end(action, before, counts)
-    kinds = ("kills", "not_reached", "happened", "nothing", *DEFECTS)
+    kinds = ("kills", "guardians", "not_reached", "happened", "nothing", *DEFECTS)
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)
 
 
-DEFECTS = ("corrupt", "rewritten", "unfolded", "half", "others", "left", "crashed")
+DEFECTS = ("corrupt", "rewritten", "unfolded", "half", "others", "left", "crashed", "survivors")
 
 
 def _is_failed(status: str) -> None:

@@ -1,6 +1,6 @@
-"""Harness of R22: schedules of one second, while server and starter are killed at random moments.
+"""Harness of R22: schedules of one second, while servers and starters are killed or stopped at random moments.
 
-python tests/crash/scheduled.py FOLDER --kills 60 --triggers 50 --seed 7 [--control no_flip]
+python tests/crash/scheduled.py FOLDER --kills 60 --triggers 50 --servers 3 --stops --seed 7 [--control no_flip]
 """
 
 from __future__ import annotations
@@ -63,18 +63,28 @@ def kill(server: subprocess.Popen[bytes], what: str) -> None:
     reap()
 
 
-def attack(folder: Path, path: str, kills: int, rng: random.Random) -> Counter[str]:
-    """Kill the server, its starter, or both, and start the server again each time."""
+def attack(folder: Path, path: str, options: argparse.Namespace, rng: random.Random) -> Counter[str]:
+    """Kill a server, its starter, or both, or stop a server for a while; start it again each time."""
     done: Counter[str] = Counter()
-    server = start(folder, path)
-    while done.total() < kills:
-        time.sleep(rng.uniform(0.2, 2.2))
-        what = rng.choice(["server", "server", "starter", "both"])
-        kill(server, what)
+    servers = [start(folder, path) for _ in range(options.servers)]
+    while done.total() < options.kills:
+        time.sleep(rng.uniform(0.1, 2.0) / options.servers)
+        place = rng.randrange(options.servers)
+        what = rng.choice(["server", "server", "starter", "both", *(["stop"] if options.stops else [])])
         done[what] += 1
+        if what == "stop":
+            servers[place].send_signal(signal.SIGSTOP)
+            time.sleep(rng.uniform(0.5, 3.0))  # several instants pass
+            servers[place].send_signal(signal.SIGCONT)
+            continue
+        kill(servers[place], what)
         if what != "starter":
-            server.wait()
-            server = start(folder, path)
+            servers[place].wait()
+            servers[place] = start(folder, path)
+    for standby in servers[1:]:
+        standby.send_signal(signal.SIGTERM)
+        standby.wait()
+    server = servers[0]
     time.sleep(3)
     with contextlib.closing(connect(folder)) as state:
         state.execute("UPDATE liteflow_triggers SET paused_at=1, paused_by='the test'")
@@ -129,6 +139,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--triggers", type=int, default=50)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--servers", type=int, default=1)
+    parser.add_argument("--stops", action="store_true")
     parser.add_argument("--control", choices=["no_flip"])
     options = parser.parse_args()
     began, result, folder = time.monotonic(), Faults(), Path(options.folder)
@@ -142,7 +154,7 @@ def main() -> None:
         path = f"{folder / 'control'}{os.pathsep}{ROOT}"
     with as_harness(limit_s=600 + 5 * options.kills):
         try:
-            kills = attack(folder, path, options.kills, random.Random(options.seed))
+            kills = attack(folder, path, options, random.Random(options.seed))
             counts = check(folder, result)
         finally:
             end_descendants()

@@ -2,7 +2,9 @@
 
 Proved: over thousands of SIGKILLs at random moments of runs and of resumes (the making of the state file included),
 no task that was acknowledged as succeeded is lost or executed again, no task has two successes, none is executed
-without a committed intent or before its upstreams' successes are durable, and the file is sound each time.
+without a committed intent or before its upstreams' successes are durable, and the file is sound each time. A task
+that waits goes on with the same attempt, iterations of a repeated task are counted on, and a group ends with its last
+member.
 Not proved here: that processes are ended too (R1b, R3), and what a power cut does (that needs a simulated disk).
 
     pytest tests/crash/test_r1_kill.py --crash-seed 7 --crash-scale 100
@@ -69,13 +71,16 @@ def test_r1_kill_9_at_any_moment(
         ("forgetful_resume", ("rerun", "dup")),
         ("late_hooks", ("hook",)),
         ("forgotten_hooks", ("hook",)),
+        ("forgotten_waits", ("wait",)),
+        ("forgotten_iterations", ("iteration",)),
+        ("early_joins", ("join",)),
     ],
 )
 def test_r1_control(
     control: str, kinds: tuple[str, ...], harness: Harness, figure: Callable[..., str], seed: int
 ) -> None:
     """With one defence taken out of the engine the same harness goes red."""
-    report = harness.run("kill", "r1", "--count", 150, "--limit", 30, "--control", control, seed=seed)
+    report = harness.run("kill", "r1", "--count", 100, "--limit", 24, "--control", control, seed=seed)
     result = {kind: report[kind] for kind in kinds}
     figure(f"R1-control-{control}", kills=report["kills"], **result, seconds=report["worst_seconds"])
     assert all(result.values()), f"without a defence ({control}) the oracle saw nothing: {report}"

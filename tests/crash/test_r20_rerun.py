@@ -1,8 +1,9 @@
 """R20: a retry, a clear, a mark and a fork that are killed have happened as a whole, or not at all.
 
-Proved: each of them, on a run with a mapped task and a large value, killed at the entry of its page writes, syncs,
-truncations, renames, links and unlinks: the whole set is stored or nothing, no attempt that has ended is changed, the
-events give the rows, and a resume then runs exactly the set.
+Proved: each of them, on a run with a mapped task, a wait in a group, a repeated task and a large value, killed at the
+entry of its page writes, syncs, truncations, renames, links and unlinks: the whole set is stored or nothing, no attempt
+that has ended is changed, the events give the rows, and a resume then runs exactly the set.
+The same holds where the guardian of a retry is killed: its owner records what is lost, and a resume runs the rest.
 Not proved: what a power cut leaves on the disk.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable
 import pytest
 from crashkit import Harness
 
-DEFECTS = ("corrupt", "rewritten", "unfolded", "half", "others", "left", "crashed")
+DEFECTS = ("corrupt", "rewritten", "unfolded", "half", "others", "left", "crashed", "survivors")
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,21 @@ def test_r20_control_half_a_set(harness: Harness, figure: Callable[..., str], se
     found = harness.run("rerun_kill", "--only", "clear", "--control", "half_set", seed=seed)
     figure("R20-control-half_set", points=found["kills"], half=found["half"])
     assert found["half"] > 0
+
+
+def test_r20_a_retry_whose_guardian_is_killed(
+    harness: Harness, figure: Callable[..., str], scaled: Callable[[int], int], seed: int
+) -> None:
+    found = harness.run("rerun_kill", "--guardians", scaled(12), seed=seed)
+    defects = {kind: found[kind] for kind in DEFECTS}
+    line = figure("R20-guardian", kills=found["guardians"], **defects, seed=seed, seconds=found["worst_seconds"])
+    assert not any(defects.values()), line
+    assert found["guardians"] >= 3, line
+    assert found["happened"], line
+
+
+def test_r20_control_a_resume_that_releases_the_rest(harness: Harness, figure: Callable[..., str], seed: int) -> None:
+    """Where what is not in the set is not settled, the resume after the end of a guardian runs it, too."""
+    found = harness.run("rerun_kill", "--guardians", 12, "--control", "nothing_settled", seed=seed)
+    figure("R20-control-nothing_settled", kills=found["guardians"], others=found["others"])
+    assert found["others"] > 0

@@ -1,6 +1,7 @@
 """R22: one instant, one run, whatever is killed.
 
-Proved: while server and starter are killed at random moments, each instant of schedules of one second has one fire;
+Proved: while servers and starters are killed or stopped at random moments, each instant of schedules of one second has
+one fire;
 each fire that started has one run, which succeeds; no instant is lost and no process is left.
 Not proved: power cuts (R4 has the state file).
 
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from crashkit import Harness
 
-KILLS, TRIGGERS = 12, 20
+KILLS, SEVERAL_KILLS, TRIGGERS = 12, 30, 20
 FAULTS = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
 
 
@@ -33,6 +34,23 @@ def test_r22_one_run_for_an_instant(
     assert not any(found[kind] for kind in FAULTS), again
     assert found["kills"] == scaled(KILLS)
     assert found["runs"] >= triggers
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100_000)
+def test_r22_several_servers(
+    harness: Harness, figure: Callable[..., str], scaled: Callable[[int], int], long_form: bool, seed: int
+) -> None:
+    """Of several servers on one state file one schedules; another takes over when it is killed or stopped."""
+    triggers, servers = (50, 4) if long_form else (20, 3)
+    arguments = ("--kills", scaled(SEVERAL_KILLS), "--triggers", triggers, "--servers", servers, "--stops")
+    entry = harness.start("scheduled", *arguments, "--seed", seed)
+    found: dict[str, Any] = harness.collect(entry, 10_000)
+    notes = found.pop("notes")
+    line = figure("R22-servers", servers=servers, triggers=triggers, **found, seed=seed)
+    again = f"\n{line}\nagain: pytest tests/crash/test_r22_schedules.py --crash-seed {seed}\n" + "\n".join(notes)
+    assert not any(found[kind] for kind in FAULTS), again
+    assert found["kills"] == scaled(SEVERAL_KILLS)
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from server_kit import RunningServer, environment, lightflow, serving
-from view_kit import HARNESS, chromium, logged_in
+from view_kit import chromium, logged_in
 
+from bench.pages import HARNESS, heap_growth
 from liteflow import Dag
 
 FLOW = """
@@ -43,7 +44,7 @@ tasks:
       printf 'the end\n'
   numbers:
     run: |
-      python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(2_400_000))"
+      python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(1_200_000))"
   silent: {run: "true"}
 """
 FAN = 600
@@ -256,6 +257,11 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
     }
 
 
+def test_a_page_that_is_open_for_long_does_not_grow(page: Any) -> None:
+    before, after = heap_growth(page, "shapes1", 200)
+    assert after < before * 1.1 + 0.5, f"{before:.1f} MB became {after:.1f} MB"
+
+
 # -- the grid ----------------------------------------------------------------------------------------------------------
 
 CELLS = """({rows, columns}) => {
@@ -270,7 +276,7 @@ CELLS = """({rows, columns}) => {
 def test_5_000_cells_by_keyboard(page: Any) -> None:
     shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
     page.evaluate(CELLS, {"rows": 200, "columns": 25})
-    assert page.locator(".cell").count() == 5000
+    assert page.locator(".cell").count() < 2500  # those in view, and some around them
     assert page.locator(".grid [tabindex='0']").count() == 1  # one stop of the Tab key
     page.locator(".grid [tabindex='0']").focus()
     assert focused(page).startswith("task_0, Thu 26 Nov")
@@ -306,10 +312,10 @@ def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
     shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
     page.evaluate(CELLS, {"rows": 10_000, "columns": 25})
     page.locator("[data-task='0']").wait_for()
-    assert page.locator("tr[data-task]").count() < 320
+    assert page.locator("tr[data-task]").count() < 100
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.locator("[data-task='9999']").wait_for()
-    assert page.locator("tr[data-task]").count() < 320
+    assert page.locator("tr[data-task]").count() < 100
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
@@ -352,13 +358,13 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
     page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0)))
             if "/log?" in response.url else None)  # fmt: skip
     log_of(page, "numbers", fromEnd=True)
-    page.locator(".line", has_text="002399999").wait_for()
-    assert numbers(page)[-1] == 2_399_999
+    page.locator(".line", has_text="001199999").wait_for()
+    assert numbers(page)[-1] == 1_199_999
     assert max(sizes) <= 65536
-    page.fill("[name=find]", "001200000 ")
+    page.fill("[name=find]", "000600000 ")
     page.keyboard.press("Enter")
-    page.locator(".hit", has_text="001200000").wait_for()
-    assert page.locator(".hit mark").inner_text() == "001200000 "
+    page.locator(".hit", has_text="000600000").wait_for()
+    assert page.locator(".hit mark").inner_text() == "000600000 "
     for distance in (-3000, -3000, -3000, -3000, -3000, -3000, 9000, 9000, 9000, 9000):
         page.locator(".text").evaluate(f"box => {{ box.scrollTop += {distance} }}")
         page.wait_for_timeout(60)
@@ -366,13 +372,13 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
         assert seen == list(range(seen[0], seen[0] + len(seen)))
     assert page.locator(".line").count() < 100
     assert max(sizes) <= 65536
-    assert sum(sizes) < 3_000_000  # of 72 MB
+    assert sum(sizes) < 3_000_000  # of 36 MB
     page.get_by_role("button", name="Start").click()
     page.locator(".line", has_text="000000000 ").wait_for()
     page.get_by_label("Place in the log").evaluate(
         "bar => { bar.value = 500; bar.dispatchEvent(new Event('change', {bubbles: true})) }"
     )
-    page.locator(".line", has_text="0012").first.wait_for()
+    page.locator(".line", has_text="000600010").wait_for()
     page.fill("[name=find]", "nowhere")
     page.keyboard.press("Enter")
     page.get_by_text("is not in this log").wait_for()
@@ -427,7 +433,8 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
         )
         page.locator(".line").first.wait_for()
         last = numbers(page)[-1]
-        page.locator(".line", has_text=f"{last // 100 + 2:05d}").first.wait_for()  # it goes on by itself
+        while numbers(page)[-1] < last + 100:  # it goes on by itself
+            page.wait_for_timeout(50)
         page.locator(".text").evaluate("box => { box.scrollTop -= 400 }")
         page.locator("[data-key=f][aria-pressed=false]").wait_for()
         before = numbers(page)
@@ -435,7 +442,8 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
         assert numbers(page) == before
         page.locator("[data-key=f]").click()
         page.locator("[data-key=f][aria-pressed=true]").wait_for()
-        page.locator(".line", has_text=f"{before[-1] // 100 + 2:05d}").first.wait_for()
+        while numbers(page)[-1] < before[-1] + 100:
+            page.wait_for_timeout(50)
     finally:
         stop.touch()
         process.wait(30)

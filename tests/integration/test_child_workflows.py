@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("parts/region.yaml").write_text(REGION)
 
 
-def values_of(task: str, index: int) -> dict[str, Any]:
+def values_of(task: str, index: int | None) -> dict[str, Any]:
     outputs = as_json("outputs", "latest")["outputs"]
     return {each["key"]: each["value"] for each in outputs if (each["task"], each["map_index"]) == (task, index)}
 
@@ -148,3 +149,50 @@ def test_secrets_and_the_day_go_to_the_child_run(monkeypatch: pytest.MonkeyPatch
     lightflow("run", "top.yaml", "--date", "2026-03-04")
     assert Path("day").read_text().startswith("2026-03-04")
     assert not any("hunter2" in path.read_text() for path in Path("logs").iterdir())
+
+
+def test_runs_status_and_why_know_child_runs() -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    assert [run["workflow"] for run in as_json("runs")] == ["nightly"]
+    every = {run["run_id"]: run for run in as_json("runs", "--all")}
+    assert sorted(run["workflow"] for run in every.values()) == ["nightly", "region", "region", "region"]
+    view = as_json("status")
+    assert [(child["parent"]["map_index"], child["status"]) for child in view["child_runs"]] == [
+        (0, "SUCCESS"),
+        (1, "FAILED"),
+        (2, "SUCCESS"),
+    ]
+    failed = view["child_runs"][1]["run_id"]
+    assert every[failed]["parent"] == {"run_id": view["run_id"], "task": "load", "map_index": 1}
+    table = lightflow("status")
+    assert "CHILD RUN OF" in table
+    assert failed in table
+    assert f"its child run of region is FAILED; `lightflow status {failed}`" in lightflow("why", "load[1]")
+    assert f"task load of run {view['run_id']}" in lightflow("status", failed)
+    os.unlink("fail.us")
+    lightflow("retry", failed)
+    lightflow("resume", view["run_id"])
+    assert ran() == sorted([*EXPECTED, "count us"])
+
+
+def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
+    Path("top.yaml").write_text("tasks: {a: {type: workflow, file: ask.yaml}}\n")
+    Path("ask.yaml").write_text(
+        "tasks: {ok: {type: approval, message: go}}\noutputs: {by: '${{ tasks.ok.outputs.by }}'}\n"
+    )
+    command = [sys.executable, "-m", "lightflow", "run", "top.yaml", "--quiet"]
+    with subprocess.Popen(command) as process:
+        give_up = time.monotonic() + LIMIT_S
+        asked: list[Any] = []
+        while not asked:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+            views = as_json("status")["child_runs"] if os.path.exists("lightflow.db") and as_json("runs") else []
+            asked = [(view["run_id"], name) for view in views for name in view["approvals"]]
+        ((run_id, name),) = asked
+        assert f"lightflow approve {run_id} {name}" in lightflow("status")
+        assert f"lightflow approve {run_id} {name}" in lightflow("why", "a")
+        lightflow("approve", run_id, name, "--by", "ann")
+        assert process.wait(LIMIT_S) == 0
+    assert values_of("a", None)["by"] == "ann"

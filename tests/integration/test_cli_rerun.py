@@ -119,6 +119,20 @@ def test_clear_and_mark(failed: Path) -> None:
     assert why.strip().endswith(": by hand")
 
 
+def test_a_mark_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cr3t-value")
+    (tmp_path / "w.yaml").write_text("secrets: [TOKEN]\ntasks:\n  a: {run: exit 1}\n", encoding="utf-8")
+    assert lightflow(tmp_path, "run", "w.yaml", "-q").returncode == 1
+    done = lightflow(tmp_path, "mark", "latest", "a", "success", "--output", "token=s3cr3t-value")
+    assert done.returncode == 2
+    assert "token: the value contains the secret TOKEN" in done.stderr
+    reason = ["--reason", "used s3cr3t-value"]
+    assert lightflow(tmp_path, "mark", "latest", "a", "success", "--output", "n=1", *reason).returncode == 0
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.name.startswith("lightflow.db"))
+    assert b"s3cr3t-value" not in stored
+    assert b"used ***" in stored
+
+
 def test_a_run_that_a_process_executes_is_4_unless_it_is_awaited(tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(
         "workflow_name: slow\ntasks:\n  a: {run: 'echo a >> trail; echo up > fifo; read x < gate'}\n"

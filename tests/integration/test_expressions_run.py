@@ -123,7 +123,7 @@ def test_all_mistakes_are_reported_before_anything_runs(lightflow: Lightflow, tm
     done = lightflow(*line, "--params-file", "values.yaml")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "-p rowz: there is no such parameter, did you mean 'rows'?",
+        "-p rowz: there is no such parameter; did you mean 'rows'?",
         "-p stage: is given twice",
         "-p x: write -p name=value",
         "flow.yaml: params.day: needs a value: a date such as 2026-01-31; give it with -p day=…",

@@ -35,7 +35,7 @@ tasks:
 """
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
-    *("instances", "source", "logical_date", "trigger", "params", "origin", "selection"),
+    *("instances", "source", "logical_date", "trigger", "params", "origin", "parent", "selection"),
 }
 TASK = {
     *(
@@ -88,7 +88,7 @@ def lightflow(folder: Path, code: int, *words: str) -> Any:
 
 def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
-    assert set(run) == RUN | {"tasks", "groups", "hooks", "standing", "overlooked"}
+    assert set(run) == RUN | {"tasks", "groups", "hooks", "child_runs", "standing", "overlooked"}
     tasks = {task["task"]: task for task in run["tasks"]}
     assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2

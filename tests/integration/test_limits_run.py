@@ -422,8 +422,8 @@ def test_a_timeout_of_a_dag(db: str, mode: str) -> None:
     dag = Dag("d", db, timeout=0.3)
     dag.task(_sleep, "slow", kill_grace=0.1)
     run = dag.run(mode=mode)
-    assert (run.status, run.timed_out, run.reason) == ("FAILED", True, "timed out after 0.30 s")
-    assert dag.run(mode=mode, timeout=0.2).reason == "timed out after 0.20 s"
+    assert (run.status, run.timed_out, run.reason) == ("FAILED", True, "timed out after 300 ms")
+    assert dag.run(mode=mode, timeout=0.2).reason == "timed out after 200 ms"
 
 
 def _sleep() -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import event_fold
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from liteflow import Dag, DagRun, DefinitionError, RunOwned, XCom, current_context
 from liteflow.state.history import History
@@ -183,6 +179,22 @@ def test_a_decision_is_made_again_only_if_its_task_runs_again(db: str, inside: b
     assert run.status == "SUCCESS"
 
 
+def test_a_skipped_task_that_was_ignored_runs_again_with_the_task_that_it_follows(db: str) -> None:
+    choice = ["b"]
+    with Dag("ignored", db) as dag:
+        a = dag.branch(lambda: choice[0], task_id="a")
+        b, other = dag.task(lambda: 1, task_id="b"), dag.task(lambda: 2, task_id="other")
+        a >> [b, other]
+        b >> dag.task(lambda: 3, task_id="c")
+    choice[0] = "other"
+    run = dag.run(mode="inline")
+    run = dag.retry(run.run_id, "c", only=True, ignore_upstream=True)
+    assert (run.statuses()["b"], run.statuses()["c"]) == ("SKIPPED", "SUCCESS")
+    choice[0] = "b"
+    run = dag.retry(run.run_id, "a")
+    assert run.statuses() == {"a": "SUCCESS", "b": "SUCCESS", "other": "SKIPPED", "c": "SUCCESS"}
+
+
 def test_a_setup_that_was_torn_down_is_set_up_again(db: str) -> None:
     made: list[str] = []
     with Dag("setups", db) as dag:
@@ -350,6 +362,8 @@ def test_invalid_marks(db: str) -> None:
         dag.mark(run_id, "a", "done")
     with pytest.raises(DefinitionError, match="has no values"):
         dag.mark(run_id, "a", "failed", values={"x": 1})
+    with pytest.raises(DefinitionError, match=r"'a\.on_failure' is a hook, .* name 'a'"):
+        dag.mark(run_id, "a.on_failure", "success")
 
 
 def test_a_run_with_an_owner_is_left_alone(db: str) -> None:
@@ -372,124 +386,7 @@ def test_a_run_with_an_owner_is_left_alone(db: str) -> None:
     assert run.statuses()["a"] == "SUCCESS"
 
 
-# -- random graphs -------------------------------------------------------------------------------------------------
-
-
-class RandomGraph:
-    """A random dag with mapped tasks, branches and setups, whose tasks end as a random seed says."""
-
-    def __init__(self, db: str, seed: int) -> None:
-        self.picks = picks = random.Random(seed)
-        self.fails: set[str] = set()
-        self.lists: dict[str, list[int]] = {}
-        self.choices: dict[str, list[str]] = {}
-        self.edges: dict[str, set[str]] = {}
-        self.ids: list[str] = []
-        with Dag("random", db) as dag:
-            tasks: dict[str, Any] = {}
-            for number in range(picks.randint(2, 7)):
-                name = f"t{number}"
-                above = [each for each in tasks if picks.random() < 0.4]
-                tasks[name] = self._task(dag, name, above)
-                for each in above:
-                    tasks[each] >> tasks[name]
-            plain = [name for name in tasks if name not in self.lists and name not in self.choices]
-            if plain and picks.random() < 0.4:
-                up, down = dag.task(self._body, task_id="up", setup=True), dag.task(self._body, task_id="down")
-                for name in picks.sample(plain, min(2, len(plain))):
-                    up >> tasks[name] >> down
-                down.as_teardown([up])
-        self.dag = dag
-        self.ids = list(dag.tasks)
-        graph = dag.compile().graph
-        self.downstream = {
-            graph.ids[node]: [graph.ids[each] for each in below] for node, below in enumerate(graph.downstream)
-        }
-
-    def _task(self, dag: Dag, name: str, above: list[str]) -> Any:
-        picks = self.picks
-        rule = picks.choice(["all_success", "all_success", "none_failed", "all_done"])
-        kind = picks.random()
-        if kind < 0.3:
-            self.lists[name] = list(range(picks.randint(1, 3)))
-            return dag.partial(self._each, task_id=name, trigger_rule=rule).expand(item=self.lists[name])
-        if kind < 0.45:
-            self.choices[name] = []
-            return dag.branch(self._branch, task_id=name)
-        return dag.task(self._body, task_id=name, trigger_rule=rule)
-
-    def _body(self) -> None:
-        if current_context().task_id in self.fails:
-            raise ValueError("not yet")
-
-    def _each(self, item: int) -> None:
-        if f"{current_context().task_id}[{item}]" in self.fails:
-            raise ValueError("not yet")
-
-    def _branch(self) -> list[str]:
-        return [
-            name
-            for name in self.downstream[current_context().task_id]
-            if name[0] == "t" and hash((name, len(self.fails))) % 2
-        ]
-
-    def fail_at_random(self) -> None:
-        picks = self.picks
-        names = [*self.ids, *(f"{name}[{item}]" for name, items in self.lists.items() for item in items)]
-        self.fails = {name for name in names if picks.random() < 0.15}
-
-    def after(self, names: set[str]) -> set[str]:
-        reached, waiting = set(names), list(names)
-        for name in waiting:
-            for each in self.downstream[name]:
-                if each not in reached:
-                    reached.add(each)
-                    waiting.append(each)
-        return reached
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 2**32))
-def test_exactly_the_closure_runs_again(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    db = str(tmp_path_factory.mktemp("rerun") / "state.db")
-    made = RandomGraph(db, seed)
-    made.fail_at_random()
-    run = made.dag.run(mode="inline")
-    for _ in range(2):
-        check_rerun(made, run, db)
-
-
-def check_rerun(made: RandomGraph, run: DagRun, db: str) -> None:
-    """Choose tasks at random, run them again, and compare what happened with the rule, spelled out here."""
-    picks, before, old_statuses = made.picks, started(run), statuses(run)
-    chosen: dict[str, set[int] | None] = {}
-    for name in picks.sample(made.ids, picks.randint(1, min(2, len(made.ids)))):
-        items = [index for task, index in old_statuses if task == name and index >= 0]
-        chosen[name] = {picks.choice(items)} if items and picks.random() < 0.5 else None
-    follow = picks.random() < 0.6
-    names = [name if some is None else f"{name}[{min(some)}]" for name, some in chosen.items()]
-    made.fail_at_random()
-    with History(db) as history:
-        seq = max(event.seq for event in history.events(run.run_id))
-    made.dag.retry(run.run_id, names, only=not follow, ignore_upstream=True)
-    after, new_statuses = started(run), statuses(run)
-    whole = {name for name, some in chosen.items() if some is None}
-    if follow:
-        whole |= made.after({each for name in chosen for each in made.downstream[name]})
-    partly = {(name, index) for name, some in chosen.items() if name not in whole and some for index in some}
-    again = {key for key in old_statuses if key[0] in whole} | partly | {(name, -1) for name, _ in partly}
-    with History(db) as history:
-        new = [event for event in history.events(run.run_id) if event.seq > seq and event.task_id]
-    reset = {(event.task_id, event.map_index) for event in new if event.status == "PENDING"}
-    reset = {key for key in reset if key in old_statuses}
-    setups = {("up", -1), ("down", -1)}
-    if new or reset:
-        assert reset - setups == again - setups, f"{names}, follow={follow}: {sorted(old_statuses)}"
-        for key in old_statuses.keys() - again - setups:
-            assert (new_statuses[key], after.get(key)) == (old_statuses[key], before.get(key)), f"{key} changed"
-    for key, attempts in before.items():
-        assert after[key][: len(attempts)] == attempts, "an attempt that has ended never changes"
-    assert not event_fold.differences(db)
+# -- the state of the run -----------------------------------------------------------------------------------------
 
 
 def test_a_failure_after_which_nothing_ran_again_fails_the_run(db: str) -> None:

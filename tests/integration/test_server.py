@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -81,7 +82,8 @@ def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str
         if route.role == "operator":
             assert status == 403
         elif route.method == "GET":
-            assert status == (404 if "{trigger}" in route.path else 200)
+            # This server has no triggers, and serves no files.
+            assert status == (404 if "{trigger}" in route.path or route.path.endswith("/source") else 200)
 
 
 @pytest.mark.parametrize("topics", ["runs", "run:x", "log:x:y:-1:1"])
@@ -102,6 +104,48 @@ def test_health_shows_nothing_but_ok(server: RunningServer) -> None:
     assert (answer.status, answer.body) == (200, b"ok\n")
     assert "set-cookie" not in answer.headers
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+# -- files of the dashboard -------------------------------------------------------------------------------------------
+
+
+def test_the_files_of_the_dashboard_need_no_token_and_are_cached(server: RunningServer) -> None:
+    for path in ("/", "/ui/app.js", "/ui/ui.css", "/ui/vendor/preact.js"):
+        first = server.request("GET", path, token=None)
+        assert first.status == 200
+        assert "set-cookie" not in first.headers
+        assert first.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert first.headers["x-content-type-options"] == "nosniff"
+        assert first.headers["cache-control"] == "no-cache"
+        etag = first.headers["etag"]
+        again = server.request("GET", path, token=None, headers={"If-None-Match": f'"x", {etag}'})
+        assert (again.status, again.body) == (304, b"")
+        small = server.request("GET", path, token=None, headers={"Accept-Encoding": "gzip"})
+        assert gzip.decompress(small.body) == first.body
+        assert len(small.body) < len(first.body)
+
+
+@pytest.mark.parametrize(
+    "path", ["/ui/", "/ui/none.js", "/ui/../api.py", "/ui/%2e%2e/api.py", "/ui/vendor/", "/ui/app.js/"]
+)
+def test_no_other_file_can_be_named(server: RunningServer, path: str) -> None:
+    assert server.request("GET", path, token=None).status == 401
+
+
+def test_a_link_of_another_page_may_lead_to_the_dashboard_and_to_nothing_else(server: RunningServer) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert server.request("GET", "/", token=None, headers=headers).status == 200
+    assert server.request("GET", "/api/v1/runs", headers=headers).status == 403
+
+
+def test_runs_are_listed_by_state(server: RunningServer) -> None:
+    assert len(server.get("/api/v1/runs?status=FAILED")["runs"]) == 1
+    assert server.get("/api/v1/runs?status=SUCCESS")["runs"] == []
+
+
+def test_a_preview_names_what_a_resume_would_run(server: RunningServer, run_id: str) -> None:
+    preview = server.get(f"/api/v1/runs/{run_id}/rerun")
+    assert (sorted(preview["runs"]), preview["stay"]) == (["c", "d", "m"], ["a"])
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -167,6 +211,7 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     (workflow,) = server.get("/api/v1/workflows")["workflows"]
     assert (workflow["workflow"], workflow["latest"]["run_id"], workflow["served"]) == ("five", run_id, None)
     grid = server.get("/api/v1/workflows/five/grid")
+    assert grid["tasks"] == ["a", "m", "c", "d"]
     assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dashboard_kit import Tabs, launched, log_in
 from server_kit import RunningServer, environment, lightflow, serving
 
 from lightflow.client import Client, ServerError
@@ -86,6 +87,17 @@ def test_requests_and_the_feed_pass_a_proxy_with_a_sub_path(proxied: tuple[str, 
     with pytest.raises(ServerError) as refused:
         Client(url, "wrong").runs()
     assert refused.value.status == 401
+
+
+def test_the_dashboard_works_below_a_sub_path(proxied: tuple[str, RunningServer]) -> None:
+    url, server = proxied
+    with launched() as browser:
+        tabs = Tabs(browser)
+        page = log_in(tabs.tab(), url, server.viewer, "#/runs")
+        page.locator("table.runs td a", has_text="flow").first.click()
+        page.wait_for_selector(".connection.live")
+        page.locator("svg .node").first.wait_for()
+        tabs.close()
 
 
 def test_the_server_answers_only_below_its_base_path(proxied: tuple[str, RunningServer]) -> None:

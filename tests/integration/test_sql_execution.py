@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,6 @@ from liteflow import TaskFailed
 from liteflow.api import replace
 
 DATABASES = ["sqlite", "duckdb", "postgresql", "mysql"]
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mysql() -> Iterator[SqlServer]:
-    with sql_servers.mariadb() as server:
-        yield server
 
 
 @pytest.fixture(params=DATABASES)

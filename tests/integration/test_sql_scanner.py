@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 
-import pytest
 import sql_servers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,18 +25,6 @@ MYSQL_PARTS = [
     "';'", r"'\';'", "''';'", r'"\";"', '"\'"', "5--3", "1 -- ;\n", "2 # ';\n", "3 /* ; ' */", "`;` /* a */", "7 % 4",
     r"'\\'", "N';'", r"_utf8'\';'", "'a' ';'", "1 --\n", "x'3b'", "@a := ';'",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[SqlServer]:
-    with sql_servers.postgresql() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[SqlServer]:
-    with sql_servers.mariadb() as server:
-        yield server
 
 
 @settings(max_examples=400, deadline=None)
@@ -71,13 +57,13 @@ def test_postgresql_sees_the_same_statements(postgresql: SqlServer, texts: list[
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.lists(st.sampled_from(MYSQL_PARTS), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_mariadb_sees_the_same_statements(mariadb: SqlServer, texts: list[list[str]]) -> None:
+def test_mariadb_sees_the_same_statements(mysql: SqlServer, texts: list[list[str]]) -> None:
     import pymysql
     from pymysql.constants import CLIENT
 
     lines = [f"SELECT {', '.join(parts)} FROM (SELECT 1 AS `;`) AS t" for parts in texts]
     text = ";".join(lines)
-    host = {"host": "127.0.0.1", "port": mariadb.port, "user": "tester", "password": sql_servers.TOKEN}
+    host = {"host": "127.0.0.1", "port": mysql.port, "user": "tester", "password": sql_servers.TOKEN}
     connection = pymysql.connect(**host, client_flag=CLIENT.MULTI_STATEMENTS)
     try:
         with connection.cursor() as cursor:

@@ -413,3 +413,39 @@ def test_mistakes_in_a_repetition_are_found_before_a_run(keys: str, message: str
     found = problems(f"tasks:\n  a: {{run: 'true', {keys}}}\n")
     assert message in found
     assert found.startswith("w.yaml:2:")
+
+
+def test_waits_in_groups_and_of_mapped_tasks_and_with_retries(tmp_path: Path) -> None:
+    """A member of a group waits as any task; a wait that has failed is tried again, and waits anew."""
+    write(
+        tmp_path,
+        """
+        tasks:
+          inputs:
+            tasks:
+              files:
+                type: wait
+                file: in/${{ item }}
+                every: 0.1
+                foreach: [a, b, c]
+              flag:
+                type: wait
+                command: 'n=$(cat tries 2>/dev/null || echo 0); echo $((n + 1)) > tries; test $n -ge 1 || exit 3'
+                retries: 1
+                retry_delay: 0
+          make: {run: "mkdir in; touch in/a in/b in/c"}
+          load: {depends_on: [inputs], run: echo loaded}
+        """,
+    )
+    assert lightflow(tmp_path, "run", "flow.yaml").returncode == 0
+    with sqlite3.connect(tmp_path / "lightflow.db") as connection:
+        sql = "SELECT task_id, map_index, status FROM liteflow_attempts ORDER BY task_id, map_index, attempt"
+        rows = connection.execute(sql).fetchall()
+    assert ("load", -1, "SUCCESS") in rows
+    assert [row for row in rows if row[0] == "inputs.flag"] == [
+        ("inputs.flag", -1, "FAILED"),
+        ("inputs.flag", -1, "SUCCESS"),
+    ]
+    assert [row[1:] for row in rows if row[0] == "inputs.files" and row[1] >= 0] == [
+        (index, "SUCCESS") for index in range(3)
+    ]

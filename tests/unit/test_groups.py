@@ -10,7 +10,7 @@ import pytest
 from driving import Drive
 from fakes import Ends
 
-from liteflow import Dag, DefinitionError, DuplicateTask
+from liteflow import Call, Dag, DefinitionError, DuplicateTask
 from liteflow.api import Group
 from liteflow.planning.trigger_rules import count_upstreams, decide
 from liteflow.work import Work
@@ -89,6 +89,27 @@ def test_equal_names_in_two_groups_are_two_tasks(dag: Dag) -> None:
             dag.shell("true")
             dag.shell("true")
     assert [name for name in dag.tasks if name.startswith("b")] == ["b", "b.load", "b.shell", "b.shell__1"]
+
+
+def test_every_way_to_add_a_task_gives_it_an_id_in_the_group(dag: Dag) -> None:
+    with dag.group("load"):
+        dag.add("call", Call(nothing))
+        dag.approval("go on?", "ok")
+        dag.approval("and now?")
+        dag.sensor(nothing, "seen")
+        dag.shell("true", "command")
+        dag.partial(nothing, "each").expand(item=[1])
+        dag.workflow("child", Dag("other", "never-made.db"))
+    assert {name for name in dag.tasks if not name.startswith("load")} == set()
+    assert {
+        "load.call",
+        "load.ok",
+        "load.approval",
+        "load.seen",
+        "load.command",
+        "load.each",
+        "load.child",
+    } < dag.tasks.keys()
 
 
 def test_mistakes_of_groups_name_task_and_group(dag: Dag) -> None:

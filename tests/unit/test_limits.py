@@ -64,9 +64,9 @@ def test_pools_that_cannot_be(bad: dict[str, Any]) -> None:
 
 def test_short_forms_and_long_ones() -> None:
     assert normalize_pools({"a": 2, "b": Pool(3, "words"), "c": Pool()}) == {
-        "a": (2, ""),
-        "b": (3, "words"),
-        "c": (None, ""),
+        "a": Pool(2),
+        "b": Pool(3, "words"),
+        "c": Pool(),
     }
     assert normalize_concurrency(None) is None
     assert normalize_concurrency(2) == Concurrency(None, 2, "queue")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow import Dag, DefinitionError, Param, ParamError
+from liteflow.record import replace
 from liteflow.values.params import REQUIRED, as_text, declared, described, of_default, resolve, restored, stored
 
 DAY = datetime.date(2026, 1, 31)
@@ -115,7 +116,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ParamError) as caught:
         resolve(params, {"row": 1, "rows": "x"})
     assert caught.value.problems == {
-        "row": "there is no such parameter, did you mean 'rows'?",
+        "row": "there is no such parameter; did you mean 'rows'?",
         "rows": 'must be a whole number, not "x"',
         "day": "needs a value: a date such as 2026-01-31",
     }
@@ -128,7 +129,7 @@ def test_declarations_cross_to_other_processes() -> None:
     params = {"day": Param("date"), "path": Param("path", os.path.abspath("x"))}
     assert pickle.loads(pickle.dumps(params))["day"].default is REQUIRED
     assert {name: Param(**entry) for name, entry in described(params).items()} == params | {
-        name: param._replace(values=[]) for name, param in params.items()
+        name: replace(param, values=[]) for name, param in params.items()
     }
     assert as_text({"a": [1, True, None]}) == '{"a":[1,true,null]}'
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 from picture_kit import from_dependencies
 
 from liteflow.pictures.picture import (
+    ALL_STYLES,
     PLAIN_STYLE,
     STATUS_STYLES,
     Colours,
@@ -37,7 +40,7 @@ def contrast(entry: str, other: str) -> float:
 
 ALL_COLOURS = [
     pytest.param(colours, paper, id=f"{look.name}-{shade}")
-    for look in [PLAIN_STYLE, *STATUS_STYLES.values()]
+    for look in [PLAIN_STYLE, *ALL_STYLES.values()]
     for shade, colours, paper in (("light", look.light, "#ffffff"), ("dark", look.dark, "#12161b"))
 ]
 
@@ -52,6 +55,52 @@ def test_every_state_has_its_own_sign_word_and_class() -> None:
     assert set(STATUS_STYLES) == set(TASK_STATUSES)
     for part in ("name", "sign", "word", "light"):
         assert len({getattr(look, part) for look in STATUS_STYLES.values()}) == len(STATUS_STYLES), part
+
+
+def test_every_state_of_runs_attempts_and_fires_has_its_own_sign_and_word() -> None:
+    for part in ("name", "sign", "word"):
+        assert len({getattr(look, part) for look in ALL_STYLES.values()}) == len(ALL_STYLES), part
+
+
+#: What red, green and blue light becomes for people without one kind of cones (Machado, Oliveira, Fernandes 2009).
+SIGHTS = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+MEANINGS = ("RUNNING", "SUCCESS", "FAILED", "UP_FOR_RETRY", "UPSTREAM_FAILED", "QUEUED")
+
+
+def seen_as(colour: str, sight: str) -> tuple[float, float, float]:
+    """Lightness and the two axes of colour (CIE Lab) of a colour in a sight."""
+    linear = [luminance(f"#{colour[i : i + 2] * 3}") for i in (1, 3, 5)]
+    red, green, blue = (
+        min(1.0, max(0.0, sum(weight * part for weight, part in zip(row, linear, strict=True))))
+        for row in SIGHTS[sight]
+    )
+    x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.95047
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    z = (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.08883
+    fx, fy, fz = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in (x, y, z))
+    return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("shade", ["light", "dark"])
+def test_states_differ_for_every_sight(sight: str, shade: str) -> None:
+    """Fill or border of the states that matter most differ by 10 in CIE Lab, or one of two borders is dashed.
+
+    The signs and words of all states differ, too.
+    """
+    for first, second in itertools.combinations(MEANINGS, 2):
+        looks = getattr(STATUS_STYLES[first], shade), getattr(STATUS_STYLES[second], shade)
+        distances = [
+            math.dist(seen_as(getattr(looks[0], part), sight), seen_as(getattr(looks[1], part), sight))
+            for part in ("fill", "stroke")
+        ]
+        dashes = STATUS_STYLES[first].dashed != STATUS_STYLES[second].dashed
+        assert max(distances) >= 10 or dashes, (first, second, distances)
 
 
 def test_a_failure_is_darker_than_everything_else_in_grey() -> None:
@@ -94,8 +143,8 @@ def test_counts_follow_the_palette() -> None:
         (None, ""),
         (float("nan"), ""),
         (float("inf"), ""),
-        (-1.0, "0.00 s"),
-        (0.423, "0.42 s"),
+        (-1.0, "0 ms"),
+        (0.423, "423 ms"),
         (9.999, "10.0 s"),
         (12.34, "12.3 s"),
         (59.97, "1 min 00 s"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import Plan, Stop
 from liteflow.planning.retry import MAX_LOST, Failure, RetryPolicy
 from liteflow.planning.task_table import Transition
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
@@ -242,7 +242,7 @@ def test_a_paused_plan_leaves_open_tasks_to_a_resume() -> None:
     plan.finish(0, "CANCELLED", 0.0)
     assert plan.finished
     assert plan.result() == "INTERRUPTED"
-    assert plan.stopped == ("interrupted by SIGINT", "interrupted")
+    assert plan.stopped == Stop("interrupted by SIGINT", "interrupted")
     assert plan.table.status[1] in ("PENDING", "QUEUED")
 
 
@@ -258,7 +258,7 @@ def test_the_first_reason_to_stop_is_preserved() -> None:
     plan = make_plan(Graph({"a": [], "b": []}))
     plan.pause("first")
     plan.stop("second")
-    assert plan.stopped == ("first", "interrupted")
+    assert plan.stopped == Stop("first", "interrupted")
     assert plan.result() == "INTERRUPTED"
 
 
@@ -413,7 +413,7 @@ def test_fail_fast_cancels_what_has_not_started() -> None:
     plan.finish(1, "CANCELLED", 0.0)
     assert plan.finished
     assert plan.result() == "FAILED"
-    assert plan.stopped == ("task 'a' failed and fail_fast is set", "fail_fast")
+    assert plan.stopped == Stop("task 'a' failed and fail_fast is set", "fail_fast")
 
 
 def test_fail_fast_lets_retries_happen_first() -> None:

@@ -45,6 +45,36 @@ class Oracle:
         return self.x + self.y
 
 
+class Place(Record, kw_only=False):
+    """A record whose fields can be given by position."""
+
+    x: int
+    y: int = 0
+    tags: tuple[str, ...] = ()
+
+
+class NamedPlace(Place):
+    """A record with a field that is given by keyword only."""
+
+    note: str = "none"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlaceOracle:
+    """The same as a dataclass."""
+
+    x: int
+    y: int = 0
+    tags: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPlaceOracle(PlaceOracle):
+    """The same as a dataclass."""
+
+    note: str = "none"
+
+
 class Labelled(Point):
     """A record with a field more than its base class."""
 
@@ -98,6 +128,34 @@ def test_it_cannot_be_changed(kind: Any) -> None:
 def test_it_takes_no_positions() -> None:
     with pytest.raises(TypeError):
         Point(1, "a")  # type: ignore[call-arg,misc]
+
+
+@pytest.mark.parametrize(("kind", "oracle"), [(Place, PlaceOracle), (NamedPlace, NamedPlaceOracle)])
+@given(
+    st.lists(st.integers(0, 1), max_size=4),
+    st.dictionaries(st.sampled_from(["x", "y", "tags", "note", "z"]), st.integers(0, 1), max_size=3),
+)
+def test_it_takes_the_positions_that_a_dataclass_takes(
+    kind: Any, oracle: Any, positions: list[int], values: dict[str, int]
+) -> None:
+    def made(cls: Any) -> str:
+        try:
+            return repr(cls(*positions, **values)).replace(cls.__qualname__, "")
+        except TypeError as error:
+            return str(error).replace(cls.__qualname__, "")
+
+    for _ in range(5):  # the first records are made by another `__init__` than the following ones
+        assert made(kind) == made(oracle)
+
+
+def test_the_first_records_are_made_as_the_following_ones() -> None:
+    records = []
+    for _ in range(6):
+        fresh = type(Record)("Fresh", (Record,), {"__annotations__": {"x": "int", "y": "int"}, "y": 3}, kw_only=False)
+        records.append([repr(fresh(1)), repr(fresh(1, y=2)), repr(fresh(x=1)), repr(fresh(1, 2)), repr(fresh(1, 2))])
+    assert (
+        records == [["Fresh(x=1, y=3)", "Fresh(x=1, y=2)", "Fresh(x=1, y=3)", "Fresh(x=1, y=2)", "Fresh(x=1, y=2)"]] * 6
+    )
 
 
 @pytest.mark.parametrize("default", [{}, [], {1}, {"a": 1}])

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lightflow.cli.progress import Screen
-from lightflow.engine.formatting import display_name, format_duration
+from lightflow.engine.formatting import display_name
 from lightflow.engine.task_output import LAST_LINES, MOST_LINES, LogTail
+from liteflow.api import duration_text
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_lines_above_the_frame_are_never_erased() -> None:
     ],
 )
 def test_short_times_are_milliseconds(seconds: float | None, text: str) -> None:
-    assert format_duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_the_display_name_of_an_instance_has_its_key() -> None:

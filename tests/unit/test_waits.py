@@ -296,6 +296,21 @@ def test_a_hook_tells_once_that_a_task_waits() -> None:
     assert [name for _, name in drive.starts] == ["ready", "ready.on_wait", "ready.on_exit"]
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("crash_at", range(1, 6))
+def test_a_hook_that_a_crash_has_cut_off_tells_it_after_the_resume(crash_at: int, after: bool) -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", on_wait=nothing)
+    script = answers(NOT_YET, NOT_YET, DONE)
+    drive = Drive(flow, script=lambda work: script(work) if work.task_id == "ready" else Ends())
+    try:
+        result = drive.run(crash_at=crash_at, after=after)
+    except Crashed:
+        result = drive.resume()
+    drive.check_end(result)
+    assert drive.states()["ready.on_wait"] == "SUCCESS"
+
+
 def test_a_task_that_no_longer_waits_starts_again() -> None:
     flow = flow_of()
     flow.sensor(nothing, "ready")

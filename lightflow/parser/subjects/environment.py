@@ -15,7 +15,7 @@ from lightflow.plugins.scripts import lines
 from lightflow.spec.model import EnvFile, SecretSpec
 from lightflow.text import did_you_mean, quoted
 from liteflow import Secret
-from liteflow.api import SECRET_NAME, VARIABLE_NAME
+from liteflow.api import SECRET_NAME, VARIABLE_NAME, replace
 
 #: The sources of a secret, and the key that each of them needs or allows.
 _SOURCE_KEYS: Final = {"env": "key", "file": "path", "command": "run"}
@@ -158,7 +158,7 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
             problems.append(tree.problem(path, secret, key=is_key))
         else:
             secrets[name] = SecretSpec(
-                secret=secret, location=tree.location(path, key=is_key)._replace(path=f"secrets.{name}")
+                secret=secret, location=replace(tree.location(path, key=is_key), path=f"secrets.{name}")
             )
     return secrets, problems
 

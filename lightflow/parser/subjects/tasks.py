@@ -269,9 +269,9 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
             if error.line and tree.is_literal_block(keys, key):
                 line = tree.locate(path).line + 1 + error.line
                 column = _column(tree, line, keys[key], error.line, error.column)
-                problem = problem._replace(line=line, column=column)
+                problem = replace(problem, line=line, column=column)
             elif error.line > 1:
-                problem = problem._replace(message=f"{error.message} (line {error.line} of the code)")
+                problem = replace(problem, message=f"{error.message} (line {error.line} of the code)")
             yield problem
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
@@ -220,7 +220,7 @@ class TriggerContext(Record):
     has_concurrency: bool = False
 
 
-class _Node(NamedTuple):
+class _Node(Record, kw_only=False):
     """A trigger of the file."""
 
     kind: str

@@ -3,7 +3,7 @@
 import { html, useState, useLayoutEffect, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number } from "./kit.js";
 
 const ROW = 22; // pixels
-const ALL_ROWS = 300; // up to this number all rows are in the page
+const ALL_ROWS = 80; // up to this number all rows are in the page
 const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
 
 // -- pure -------------------------------------------------------------------------------------------------------------
@@ -50,14 +50,20 @@ export function medianOf(values) {
 
 // -- the grid ---------------------------------------------------------------------------------------------------------
 
-const cellLabel = (task, run, state) => `${clean(task)}, ${moment(run.started_at, { seconds: false }) || "not started"}, ${wordOf(state)}`;
+const times = new WeakMap(); // of runs: a time takes longer to format than a cell to draw
+
+function timeOf(run) {
+  if (!times.has(run)) times.set(run, moment(run.started_at, { seconds: false }) || "not started");
+  return times.get(run);
+}
 
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
 function Row({ task, at, runs, states, focus, median, isCritical }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
-  return html`<tr data-task=${at} role="row"><th scope="row" title=${clean(task)}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${clean(shorten(task, 48))}</th>${
+  const name = clean(task);
+  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${clean(shorten(task, 48))}</th>${
     runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
-      aria-label=${cellLabel(task, run, states[column])}>${states[column] == null ? null : look(states[column])[0]}</td>`)
+      aria-label=${`${name}, ${timeOf(run)}, ${wordOf(states[column])}`}>${states[column] == null ? null : look(states[column])[0]}</td>`)
   }<td class="median muted">${median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : null}</td></tr>`;
 }
 
@@ -127,7 +133,7 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
       onFocusIn=${event => { const at = place(event.target); if (at) setFocus(old => old[0] === at[0] && old[1] === at[1] ? old : at); }}>
     <thead><tr class="days"><td></td>${days.map((day, column) => html`<td key=${runs[column].run_id}><span>${day || null}</span></td>`)}<td></td></tr>
       <tr role="row"><th scope="row" class="muted">duration, up to ${duration(most)}</th>${runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="run" data-run=${column} data-state=${run.status} tabindex=${focus[0] === -1 && focus[1] === column ? 0 : -1}
-        title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`} aria-label=${`run of ${moment(run.started_at, { seconds: false })}, ${wordOf(run.status)}, ${duration(run.duration_s)}`}>
+        title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`} aria-label=${`run of ${timeOf(run)}, ${wordOf(run.status)}, ${duration(run.duration_s)}`}>
         <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
     <tbody ref=${body}>${spacer(first)}${rows}${spacer(tasks.length - last)}</tbody></table>
     <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.

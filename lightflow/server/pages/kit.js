@@ -21,10 +21,11 @@ export const number = value => value == null ? "" : Number(value).toLocaleString
 /** Return "1 run", "2 runs". */
 export const many = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-/** Return a duration as pictures and the command line have it: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min. */
+/** Return a duration as the command line has it: 420 ms, 1.42 s, 12.3 s, 3 min 20 s, 2 h 05 min. */
 export function duration(seconds) {
   if (seconds == null || !isFinite(seconds)) return "";
   const s = Math.max(0, seconds), two = value => String(value).padStart(2, "0");
+  if (s < 0.9995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.995) return `${s.toFixed(2)} s`;
   if (s < 59.95) return `${s.toFixed(1)} s`;
   const whole = Math.round(s);
@@ -422,7 +423,7 @@ export const Took = ({ row }) => {
   const runs = row.started_at != null && row.ended_at == null;
   const now = useNow(runs);
   const seconds = secondsBetween(row.started_at, row.ended_at, now);
-  return html`<span class="took">${runs ? duration(Math.floor(seconds)).replace(".00", "") : duration(seconds)}</span>`;
+  return html`<span class="took">${runs && seconds < 60 ? `${Math.floor(seconds)} s` : duration(seconds)}</span>`;
 };
 
 /** The numbers of tasks by state. */

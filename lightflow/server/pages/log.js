@@ -72,10 +72,11 @@ function rgb(name, truecolor) {
 
 /** The part of a log that was read: bytes from `start` to `end`, and its lines with their offsets. */
 export class LogWindow {
-  constructor() { this.reset({ bytes: new Uint8Array(), offset: 0, size: 0, generation: 0 }); }
+  constructor() { this.version = 0; this.reset({ bytes: new Uint8Array(), offset: 0, size: 0, generation: 0 }); }
 
   reset({ bytes, offset, size, generation }) {
     Object.assign(this, { bytes, start: offset, size, generation });
+    this.version += 1;
     this.lines = [];
     this.parse(0);
   }
@@ -100,6 +101,7 @@ export class LogWindow {
   append({ bytes, size }) {
     this.size = size;
     if (!bytes.length) return;
+    this.version += 1; // lines have other places now
     const last = this.lines.at(-1);
     let from = this.bytes.length;
     if (last && !last.isWhole) {
@@ -116,6 +118,7 @@ export class LogWindow {
   prepend({ bytes, size }) {
     const rest = this.lines, first = rest[0], before = this.colours;
     this.size = size;
+    this.version += 1;
     const head = first ? first.next - this.start : 0; // the first line may begin in what is added
     const known = this.bytes;
     this.start -= bytes.length;
@@ -305,7 +308,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   const [, draw] = useState(0), [view, setView] = useState({ top: 0, height: 600 }), [mode, setMode] = useState("lines");
   const [following, follow] = useState(live), [words, setWords] = useState(""), [hit, setHit] = useState(null), [note, setNote] = useState("");
   const [share, setShare] = useState(null), [isRead, setRead] = useState(false);
-  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0);
+  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0), drawn = useRef(-1);
   const log = reader.current?.window;
 
   useEffect(() => {
@@ -352,6 +355,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
       if (Math.abs(top - box.scrollTop) >= 1) box.scrollTop = top;
     }
     intent.current = null;
+    drawn.current = log.version;
     remember(box);
   });
 
@@ -365,8 +369,10 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
 
   const remember = box => {
     if (!log?.lines.length) return;
-    const first = Math.min(log.lines.length - 1, Math.floor(box.scrollTop / LINE));
-    anchor.current = { at: log.lines[first].at, rest: box.scrollTop - first * LINE };
+    if (drawn.current === log.version) { // else the lines have changed, and what is in view is not drawn yet
+      const first = Math.min(log.lines.length - 1, Math.floor(box.scrollTop / LINE));
+      anchor.current = { at: log.lines[first].at, rest: box.scrollTop - first * LINE };
+    }
     setView(old => old.top === box.scrollTop && old.height === box.clientHeight ? old : { top: box.scrollTop, height: box.clientHeight });
   };
   const isAtBottom = box => box.scrollTop + box.clientHeight >= box.scrollHeight - 4;

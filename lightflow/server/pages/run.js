@@ -45,6 +45,8 @@ const Head = ({ run, rows, picked, onPick }) => html`
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
     ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
+    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${clean(instanceName(run.parent))}</a> of ${clean(run.parent.run_id)}</span>`}
+    ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${clean(run.origin)}</a></span>`}
     ${run.selection && html`<span>only a part of its tasks</span>`}
     ${run.reason && html`<span class="reason">${clean(run.reason)}</span>`}</p>
   <p><${Tally} counts=${run.counts} onPick=${onPick} picked=${picked} /></p>`;
@@ -84,6 +86,15 @@ export function useWindow(count, ref, height = ROW) {
   return count <= 200 ? [0, count] : [Math.min(range[0], Math.max(0, count - 1)), Math.min(range[1], count)];
 }
 
+/** Return a mapped task with the time from the first start to the last end of its instances, and their attempts. */
+function spanned(row, children) {
+  if (row.started_at) return row;
+  const starts = children.map(child => child.started_at).filter(Boolean).sort();
+  const ends = children.map(child => child.ended_at).filter(Boolean).sort();
+  const attempt = children.reduce((sum, child) => sum + (child.attempt || 0), 0);
+  return { ...row, attempt, started_at: starts[0] ?? null, ended_at: row.status === "RUNNING" ? null : ends.at(-1) ?? null };
+}
+
 const Table = ({ run, rows, state, text, selected, onSelect }) => {
   const [open, setOpen] = useState(new Set()), body = useRef();
   const lines = useMemo(() => {
@@ -97,7 +108,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
     for (const row of tops.sort((a, b) => rank(a.status) - rank(b.status))) {
       const children = instances.get(row.task), picks = children?.filter(isShown) || [];
       if (!isShown(row) && !picks.length) continue;
-      list.push({ row, count: children?.length });
+      list.push({ row: children ? spanned(row, children) : row, count: children?.length });
       if (children && (open.has(row.task) || (state || words) && picks.length < children.length))
         for (const child of picks.sort((a, b) => rank(a.status) - rank(b.status) || a.map_index - b.map_index)) list.push({ row: child, child: true });
     }
@@ -106,7 +117,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
   const [first, last] = useWindow(lines.length, body);
   const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
   const spacer = count => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="5"><i style=${{ height: `${count * ROW}px` }}></i></td></tr>`;
-  return html`<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempt</th><th class="num">Took</th><th class="wide">Reason</th></tr></thead>
+  return html`<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
     <tbody ref=${body}>${spacer(first)}${lines.slice(first, last).map(({ row, count, child }) => {
       const name = instanceName(row);
       return html`<tr key=${name} data-row aria-selected=${selected === name} class=${`${selected === name ? "on" : ""}${child ? " child" : ""}`} onClick=${event => { if (!event.target.closest("a, button")) onSelect(name); }}>
@@ -114,7 +125,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
         <td class="name"><a href=${taskHref(run.run_id, row)}>${child ? clean(row.map_key || `[${row.map_index}]`) : clean(name)}</a>
           ${count && html`<button type="button" class="quiet fold" aria-expanded=${open.has(row.task)} onClick=${() => toggle(row.task)}>${open.has(row.task) ? "▾" : "▸"} ${number(count)} instances</button>`}
           ${row.kind !== "task" && html`<span class="muted kind">${clean(row.kind)}</span>`}</td>
-        <td class="num wide">${row.attempt > 1 ? row.attempt : ""}</td><td class="num"><${Took} row=${row} /></td>
+        <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${clean(row.reason || "")}>${clean(row.reason || "")}</td></tr>`;
     })}${spacer(lines.length - last)}</tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;
@@ -148,7 +159,7 @@ const Events = ({ run, id }) => {
   const state = `${run.status} ${JSON.stringify(run.counts)}`;
   useEffect(() => { const abort = new AbortController(); if (pages.length < 4) read(abort.signal); return () => abort.abort(); }, [state]);
   const events = pages.flatMap(page => page.events), full = pages.at(-1)?.events.length === 500;
-  return html`<${Failure} problem=${problem} /><table class="list"><thead><tr><th>Time</th><th>Task</th><th>State</th><th class="wide">Reason</th></tr></thead>
+  return html`<${Failure} problem=${problem} /><table class="list"><thead><tr><th>Time</th><th>Task</th><th>State</th><th class="wide">Why</th></tr></thead>
     <tbody>${events.map(each => html`<tr key=${each.seq} data-row><td class="when"><time dateTime=${each.at} title=${`${moment(each.at)} ${ZONE}`}>${clockMs(each.at)}</time></td>
       <td class="name">${each.task ? html`<a href=${taskHref(id, each)}>${clean(instanceName(each))}</a>` : html`<span class="muted">the run</span>`}</td>
       <td>${each.previous && html`<${State} state=${each.previous} small /> → `}<${State} state=${each.status} /></td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>

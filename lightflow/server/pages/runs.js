@@ -61,7 +61,7 @@ export default function Runs({ query }) {
     ${live.data && !runs.length && html`<${Empty} title=${query.workflow || query.state ? "No run matches" : "Nothing has run yet"}>
       ${query.workflow || query.state ? html`<p><a href=${href(["runs"])}>Show all runs</a></p>`
         : html`<p>Start one: <code>lightflow run flow.yaml</code>. It appears here while it runs.</p>`}<//>`}
-    ${runs.length > 0 && html`<table class=${`list runs${live.isStale ? " stale" : ""}`}><thead><tr><th>State</th><th>Workflow</th><th>Run</th><th>Started</th><th class="num">Took</th>
+    ${runs.length > 0 && html`<table class=${`list runs${live.isStale ? " stale" : ""}`}><thead><tr><th>State</th><th>Workflow</th><th>Run</th><th>Started</th><th class="num">Duration</th>
       <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th></tr></thead>
       <tbody>${runs.map(run => html`<tr key=${run.run_id} data-row>
         <td><${State} state=${run.status} /></td>

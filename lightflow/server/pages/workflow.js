@@ -37,7 +37,7 @@ const Triggers = ({ name, served }) => {
   if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
   const past = (fires.data?.fires || []).filter(each => each.trigger.startsWith(`${name}:`)).slice(0, 50);
   return html`<${TriggerTable} triggers=${triggers} withWorkflow=${false} onChange=${() => { live.reload(); fires.reload(); }} />
-    <h2 class="gap">Last fires</h2>${!past.length ? html`<p class="muted">None.</p>` : html`<table class="list"><thead><tr><th>State</th><th>For</th><th class="wide">Trigger</th><th>Run</th><th class="wide">Reason</th></tr></thead>
+    <h2 class="gap">Last fires</h2>${!past.length ? html`<p class="muted">None.</p>` : html`<table class="list"><thead><tr><th>State</th><th>For</th><th class="wide">Trigger</th><th>Run</th><th class="wide">Why</th></tr></thead>
       <tbody>${past.map(each => html`<tr key=${each.fire_no} data-row><td><${State} state=${each.status} /></td><td>${moment(each.at || each.due_at)}</td><td class="wide muted">${clean(each.trigger.slice(name.length + 1))}${each.started_by && ` by ${clean(each.started_by)}`}</td>
         <td>${each.status === "STARTED" ? html`<a href=${href(["r", each.run_id])}><span class="id">${clean(each.run_id)}</span></a>` : ""}</td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>`}`;
 };

@@ -76,7 +76,7 @@ export default function Workflows({ query }) {
       <p>Write one with <code>lightflow template > flow.yaml</code>, run it with <code>lightflow run flow.yaml</code>,
       or start the server in the folder of your workflows: <code>lightflow serve</code>.</p><//>`}
     ${all.length > 0 && html`<table class="list"><thead><tr><th>State</th><th>Workflow</th><th class="wide">Last runs</th>
-        <th class="num">Took</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
+        <th class="num">Duration</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
         <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
         <td class="name"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>

@@ -1,0 +1,105 @@
+"""The clock is set while a server works: no instant runs twice, what was jumped over is recorded, and it goes on."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+
+from scheduler_kit import end, log, rows, start, until
+
+FLOW = """
+workflow_name: w
+schedule: {every: 1m, overlap: allow}
+tasks: {t: {run: 'echo "$LIGHTFLOW_SCHEDULED_AT" >> trail'}}
+"""
+#: In the server and in its runs: the clock of the machine, and as many seconds as the file says.
+CLOCK = """
+import time
+_time = time.time
+
+
+def stepped() -> float:
+    try:
+        with open({path!r}) as file:
+            return _time() + float(file.read())
+    except (OSError, ValueError):
+        return _time()
+
+
+time.time = stepped
+"""
+HOUR, YEAR = 3600, 365 * 86400
+STEPS = (120, 2 * HOUR, -3 * HOUR, 1, 10 * YEAR, -10 * YEAR, 65, 400)
+
+
+class SteppedClock:
+    """The clock of a server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "offset"
+        self.offset_s = 0.0
+        (folder / "clock").mkdir()
+        (folder / "clock" / "sitecustomize.py").write_text(CLOCK.format(path=str(self._file)))
+        self.path = str(folder / "clock")
+
+    def now(self) -> float:
+        return time.time() + self.offset_s
+
+    def step(self, seconds: float) -> None:
+        """Set the clock, at once for all processes."""
+        self.offset_s += seconds
+        partial = self._file.with_suffix(".new")
+        partial.write_text(str(self.offset_s))
+        os.replace(partial, self._file)
+
+
+def test_no_instant_runs_twice_and_the_schedule_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(FLOW)
+    clock = SteppedClock(tmp_path)
+    server = start(tmp_path, first_path=clock.path)
+    try:
+        until(lambda: "serves 1 workflow" in log(tmp_path), server)
+        for step in STEPS:
+            reports = log(tmp_path).count("the clock was set")
+            clock.step(step)
+            if abs(step) > 2:
+                until(lambda before=reports: log(tmp_path).count("the clock was set") > before, server)
+            if step < 0:
+                continue
+            # The instant of the minute in which the clock stands now is due, or was decided before.
+            until(lambda: decided(tmp_path, clock.now() - 60), server)
+        clock.step(61)
+        until(lambda: started_since(tmp_path, clock.now() - 90), server)
+        until(lambda: not rows(tmp_path, "SELECT 1 FROM liteflow_fires WHERE status IN ('CLAIMED', 'WAITING')"), server)
+        started = rows(tmp_path, "SELECT run_id FROM liteflow_fires WHERE status='STARTED'")
+        until(lambda: len(trail(tmp_path)) >= len(started), server)
+    finally:
+        assert end(server) == 0
+    assert Counter(trail(tmp_path)).most_common(1)[0][1] == 1
+    assert len(trail(tmp_path)) == len(started)
+    missed = rows(tmp_path, "SELECT reason FROM liteflow_fires WHERE status='MISSED'")
+    assert any("instants from" in str(reason) for (reason,) in missed)  # ten years are one row and the newest hundred
+    assert len(missed) < 500
+    assert "Traceback" not in log(tmp_path)
+
+
+def trail(folder: Path) -> list[str]:
+    path = folder / "trail"
+    return path.read_text().split() if path.exists() else []
+
+
+def decided(folder: Path, moment: float) -> bool:
+    """Return whether the instants up to a moment are decided."""
+    try:
+        watermarks = rows(folder, "SELECT strftime('%s', watermark) FROM liteflow_triggers WHERE kind='schedule'")
+    except sqlite3.OperationalError:
+        return False
+    return any(mark is not None and int(mark) >= moment - 60 for (mark,) in watermarks)
+
+
+def started_since(folder: Path, moment: float) -> bool:
+    sql = "SELECT 1 FROM liteflow_fires WHERE status='STARTED' AND at BETWEEN ? AND ?"
+    return bool(rows(folder, sql, moment, moment + 120))  # not an instant of a step before

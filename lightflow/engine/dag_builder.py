@@ -221,7 +221,13 @@ class _TaskBuilder(Record):
 
     def _modules(self, task: TaskSpec, task_type: TaskType) -> tuple[str, ...]:
         """Return the modules to import before workers start. Modules that are not installed are reported."""
-        modules = task_type.needed_modules(task.config)
+        config, expressions = task.config, task.expressions
+        decides = type(task_type).needed_modules is not TaskType.needed_modules
+        if decides and expressions is not None and expressions.config:
+            from lightflow.expressions.evaluate import keys_before_run
+
+            config = keys_before_run(config, expressions, self.params, self.inputs.secrets or {})
+        modules = task_type.needed_modules(config)
         if not modules:
             return ()
         from lightflow.plugins.needs import missing_modules, needs_text

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -501,6 +502,21 @@ def option(template: Template, params: Values, expressions: Expressions) -> Any:
     values = early_values(expressions, params)
     results = [part if isinstance(part, str) else evaluate(part.source, values) for part in template]
     return results[0] if len(results) == 1 else "".join(map(text_for, results))
+
+
+def keys_before_run(
+    config: Mapping[str, Any], expressions: Expressions, params: Values, secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the keys of a task with the values of the expressions, alone in a key, that are known before the run."""
+    values = {**early_values(expressions, params), "secrets": secrets}
+    keys = dict(config)
+    for key in expressions.config:
+        (part, *rest), (name, *inner) = key.template, key.path
+        if rest or inner or isinstance(part, str):
+            continue
+        with suppress(InputError):
+            keys[str(name)] = evaluate(part.source, values)
+    return keys
 
 
 def early_problems(expressions: Expressions, params: Values) -> Iterator[Problem]:

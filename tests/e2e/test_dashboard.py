@@ -49,6 +49,14 @@ FILES = {
           ok: {type: approval, message: "Send it?", fields: {copies: {type: integer}}}
           send: {run: "echo ${{ tasks.ok.outputs.copies }} copies", depends_on: [ok]}
     """,
+    "parent": """
+        workflow_name: parent
+        tasks: {sub: {type: workflow, file: small.yaml}}
+    """,
+    "small": """
+        workflow_name: small
+        tasks: {a: {run: "echo small"}}
+    """,
     "cron": """
         workflow_name: cron
         schedule: {cron: "30 2 * * *", timezone: America/New_York}
@@ -290,6 +298,16 @@ def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None
     show(page, server, f"r/{run}")
     wait_for_text(page, ".head .state", "success")
     assert server.get(f"/api/v1/runs/{run}/values/ok/copies")["value"] == 4
+
+
+def test_a_parent_leads_to_its_child_and_back(page: Any, server: RunningServer) -> None:
+    run = start(server, "parent")
+    show(page, server, f"r/{run}/t/sub")
+    wait_for_text(page, ".head .state", "success")
+    page.locator("tr", has_text="small").locator("a").click()
+    wait_for_text(page, "h1", "small")
+    page.locator(".facts a", has_text="sub").click()
+    wait_for_text(page, "h1", "sub")
 
 
 def test_triggers_are_paused_fired_and_planned(page: Any, server: RunningServer) -> None:

@@ -17,9 +17,14 @@ import sql_servers
 from flow_folder import COMMAND, environment, lightflow, status, write
 from sql_servers import SqlServer
 
+from lightflow.engine.dag_builder import build_dag
+from lightflow.engine.external_inputs import ExternalInputs
+from lightflow.parser.workflow_loader import loads_workflow
+from lightflow.plugins.registry import Registry
 from lightflow.spec.model import Identifier
 from lightflow.tasks import sql
-from liteflow import Dag, DefinitionError, Secret
+from liteflow import Call, Dag, DefinitionError, Secret
+from liteflow.values.secrets import Secrets
 
 SERVERS = ["postgresql", "mysql"]
 
@@ -286,3 +291,20 @@ def test_the_same_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.value("total") == 21
     with pytest.raises(DefinitionError, match=":day has no value"):
         sql(Secret("ORDERS"), "SELECT :day")
+
+
+@pytest.mark.parametrize(("address", "module"), [("mysql://me@127.0.0.1/shop", "pymysql"), ("sqlite:///a.db", None)])
+def test_the_driver_of_a_secret_address_is_loaded_before_the_workers(address: str, module: str | None) -> None:
+    text = """
+secrets: {WAREHOUSE: {from: env}}
+connections: {db: {type: sql, url: "${{ secrets.WAREHOUSE }}"}}
+tasks:
+  secret: {type: sql, connection: db, sql: SELECT 1}
+  later: {type: sql, connection: "${{ tasks.secret.result }}", sql: SELECT 1}
+"""
+    spec, inputs = loads_workflow(text), ExternalInputs(secrets=Secrets({"WAREHOUSE": address}))
+    dag = build_dag(spec, Registry(), "state.db", {}, inputs, folder=os.getcwd())
+    secret, later = (dag.tasks[name].fixed_body for name in ("secret", "later"))
+    assert isinstance(secret, Call)
+    assert isinstance(later, Call)
+    assert (secret.preload, later.preload) == ((module,) if module else (), ())

@@ -45,6 +45,8 @@ const Head = ({ run, rows, picked, onPick }) => html`
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
     ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
+    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${clean(instanceName(run.parent))}</a> of ${clean(run.parent.run_id)}</span>`}
+    ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${clean(run.origin)}</a></span>`}
     ${run.selection && html`<span>only a part of its tasks</span>`}
     ${run.reason && html`<span class="reason">${clean(run.reason)}</span>`}</p>
   <p><${Tally} counts=${run.counts} onPick=${onPick} picked=${picked} /></p>`;

@@ -105,8 +105,19 @@ export default function Task({ id, task, index, query }) {
       <${Lazy} module="log" part="Log" key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
     ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
+    <${Children} id=${id} task=${task} index=${place} state=${data.status} />
     <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />`;
 }
+
+/** The runs that a task has started. */
+const Children = ({ id, task, index, state }) => {
+  const live = useLive(`runs/${encode(id)}/children`, "runs", (data, frame) => ({
+    ...data, children: data.children.map(child => (frame.runs || []).find(run => run.run_id === child.run_id) || child) }));
+  useEffect(() => { if (live.data) live.reload(); }, [state]);
+  const children = (live.data?.children || []).filter(child => child.parent?.task === task && (child.parent.map_index ?? null) === index);
+  return children.length > 0 && html`<h2 class="gap">Child runs</h2><table class="list"><tbody>${children.map(child => html`<tr key=${child.run_id} data-row><td><${State} state=${child.status} /></td>
+    <td class="name"><a href=${href(["r", child.run_id])}>${clean(child.workflow)}</a></td><td class="id">${clean(child.run_id)}</td><td class="num"><${Took} row=${child} /></td></tr>`)}</tbody></table>`;
+};
 
 /** The instances of a mapped task: the server filters and sorts them, the failed ones first. */
 const Instances = ({ id, task, state }) => {

@@ -167,9 +167,8 @@ def test_a_dag_cannot_execute_itself(db: str) -> None:
 
 
 def test_a_child_run_in_the_group_of_its_parent_is_refused(db: str) -> None:
-    group = Concurrency("shared", 2)
     with Dag("parent", db, concurrency=Concurrency("shared", 1)) as dag:
-        dag.workflow("part", child(concurrency=group._replace(limit=1)), params={"n": 1})
+        dag.workflow("part", child(concurrency=Concurrency("shared", 1)), params={"n": 1})
     run = dag.run()
     assert f"run {run.run_id}, which waits for this child run, is in its concurrency group" in run.failures()["part"]
 

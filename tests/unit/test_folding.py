@@ -103,7 +103,7 @@ def test_every_task_has_one_place_and_every_edge_two_ends(fold: str, data: st.Da
     toggled = data.draw(st.sets(st.sampled_from(sorted(deps)))) if deps else set()
     picture = arranged(from_dependencies("t", deps), fold, toggled)  # type: ignore[arg-type]
     assert placed(picture) == sorted(deps)
-    assert {end for edge in picture.edges for end in edge} <= set(picture.names())
+    assert {end for edge in picture.edges for end in (edge.source, edge.target)} <= set(picture.names())
 
 
 def test_the_critical_path_leads_through_folds_and_boxes() -> None:

@@ -14,7 +14,7 @@ from liteflow.errors import DefinitionError
 from liteflow.executors import Backend, BackendContext, open_executor
 from liteflow.executors.attempt import failure
 from liteflow.executors.inline import run_attempt
-from liteflow.executors.open import BACKENDS, COMMAND
+from liteflow.executors.open import BACKENDS, CHILD_RUN, COMMAND
 from liteflow.modes import MODES
 from liteflow.work import Call, RunInfo, Work
 
@@ -57,7 +57,7 @@ def remembering(opened: list[OneThreadEach]) -> Callable[[BackendContext], Backe
 
 
 def test_every_mode_of_the_engine_has_a_backend() -> None:
-    assert set(BACKENDS) == {*MODES, COMMAND}
+    assert set(BACKENDS) == {*MODES, COMMAND, CHILD_RUN}
 
 
 def test_a_run_uses_a_backend_that_it_is_given(db: str, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ ANSWERS: Final[dict[str, str]] = {
     "backfill": "`lightflow run FILE --date 2026-01-31` runs it for that day",
     "upgrade update self-update migrate": "the next run upgrades the state file; `pip install --upgrade lightflow-workflows` upgrades the program",
     "params config configure settings set": "`lightflow run FILE -p NAME=VALUE` sets a parameter; settings are in the file",
-    "visit open edit": "a workflow is a text file: `lightflow template NAME` writes one",
+    "visit edit": "a workflow is a text file: `lightflow template NAME` writes one",
 }  # fmt: skip
 _BY_WORD: Final = {word: answer for words, answer in ANSWERS.items() for word in words.split()}
 _FILES: Final = (".yaml", ".yml", ".json", ".py")

@@ -341,10 +341,10 @@ def test_what_comes_before_the_instances_cannot_name_one(tmp_path: Path) -> None
     assert done.returncode == 2
     late = "item is not known yet: `if`, `preconditions` and `on_start` come once, before all instances"
     assert f"flow.yaml:4:9: tasks.each.if: {late}" in done.stderr
-    assert f"flow.yaml:6:20: tasks.each.on_start.run: {late}" in done.stderr
-    assert f"flow.yaml:7:27: tasks.each.preconditions.0.run: {late}" in done.stderr
-    assert "flow.yaml:8:22: tasks.each.on_failure.run: matrix is known inside a task with `matrix`" in done.stderr
-    assert "flow.yaml:9:15: on_exit.run: item is known inside a task with `foreach`" in done.stderr
+    assert f"flow.yaml:6:20: tasks.each.on_start: {late}" in done.stderr
+    assert f"flow.yaml:7:27: tasks.each.preconditions: {late}" in done.stderr
+    assert "flow.yaml:8:22: tasks.each.on_failure: matrix is known inside a task with `matrix`" in done.stderr
+    assert "flow.yaml:9:15: on_exit: item is known inside a task with `foreach`" in done.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)

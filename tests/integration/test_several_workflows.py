@@ -53,7 +53,7 @@ def test_all_are_checked_and_each_mistake_has_its_line(tmp_path: Path) -> None:
     done = lightflow(tmp_path, "validate", "flow.yaml")
     assert done.returncode == 2
     assert "flow.yaml:3:13: tasks.a: unknown key" in done.stderr
-    assert 'flow.yaml:8:20: tasks.b.depends_on: no task "c"' in done.stderr
+    assert 'flow.yaml:8:27: tasks.b.depends_on: no task "c"' in done.stderr
 
 
 def test_an_unknown_name_is_a_mistake_with_the_nearest(tmp_path: Path) -> None:

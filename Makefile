@@ -48,7 +48,7 @@ demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 	@echo "The dashboard, in a browser: $(BIN)/lightflow ui demo-out/lightflow.db --open    (Ctrl-C ends it)"
 
 test: $(VENV)/ok  ## run all tests except the crash suites
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 3 $(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
 	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts

@@ -56,7 +56,7 @@ def lightflow(*arguments: str, code: int = 0) -> str:
     command = [sys.executable, "-m", "lightflow", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout if code == 0 else done.stdout + done.stderr
 
 
 def as_json(*arguments: str) -> Any:
@@ -174,6 +174,30 @@ def test_runs_status_and_why_know_child_runs() -> None:
     lightflow("retry", failed)
     lightflow("resume", view["run_id"])
     assert ran() == sorted([*EXPECTED, "count us"])
+
+
+def test_commands_take_an_instance_by_its_label() -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    assert "count FAILED" in lightflow("logs", "load[us]")
+    logs = as_json("logs", "--task", "load[us]")
+    assert (logs["task"], logs["status"], len(logs["attempts"])) == ("load[1]", "FAILED", 1)
+    assert lightflow("outputs", "load[eu]", "--key", "rows") == "eu7\n"
+    assert as_json("why", "load[us]")["because"] == as_json("why", "load[1]")["because"]
+    assert "did you mean 'asia'?" in lightflow("logs", "load[asi]", code=3)
+    assert "name one of load[0], load[1]" in lightflow("logs", "load[??]", code=3)
+
+
+@pytest.mark.parametrize("name", ["load[1]", "load[us]"])
+def test_the_status_of_an_instance_shows_it_with_its_child_run(name: str) -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    view = as_json("status", "--task", name)
+    (task,) = view["tasks"]
+    assert [(each["map_index"], each["status"], len(each["attempts"])) for each in task["instances"]] == [
+        (1, "FAILED", 1)
+    ]
+    assert [child["parent"]["map_index"] for child in view["child_runs"]] == [1]
 
 
 def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:

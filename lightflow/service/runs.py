@@ -480,7 +480,7 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
     from lightflow.plugins.workflow_task import child_reference
     from liteflow.api import CHILD_REFUSED, ChildRun, execute_child_run
 
-    context, loaded = current_context(), list[LoadedWorkflow]()
+    context, loaded, params = current_context(), list[LoadedWorkflow](), config.get("params", {})
     display = LogDisplay(sys.stdout)  # into the log of the attempt
     options = RunOptions(db=context.db_path, log_dir=context.log_dir, date=context.logical_date, observers=(display,))
 
@@ -490,7 +490,7 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
         return loaded[0]
 
     def start_child(run_id: str, parent: ParentTask) -> DagRun:
-        arguments = ParamArguments(values=config.get("params", {}))
+        arguments = ParamArguments(values=params)
         return _start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments))
 
     def resume_child(record: RunRecord, parent: ParentTask) -> DagRun:
@@ -498,7 +498,12 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
 
     try:
         return execute_child_run(
-            ChildRun(start=start_child, resume=resume_child, outputs=lambda run: load_once().outputs(run))
+            ChildRun(
+                params=params,
+                start=start_child,
+                resume=resume_child,
+                outputs=lambda run: load_once().outputs(run),
+            )
         )
     except WorkflowError as error:
         raise TaskFailed(str(error), codes=(CHILD_REFUSED,), final=True) from None

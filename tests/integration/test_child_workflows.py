@@ -151,6 +151,17 @@ def test_secrets_and_the_day_go_to_the_child_run(monkeypatch: pytest.MonkeyPatch
     assert not any("hunter2" in path.read_text() for path in Path("logs").iterdir())
 
 
+def test_a_secret_is_no_parameter_of_a_child_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2-long")
+    Path("sub.yaml").write_text("params: {token: x}\ntasks: {a: {run: 'true'}}\n")
+    text = "secrets: [TOKEN]\ntasks: {a: {type: workflow, file: sub.yaml, params: {token: %s}}}\n"
+    Path("top.yaml").write_text(text % '"${{ secrets.TOKEN }}"')
+    assert "a secret is not allowed here" in lightflow("run", "top.yaml", code=2)
+    Path("top.yaml").write_text(text % '"hunter2${{ \'-long\' }}"')
+    assert "parameters are stored" in lightflow("run", "top.yaml", code=1)
+    assert not any(b"hunter2" in path.read_bytes() for path in Path().glob("lightflow.db*"))
+
+
 def test_runs_status_and_why_know_child_runs() -> None:
     Path("fail.us").touch()
     lightflow("run", "nightly.yaml", code=1)

@@ -243,7 +243,8 @@ class Waits:
         if outcome.verdict in ("FAILED", "LOST", "TIMED_OUT", "CANCELLED") and not _is_answer(outcome):
             wait.is_short = False
             error = outcome.error or ErrorInfo(outcome.verdict)
-            if wait.shares and not error.types:  # its work has ended, perhaps by another poll
+            shared_end = wait.shares and not error.types  # its work has ended, perhaps by another poll
+            if shared_end or (wait.poll.child is not None and outcome.verdict == "CANCELLED"):  # it had not started
                 self._times.set_poll(node, 0.0)
                 return None
             wait.failures += 1

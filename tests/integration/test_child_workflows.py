@@ -162,6 +162,27 @@ def test_a_secret_is_no_parameter_of_a_child_run(monkeypatch: pytest.MonkeyPatch
     assert not any(b"hunter2" in path.read_bytes() for path in Path().glob("lightflow.db*"))
 
 
+def test_an_interruption_leaves_queued_child_runs_as_they_are() -> None:
+    Path("top.yaml").write_text(
+        "settings: {max_parallel_tasks: 1}\n"
+        "tasks: {a: {type: workflow, file: sub.yaml, foreach: {items: [1, 2, 3]}}}\n"
+    )
+    Path("sub.yaml").write_text("tasks: {s: {run: 'echo x >> began; test -e go || sleep 60'}}\n")
+    with subprocess.Popen([sys.executable, "-m", "lightflow", "run", "top.yaml", "--quiet"]) as process:
+        give_up = time.monotonic() + LIMIT_S
+        while not os.path.exists("began"):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 128 + 15
+    (task,) = as_json("status")["tasks"]
+    assert [each["status"] for each in task["instances"]] == ["WAITING"] * 3
+    assert not any("failed" in each["reason"] for each in task["instances"])
+    Path("go").touch()
+    lightflow("resume", "top.yaml")
+    assert len(Path("began").read_text().split()) == 4
+
+
 def test_runs_status_and_why_know_child_runs() -> None:
     Path("fail.us").touch()
     lightflow("run", "nightly.yaml", code=1)

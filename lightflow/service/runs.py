@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine import checkpoint, executor
 from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
@@ -54,6 +55,7 @@ from liteflow.values.params import resolve as resolve_params
 from liteflow.values.params import stored as stored_params
 
 Notify = Callable[[str], None]
+_MAX_NAMED: Final = 5  # failed tasks of a child run
 
 
 class RunOptions(Record):
@@ -491,10 +493,10 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
 
     def start_child(run_id: str, parent: ParentTask) -> DagRun:
         arguments = ParamArguments(values=params)
-        return _start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments))
+        return _with_logs(_start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments)))
 
     def resume_child(record: RunRecord, parent: ParentTask) -> DagRun:
-        return resume_loaded(load_once(), record, replace(options, date=None, parent=parent), notify=print)
+        return _with_logs(resume_loaded(load_once(), record, replace(options, date=None, parent=parent), notify=print))
 
     try:
         return execute_child_run(
@@ -507,6 +509,13 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
         )
     except WorkflowError as error:
         raise TaskFailed(str(error), codes=(CHILD_REFUSED,), final=True) from None
+
+
+def _with_logs(run: DagRun) -> DagRun:
+    """Print the commands that show the output of the failed tasks of a child run, and return the run."""
+    for name in list(run.failures())[:_MAX_NAMED]:
+        print(f"output of {name}: lightflow logs {shlex.quote(name)} --run {run.run_id}")
+    return run
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ tasks:
     depends_on: fetch
     run: |
       echo "count ${{ params.region }}" >> ran
-      test ! -e fail.${{ params.region }}
+      test ! -e fail.${{ params.region }} || { echo "${{ params.region }} has failed"; exit 1; }
       echo "rows=${{ params.region }}7" >> "$LIGHTFLOW_OUTPUT"
   extra: {if: "false", run: echo}
 outputs:
@@ -211,7 +212,10 @@ def test_runs_status_and_why_know_child_runs() -> None:
 def test_commands_take_an_instance_by_its_label() -> None:
     Path("fail.us").touch()
     lightflow("run", "nightly.yaml", code=1)
-    assert "count FAILED" in lightflow("logs", "load[us]")
+    log = lightflow("logs", "load[us]")
+    assert "count FAILED" in log
+    (hint,) = [line.partition(": ")[2] for line in log.splitlines() if line.startswith("output of count")]
+    assert lightflow(*shlex.split(hint)[1:]) == "us has failed\n"
     logs = as_json("logs", "--task", "load[us]")
     assert (logs["task"], logs["status"], len(logs["attempts"])) == ("load[1]", "FAILED", 1)
     assert lightflow("outputs", "load[eu]", "--key", "rows") == "eu7\n"

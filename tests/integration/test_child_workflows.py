@@ -134,6 +134,23 @@ def test_a_workflow_of_the_same_file_and_a_python_file() -> None:
     assert [each["value"] for each in outputs if each["key"] == "seven"] == [7]
 
 
+def test_each_child_run_of_a_task_that_is_repeated_knows_its_iteration() -> None:
+    Path("top.yaml").write_text(
+        "tasks:\n  a:\n    type: workflow\n    file: sub.yaml\n    repeat: {until: outputs.total == 6, max: 5}\n"
+        "    params: {n: '${{ iteration }}', before: '${{ previous.outputs.total | default(0) }}'}\n"
+    )
+    Path("sub.yaml").write_text(
+        "params: {n: 0, before: 0}\ntasks: {b: {run: 'true'}}\noutputs: {total: '${{ params.n + params.before }}'}\n"
+    )
+    lightflow("run", "top.yaml")
+    assert values_of("a", None)["total"] == 6  # 1 + 2 + 3
+    assert [run["params"] for run in as_json("runs", "--all") if run["workflow"] == "sub"] == [
+        {"n": 3, "before": 3},
+        {"n": 2, "before": 1},
+        {"n": 1, "before": 0},
+    ]
+
+
 def test_a_dry_run_and_a_picture_name_the_workflow() -> None:
     assert "workflow parts/region.yaml" in lightflow("run", "nightly.yaml", "--dry-run")
     lightflow("dag", "nightly.yaml", "--output", "flow.mmd")

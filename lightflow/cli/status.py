@@ -60,6 +60,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
     from lightflow.cli.summary import approve_text
     from lightflow.service import queries
+    from lightflow.service.child_views import parent_task
     from lightflow.service.parameters import values_text
     from lightflow.service.queries import fire_text
     from lightflow.service.tolerated_failures import summary_text
@@ -75,7 +76,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
-        ("parent", run.parent_run_id and printable(f"task {run.parent_task_id} of run {run.parent_run_id}")),
+        ("parent", run.parent_run_id and printable(f"task {parent_task(run)} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),

@@ -118,6 +118,15 @@ def test_a_value_that_only_a_run_knows_is_checked_before_the_child_run_starts() 
     assert not os.path.exists("ran")
 
 
+def test_a_child_run_in_a_folder_that_does_not_exist_fails_at_once() -> None:
+    Path("top.yaml").write_text("tasks: {a: {type: workflow, file: nightly.yaml, cwd: nowhere}}\n")
+    lightflow("run", "top.yaml", code=1)
+    (task,) = as_json("status")["tasks"]
+    assert "No such file or directory" in task["reason"]
+    assert "polls" not in task["reason"]
+    assert task["attempts"][0]["codes"] != ["workflow:died"]
+
+
 def test_a_workflow_of_the_same_file_and_a_python_file() -> None:
     Path("two.yaml").write_text(
         "workflow_name: first\ntasks:\n  a: {type: workflow, workflow: second, params: {n: 2}}\n"
@@ -219,7 +228,7 @@ def test_runs_status_and_why_know_child_runs() -> None:
     assert "CHILD RUN OF" in table
     assert failed in table
     assert f"its child run of region is FAILED; `lightflow status {failed}`" in lightflow("why", "load[1]")
-    assert f"task load of run {view['run_id']}" in lightflow("status", failed)
+    assert f"task load[1] of run {view['run_id']}" in lightflow("status", failed)
     os.unlink("fail.us")
     lightflow("retry", failed)
     lightflow("resume", view["run_id"])

@@ -28,7 +28,7 @@ ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, e
 and instances: for a task that is mapped over a list, a list of the same form with map_index and map_key."""
 )
 @click.argument("run", required=False, shell_complete=run_ids)
-@click.option("-t", "--task", help="Only this task, with each of its instances, or an instance.", shell_complete=task_ids)
+@click.option("-t", "--task", help="Only this task with its instances, or this instance.", shell_complete=task_ids)
 @db_option
 @json_option
 def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:

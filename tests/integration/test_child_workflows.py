@@ -184,15 +184,14 @@ def test_a_secret_is_no_parameter_of_a_child_run(monkeypatch: pytest.MonkeyPatch
     text = "secrets: [TOKEN]\ntasks: {a: {type: workflow, file: sub.yaml, params: {token: %s}}}\n"
     Path("top.yaml").write_text(text % '"${{ secrets.TOKEN }}"')
     assert "a secret is not allowed here" in lightflow("run", "top.yaml", code=2)
-    Path("top.yaml").write_text(text % '"hunter2${{ \'-long\' }}"')
+    Path("top.yaml").write_text(text % "\"hunter2${{ '-long' }}\"")
     assert "parameters are stored" in lightflow("run", "top.yaml", code=1)
     assert not any(b"hunter2" in path.read_bytes() for path in Path().glob("lightflow.db*"))
 
 
 def test_an_interruption_leaves_queued_child_runs_as_they_are() -> None:
     Path("top.yaml").write_text(
-        "settings: {max_parallel_tasks: 1}\n"
-        "tasks: {a: {type: workflow, file: sub.yaml, foreach: {items: [1, 2, 3]}}}\n"
+        "settings: {max_parallel_tasks: 1}\ntasks: {a: {type: workflow, file: sub.yaml, foreach: {items: [1, 2, 3]}}}\n"
     )
     Path("sub.yaml").write_text("tasks: {s: {run: 'echo x >> began; test -e go || sleep 60'}}\n")
     with subprocess.Popen([sys.executable, "-m", "lightflow", "run", "top.yaml", "--quiet"]) as process:

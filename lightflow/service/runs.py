@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -513,6 +512,8 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
 
 def _with_logs(run: DagRun) -> DagRun:
     """Print the commands that show the output of the failed tasks of a child run, and return the run."""
+    import shlex  # here, because few runs have a child run
+
     for name in list(run.failures())[:_MAX_NAMED]:
         print(f"output of {name}: lightflow logs {shlex.quote(name)} --run {run.run_id}")
     return run

@@ -335,7 +335,7 @@ def test_mistakes_in_dotenv_files_have_places(tmp_path: Path, lightflow: Lightfl
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "flow.yaml:2:17: dotenv: no such file: y.env; the path starts from the workflow file's folder",
-        "flow.yaml:3:26: tasks.a.dotenv: no such file: z.env; the path starts from the workflow file's folder",
+        "flow.yaml:3:34: tasks.a.dotenv: no such file: z.env; the path starts from the workflow file's folder",
         "x.env:2:1: expected NAME=value",
     ]
     assert not (tmp_path / "fetched").exists()

@@ -261,6 +261,15 @@ def test_the_status_of_an_instance_shows_it_with_its_child_run(name: str) -> Non
     assert [child["parent"]["map_index"] for child in view["child_runs"]] == [1]
 
 
+def test_why_leaves_out_a_child_run_that_another_one_has_replaced() -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    assert any("its child run of region is FAILED" in each for each in as_json("why", "load[us]")["because"])
+    os.unlink("fail.us")
+    lightflow("retry", "latest", "--from", "load[us]")
+    assert not any("FAILED" in each for name in ("load", "load[us]") for each in as_json("why", name)["because"])
+
+
 def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
     Path("top.yaml").write_text("tasks: {a: {type: workflow, file: ask.yaml}}\n")
     Path("ask.yaml").write_text(

@@ -286,7 +286,9 @@ def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
             asked = [(view["run_id"], name) for view in views for name in view["approvals"]]
         ((run_id, name),) = asked
         assert f"lightflow approve {run_id} {name}" in lightflow("status")
-        assert f"lightflow approve {run_id} {name}" in lightflow("why", "a")
+        reasons = lightflow("why", "a")
+        assert f"lightflow approve {run_id} {name}" in reasons
+        assert "next look" not in reasons  # the child run is being executed
         lightflow("approve", run_id, name, "--by", "ann")
         assert process.wait(LIMIT_S) == 0
     assert values_of("a", None)["by"] == "ann"

@@ -62,7 +62,7 @@ def test_a_mistake_in_the_keys(keys: str, expected: str) -> None:
     ("connection", "expected"),
     [
         ("oracle://host/db", "oracle://, and there are postgresql://"),
-        ("just-a-name", "no connection \"just-a-name\"; declare it under `connections`"),
+        ("just-a-name", 'no connection "just-a-name"; declare it under `connections`'),
         ("postgresql://me:hunter2@host/db", "a password in clear is not allowed"),
         ("postgresql://host/db?password=hunter2", "a password in clear is not allowed"),
         ("sqlite://file.db", "after three slashes"),

@@ -20,6 +20,7 @@ from liteflow.state.records import ParentTask
 from liteflow.states import Status
 from liteflow.values.params import Param, unknown
 from liteflow.values.payload import decode
+from liteflow.values.secrets import reject_secrets_in
 from liteflow.work import Call, Item, Poll, Ref, Waiting
 
 #: How many runs may be above a child run.
@@ -53,6 +54,7 @@ class ChildDag(Protocol):
 class ChildRun(Record):
     """How a child run is started and resumed, and what it returns."""
 
+    params: Mapping[str, Any]
     start: Callable[[str, ParentTask], DagRun]
     resume: Callable[[RunRecord, ParentTask], DagRun]
     outputs: Callable[[DagRun], Mapping[str, Any]]  #: of a run that has succeeded
@@ -82,6 +84,7 @@ def execute(child: ChildRun) -> Any:
             _check_depth(history, parent)
     try:
         if record is None:
+            reject_secrets_in(child.params, context.secrets)  # those of the parent, which the child run may not know
             run = child.start(run_id, parent)
         elif _has_ended(record, parent):
             run = DagRun.from_record(context.db_path, record)
@@ -154,7 +157,7 @@ def execute_dag(dag: ChildDag, params: Mapping[str, Any]) -> Any:
     def resume(record: RunRecord, parent: ParentTask) -> DagRun:
         return dag.resume(record.run_id, parent=parent, **options)
 
-    return execute(ChildRun(start=start, resume=resume, outputs=partial(outputs_of, dag)))
+    return execute(ChildRun(params=params, start=start, resume=resume, outputs=partial(outputs_of, dag)))
 
 
 def outputs_of(dag: ChildDag, run: DagRun) -> dict[str, Any]:

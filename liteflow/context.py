@@ -97,7 +97,7 @@ class TaskContext:
         return None if text is None else decode(Payload("json", text, len(text)))
 
     @property
-    def secrets(self) -> Mapping[str, str]:
+    def secrets(self) -> Secrets:
         """The secrets of the run by name. They are masked in the output of the task, and refused in its values."""
         return self._info.secrets or Secrets({})
 

@@ -30,6 +30,7 @@ Examples:
   lightflow logs --task train_model
   lightflow logs --task train_model --follow
   lightflow logs --task 'resize[3]'
+  lightflow logs --task 'resize[cover.png]'
   lightflow logs --task train_model --run 20260102T030405 --attempt 1 > train.log
 
 \b
@@ -51,7 +52,8 @@ def logs(
     """Show what a task printed, or all tasks of a run.
 
     By default these are all attempts of the task in the latest run that has it. For a task that is mapped over a list,
-    these are the logs of the instances that failed, or of all if none failed; an instance has its index in brackets.
+    these are the logs of the instances that failed, or of all if none failed; an instance has its index or its label
+    in brackets.
     Without a task, the logs of all tasks of the latest run are printed in the order in which the tasks started.
     """
     from lightflow.service import queries
@@ -70,7 +72,7 @@ def logs(
     if as_json:
         from lightflow.service.json_shapes import task_logs_shape
 
-        say_json(task_logs_shape(record.run_id, task_name, instance.status, attempts))
+        say_json(task_logs_shape(record.run_id, instance, attempts))
         return
     printer = LogPrinter(headings=attempt is None and (follow or len(attempts) > 1))
     if follow:

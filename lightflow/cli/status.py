@@ -28,7 +28,7 @@ ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, e
 and instances: for a task that is mapped over a list, a list of the same form with map_index and map_key."""
 )
 @click.argument("run", required=False, shell_complete=run_ids)
-@click.option("-t", "--task", help="Only this task, with each of its instances.", shell_complete=task_ids)
+@click.option("-t", "--task", help="Only this task with its instances, or this instance.", shell_complete=task_ids)
 @db_option
 @json_option
 def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
@@ -60,6 +60,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
     from lightflow.cli.summary import approve_text
     from lightflow.service import queries
+    from lightflow.service.child_views import parent_task
     from lightflow.service.parameters import values_text
     from lightflow.service.queries import fire_text
     from lightflow.service.tolerated_failures import summary_text
@@ -75,7 +76,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
-        ("parent", run.parent_run_id and printable(f"task {run.parent_task_id} of run {run.parent_run_id}")),
+        ("parent", run.parent_run_id and printable(f"task {parent_task(run)} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),

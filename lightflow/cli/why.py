@@ -29,7 +29,7 @@ def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
     """Explain why a task is in its state.
 
     Without RUN, the latest run that has the task is used. An instance of a task that is mapped over a list has its
-    index in brackets.
+    index or its label in brackets.
     """
     from lightflow.service import explanations, queries
 

@@ -36,8 +36,9 @@ class WorkflowTask(TaskType):
                 "examples": ["load"],
             },
             "params": {
-                "description": "The parameters of the child run.",
+                "description": "The parameters of the child run. They are stored, so a secret is not allowed.",
                 "type": "object",
+                "x-shown": True,
                 "examples": [{"region": "${{ item }}", "day": "${{ params.day }}"}],
                 "x-expects": "a mapping of names to values",
             },

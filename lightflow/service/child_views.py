@@ -19,14 +19,18 @@ class ChildView(Record):
     @property
     def task(self) -> str:
         """The task or instance of the parent run that executes it, such as `load[3]`."""
-        index = self.run.parent_map_index
-        return instance_name(self.run.parent_task_id or "", -1 if index is None else index)
+        return parent_task(self.run)
 
     def tree(self, depth: int = 0) -> Iterator[tuple[int, ChildView]]:
         """Yield it and the child runs below it, each with its depth."""
         yield depth, self
         for child in self.children:
             yield from child.tree(depth + 1)
+
+
+def parent_task(run: RunRecord) -> str:
+    """Return the task or instance of the parent run that executes a child run."""
+    return instance_name(run.parent_task_id or "", -1 if run.parent_map_index is None else run.parent_map_index)
 
 
 def child_views(history: History, run_id: str) -> list[ChildView]:

@@ -71,12 +71,16 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
 
 
 def _of_child_runs(history: History, run: RunRecord, instance: InstanceRecord) -> Iterator[str]:
-    """Yield a sentence for each child run of a task that has not succeeded, and for what waits in it for a person."""
-    views = [
-        view
+    """Yield a sentence for each child run of a task that has not succeeded, and for what waits in it for a person.
+
+    Only the last child run of an instance counts: a rerun or another iteration has replaced those before.
+    """
+    last_views = {
+        view.run.parent_map_index: view
         for view in child_views(history, run.run_id)
         if view.run.parent_task_id == instance.task_id and instance.map_index in (-1, view.run.parent_map_index)
-    ]
+    }
+    views = list(last_views.values())
     for view in [view for view in views if view.run.status != Status.SUCCESS][:_MAX_NAMED]:
         reason = f": {view.run.reason}" if view.run.reason else ""
         yield f"its child run of {view.run.dag_id} is {view.run.status}{reason}; `lightflow status {view.run.run_id}`"

@@ -16,6 +16,7 @@ from lightflow.service.approvals import Decided
 from lightflow.service.child_views import ChildView
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
+from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
 from lightflow.service.run_diff import RunDifference
@@ -297,10 +298,10 @@ def trace_shape(text: str | None) -> list[Shape] | None:
     ] or None
 
 
-def task_logs_shape(run_id: str, name: str, status: str, attempts: Sequence[AttemptRecord]) -> Shape:
-    """Return the attempts of a task with the paths of their logs."""
+def task_logs_shape(run_id: str, task: InstanceRecord, attempts: Sequence[AttemptRecord]) -> Shape:
+    """Return the attempts of a task or an instance with the paths of their logs."""
     shapes = [_indexed_attempt_shape(attempt) for attempt in attempts]
-    return {"run_id": run_id, "task": name, "status": status, "attempts": shapes}
+    return {"run_id": run_id, "task": instance_name_of(task), "status": task.status, "attempts": shapes}
 
 
 def run_logs_shape(run: RunRecord, attempts: Sequence[AttemptRecord]) -> Shape:

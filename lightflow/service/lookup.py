@@ -6,8 +6,9 @@ from typing import Final
 
 from lightflow.service.mapped_instances import combined_hooks, split_name
 from lightflow.text import listed
-from liteflow import RunNotFound
+from liteflow import DefinitionError, RunNotFound
 from liteflow.api import History, InstanceRecord, RunRecord
+from liteflow.planning.targets import chosen_instances, split_target
 
 _MAX_NAMED: Final = 20  # tasks that an error names
 
@@ -30,10 +31,10 @@ def find_run(history: History, run_id: str) -> RunRecord:
 
 
 def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:
-    """Return a task of a run, or an instance of it such as `fetch[3]`.
+    """Return a task of a run, or an instance of it such as `fetch[3]`, or `fetch[eu]` by its label.
 
     Raises:
-        RunNotFound: there is none.
+        RunNotFound: there is none, or a pattern matches several labels.
     """
     task_id, index = split_name(name)
     instance = history.instance(run.run_id, task_id, index)
@@ -43,6 +44,9 @@ def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord
     same_name = [hook for hook in hooks if hook.task_id == task_id]
     if same_name and index < 0:
         return combined_hooks(same_name)  # each instance of a mapped task has a hook of this name
+    labelled = _find_labelled(history, run, name)
+    if labelled is not None:
+        return labelled
     statuses = history.statuses(run.run_id)
     if index >= 0 and history.instance(run.run_id, task_id) is not None:
         count = sum(task == task_id and map_index >= 0 for task, map_index, _ in statuses)
@@ -53,13 +57,29 @@ def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord
     raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_similar(task_id, names)}{_listed(names)}")
 
 
+def _find_labelled(history: History, run: RunRecord, name: str) -> InstanceRecord | None:
+    """Return the instance with a label such as `fetch[eu]`; None: the name has no brackets, or an index in them."""
+    task_id, key = split_target(name)
+    labels = {} if key is None else history.labels(run.run_id, task_id)
+    if key is None or not labels or (key.isdigit() and key not in labels.values()):
+        return None
+    try:
+        indexes = chosen_instances(task_id, key, labels, f"run {run.run_id}")
+    except DefinitionError as error:
+        raise RunNotFound(str(error)) from None
+    if len(indexes) > 1:
+        names = listed([f"{task_id}[{index}]" for index in sorted(indexes)], _MAX_NAMED)
+        raise RunNotFound(f"{name!r} matches several instances in run {run.run_id}; name one of {names}")
+    return history.instance(run.run_id, task_id, min(indexes))
+
+
 def latest_run_with(history: History, name: str) -> RunRecord:
     """Return the latest run that has this task: see `History.latest_with`.
 
     Raises:
         RunNotFound: there is none.
     """
-    task_id, _ = split_name(name)
+    task_id, _ = split_target(name)
     run = history.latest_with(task_id)
     if run is not None:
         return run

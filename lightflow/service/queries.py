@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.child_views import ChildView, child_views
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
-from lightflow.service.mapped_instances import split_name, with_times
+from lightflow.service.mapped_instances import with_times
 from lightflow.service.stale import Stale, find_stale
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
@@ -257,13 +257,15 @@ def _groups(
     return {"groups": list(groups.values()), "parents": parents}
 
 
-def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
-    """Return a run with a task or the tasks of a group, their hooks, and their attempts."""
-    run = latest_run_with(history, task_id) if run_id is None else find_run(history, run_id)
+def _task_view(history: History, run_id: str | None, name: str) -> RunView:
+    """Return a run with a task, an instance or the tasks of a group, their hooks, and their attempts."""
+    run = latest_run_with(history, name) if run_id is None else find_run(history, run_id)
     rows = history.graph_tasks(run.graph_digest)
-    if find_instance(history, run, task_id).kind == "group":
+    task = find_instance(history, run, name)
+    task_id, index = task.task_id, task.map_index
+    if task.kind == "group":
         view = run_view(history.path, run.run_id)
-        inside = {name for name in view.parents if task_id in groups_around(name, view.parents)}
+        inside = {each for each in view.parents if task_id in groups_around(each, view.parents)}
         shown = [instance for instance in view.instances if instance.task_id in inside]
         names = {task_id, *inside}
         return replace(
@@ -273,22 +275,32 @@ def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
             hooks=[hook for hook in view.hooks if not names.isdisjoint(hook.dependencies)],
             groups=[group for group in view.groups if group.task_id in names],
         )
-    hooks = [hook for hook in history.hooks(run.run_id) if task_id in (hook.task_id, *hook.dependencies)]
-    attempts = history.attempts(run.run_id, task_id)
+    hooks = [
+        hook
+        for hook in history.hooks(run.run_id)
+        if task_id in (hook.task_id, *hook.dependencies) and index in (-1, hook.map_index)
+    ]
+    attempts = history.attempts(run.run_id, task_id, index if index >= 0 else None)
     for hook in hooks:
         if hook.task_id != task_id:
             attempts += history.attempts(run.run_id, hook.task_id, hook.map_index)
     instances = _in_order(history, run, rows)
+    # The task of an instance is shown with it.
+    shown = [each for each in instances if each.task_id == task_id and (index < 0 or each.map_index in (-1, index))]
     return RunView(
         run=run,
-        instances=[instance for instance in instances if instance.task_id == task_id],
+        instances=shown,
         attempts=attempts,
         hooks=hooks,
         standing=[],
         overlooked=[],
         stale=find_stale(rows, instances),
-        approvals=_approvals(history, run, [each for each in instances if each.task_id == task_id]),
-        children=[child for child in child_views(history, run.run_id) if child.run.parent_task_id == task_id],
+        approvals=_approvals(history, run, shown),
+        children=[
+            child
+            for child in child_views(history, run.run_id)
+            if child.run.parent_task_id == task_id and index in (-1, child.run.parent_map_index)
+        ],
     )
 
 
@@ -358,11 +370,10 @@ def task_attempts(db: str, name: str, run_id: str | None = None, attempt: int | 
     Raises:
         RunNotFound: there is no such run, task or attempt.
     """
-    task_id, index = split_name(name)
     with History(db) as history:
         run = find_run(history, run_id) if run_id is not None else latest_run_with(history, name)
-        find_instance(history, run, name)
-        attempts = history.attempts(run.run_id, task_id, index if index >= 0 else None)
+        record = find_instance(history, run, name)
+        attempts = history.attempts(run.run_id, record.task_id, record.map_index if record.map_index >= 0 else None)
     if attempt is not None:
         attempts = [record for record in attempts if record.attempt == attempt]
         if not attempts:
@@ -398,15 +409,14 @@ def outputs(db: str, run_id: str | None, name: str | None, largest: int | None =
             run = find_run(history, run_id)
         else:
             run = history.last_active() if name is None else latest_run_with(history, name)
-        status = run.status if name is None else find_instance(history, run, name).status
-        task_id, index = (None, -1) if name is None else split_name(name)
+        task = None if name is None else find_instance(history, run, name)
         values = []
-        for record in history.values(run.run_id, task_id):
-            if index in (-1, record.map_index):
+        for record in history.values(run.run_id, None if task is None else task.task_id):
+            if task is None or task.map_index in (-1, record.map_index):
                 is_read = largest is None or record.size <= largest
                 key = (record.task_id, record.key, record.map_index)
                 values.append(Output(record=record, payload=history.value(run.run_id, *key) if is_read else None))
-    return Outputs(run_id=run.run_id, status=status, values=values)
+    return Outputs(run_id=run.run_id, status=(task or run).status, values=values)
 
 
 def output(db: str, run_id: str | None, name: str, key: str) -> object:
@@ -423,9 +433,9 @@ def output(db: str, run_id: str | None, name: str, key: str) -> object:
     if key not in keys:
         hint = f"; it has {', '.join(keys[:20])}" if keys else f"; it is {view.status}"
         raise RunNotFound(f"task {name!r} of run {view.run_id} has no output {key!r}{hint}")
-    task_id, index = split_name(name)
+    _, task = instance(db, view.run_id, name)
     with History(db) as history:
-        payload = history.value(view.run_id, task_id, key, index)
+        payload = history.value(view.run_id, task.task_id, key, task.map_index)
     assert payload is not None
     return readable(payload)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine import checkpoint, executor
 from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
@@ -54,6 +54,7 @@ from liteflow.values.params import resolve as resolve_params
 from liteflow.values.params import stored as stored_params
 
 Notify = Callable[[str], None]
+_MAX_NAMED: Final = 5  # failed tasks of a child run
 
 
 class RunOptions(Record):
@@ -480,7 +481,7 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
     from lightflow.plugins.workflow_task import child_reference
     from liteflow.api import CHILD_REFUSED, ChildRun, execute_child_run
 
-    context, loaded = current_context(), list[LoadedWorkflow]()
+    context, loaded, params = current_context(), list[LoadedWorkflow](), config.get("params", {})
     display = LogDisplay(sys.stdout)  # into the log of the attempt
     options = RunOptions(db=context.db_path, log_dir=context.log_dir, date=context.logical_date, observers=(display,))
 
@@ -490,18 +491,32 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
         return loaded[0]
 
     def start_child(run_id: str, parent: ParentTask) -> DagRun:
-        arguments = ParamArguments(values=config.get("params", {}))
-        return _start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments))
+        arguments = ParamArguments(values=params)
+        return _with_logs(_start(load_once(), replace(options, run_id=run_id, parent=parent, params=arguments)))
 
     def resume_child(record: RunRecord, parent: ParentTask) -> DagRun:
-        return resume_loaded(load_once(), record, replace(options, date=None, parent=parent), notify=print)
+        return _with_logs(resume_loaded(load_once(), record, replace(options, date=None, parent=parent), notify=print))
 
     try:
         return execute_child_run(
-            ChildRun(start=start_child, resume=resume_child, outputs=lambda run: load_once().outputs(run))
+            ChildRun(
+                params=params,
+                start=start_child,
+                resume=resume_child,
+                outputs=lambda run: load_once().outputs(run),
+            )
         )
     except WorkflowError as error:
         raise TaskFailed(str(error), codes=(CHILD_REFUSED,), final=True) from None
+
+
+def _with_logs(run: DagRun) -> DagRun:
+    """Print the commands that show the output of the failed tasks of a child run, and return the run."""
+    import shlex  # here, because few runs have a child run
+
+    for name in list(run.failures())[:_MAX_NAMED]:
+        print(f"output of {name}: lightflow logs {shlex.quote(name)} --run {run.run_id}")
+    return run
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

@@ -271,7 +271,7 @@ class WaitReasons:
         """Return what an instance waits for without a worker, since when, and when that is looked at again."""
         since = "" if instance.started_at is None else f" since {_clock(instance.started_at)}"
         text = f"attempt {instance.try_number} waits{since}: {instance.reason or 'no reason is known'}"
-        if instance.wake_at is not None:
+        if instance.wake_at is not None and instance.wake_at > time.time():  # else the look is under way, or due
             text += f"; the next look is at {_clock(instance.wake_at)} or later"
         if instance.timeout is not None and instance.started_at is not None:
             text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"

@@ -47,14 +47,20 @@ def _find(
     if name in task_ids:
         yield name, WHOLE
         return
-    match = re.fullmatch(r"(.+?)\[(.*)\]", name, re.DOTALL)
-    if match and match[1] in task_ids:
-        yield match[1], _instances(match[1], match[2], labels(match[1]), where)
+    task_id, key = split_target(name)
+    if key is not None and task_id in task_ids:
+        yield task_id, chosen_instances(task_id, key, labels(task_id), where)
         return
     members = [task_id for task_id in task_ids if fnmatch.fnmatchcase(task_id, name)]
     if not members:
         raise DefinitionError(f"{where} has no task {name!r}{_nearest(name, task_ids)}")
     yield from ((task_id, WHOLE) for task_id in members)
+
+
+def split_target(name: str) -> tuple[str, str | None]:
+    """Return the task that a name names, and the index or label in its brackets; None: there are no brackets."""
+    match = re.fullmatch(r"(.+?)\[(.*)\]", name, re.DOTALL)
+    return (match[1], match[2]) if match else (name, None)
 
 
 def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -68,8 +74,12 @@ def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return groups
 
 
-def _instances(task_id: str, key: str, labels: Mapping[int, str | None], where: str) -> frozenset[int]:
-    """Return the indexes of the instances with an index, a label, or labels that match a pattern."""
+def chosen_instances(task_id: str, key: str, labels: Mapping[int, str | None], where: str) -> frozenset[int]:
+    """Return the indexes of the instances with an index, a label, or labels that match a pattern.
+
+    Raises:
+        DefinitionError: there is none; `where` says in what, the nearest label is named.
+    """
     if key.isascii() and key.isdigit() and int(key) in labels:
         return frozenset([int(key)])
     indexes = [index for index, label in labels.items() if label == key]

@@ -27,6 +27,7 @@ from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import DuePoll, Start, Starter
 from liteflow.running.stopping import Stopping
 from liteflow.running.waits import Waits
+from liteflow.work import Work
 
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
 _IDLE_POLL_S: Final = 1.0  # … while nothing runs: a run that waits for days costs less
@@ -146,13 +147,16 @@ class Loop:
         return plan.stopped is not None
 
     def _submit(self, starts: list[Start]) -> None:
-        parts = self._parts
         for start in starts:
-            work = parts.starter.work(start, parts.inputs, parts.hooks)
-            if parts.iterations.repeats:
-                work = parts.iterations.work(work)
+            work = self._work(start)
             with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
+
+    def _work(self, start: Start, poll: DuePoll | None = None) -> Work:
+        """Return the work of an attempt, or of a poll of its wait."""
+        parts = self._parts
+        work = parts.starter.work(start, parts.inputs, parts.hooks, poll)
+        return parts.iterations.work(work) if parts.iterations.repeats else work
 
     def _submit_polls(self) -> None:
         """Poll the attempts that wait and are due, and undo those that have ended. Their handles are stored by now."""
@@ -161,12 +165,11 @@ class Loop:
         if parts.waits.is_overdue():
             self._take_requests()
         for start, handle, outcome in parts.waits.due_undos():
-            work = parts.starter.work(start, parts.inputs, parts.hooks, DuePoll(start, handle, 0.0))
-            self._executor.end_wait(work, outcome)
+            self._executor.end_wait(self._work(start, DuePoll(start, handle, 0.0)), outcome)
         if not self._may_start or self._plan.halted:
             return
         for polls in parts.waits.due():
-            works = [parts.starter.work(poll.start, parts.inputs, parts.hooks, poll) for poll in polls]
+            works = [self._work(poll.start, poll) for poll in polls]
             inline_works = [work for work in works if work.task_id in self._inline_tasks]
             for work in inline_works:
                 with self._signal_gate:

@@ -240,10 +240,11 @@ class Waits:
                 waiting = waiting._replace(handle=last.handle, why=waiting.why or last.why)
             self._wait_on(node, wait, waiting, waiting.why)
             return None
-        if outcome.verdict in ("FAILED", "LOST", "TIMED_OUT", "CANCELLED") and not _is_answer(outcome):
+        if outcome.verdict in ("FAILED", "LOST", "TIMED_OUT", "CANCELLED") and not _is_answer(outcome, wait.poll):
             wait.is_short = False
             error = outcome.error or ErrorInfo(outcome.verdict)
-            if wait.shares and not error.types:  # its work has ended, perhaps by another poll
+            shared_end = wait.shares and not error.types  # its work has ended, perhaps by another poll
+            if shared_end or (wait.poll.child is not None and outcome.verdict == "CANCELLED"):  # it had not started
                 self._times.set_poll(node, 0.0)
                 return None
             wait.failures += 1
@@ -345,6 +346,10 @@ class Waits:
 _NO_POLL: Final = Poll(func=print)
 
 
-def _is_answer(outcome: Outcome) -> bool:
-    """Return whether a failed poll is an answer: that the attempt has failed."""
-    return outcome.error is not None and not _ANSWERS.isdisjoint(outcome.error.types)
+def _is_answer(outcome: Outcome, poll: Poll) -> bool:
+    """Return whether a failed poll is an answer: that the attempt has failed.
+
+    An exception before a child run, such as that its folder does not exist, is one; the death of its process is not.
+    """
+    types = () if outcome.error is None else outcome.error.types
+    return bool(types) if poll.child is not None else not _ANSWERS.isdisjoint(types)

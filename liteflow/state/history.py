@@ -415,6 +415,14 @@ class History(WaitHistory, FireHistory, PoolHistory):
         rows = self._rows(sql, [*parameters, -1 if limit is None else limit], INSTANCE_KINDS)
         return [_instance(row) for row in rows]
 
+    def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
+        """Return the labels of the instances of a mapped task, by index."""
+        sql = (
+            "SELECT map_index, map_key FROM liteflow_task_instances "
+            "WHERE run_id=? AND task_id=? AND map_index>=0 AND kind='task' ORDER BY map_index"
+        )
+        return dict(self._rows(sql, (run_id, task_id), (INT, TEXT_OR_NOT)))
+
     def instance_page(
         self,
         run_id: str,

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import DefinitionError, PayloadError
@@ -53,10 +54,7 @@ def targets_of(
         if event in HOOK_EVENTS and owner in ids and name not in ids:
             raise DefinitionError(f"{name!r} is a hook, which runs when {owner!r} changes its state: name {owner!r}")
 
-    def labels(task_id: str) -> dict[int, str | None]:
-        instances = history.instances(run.run_id)
-        return {each.map_index: each.map_key for each in instances if each.task_id == task_id and each.map_index >= 0}
-
+    labels = partial(history.labels, run.run_id)
     return find_targets(names, dict.fromkeys(ids), labels, f"run {run.run_id}", groups_of(rows))
 
 

@@ -279,6 +279,22 @@ def test_an_interruption_goes_through_three_levels_and_a_resume_continues(top: T
     assert [name for name in ran() if name != "leaf_second"] == [name for name in NAMES if name != "leaf_second"]
 
 
+def test_a_cancel_after_an_interruption_goes_through_three_levels(top: Top) -> None:
+    Path("leaf_second.hold").touch()
+    top.start("run", until="leaf_second").send_signal(signal.SIGTERM)
+    top.end()
+    from liteflow.api import cancel_interrupted
+
+    cancel_interrupted("state.db", "r", "cancelled by a test")
+    records = top.records()
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(LEVELS, "CANCELLED")
+    assert records["leaf"].reason == "its parent run was cancelled by a test"
+    os.unlink("leaf_second.hold")
+    top.start("resume", "r")
+    assert top.end().startswith("SUCCESS")
+    assert {record.status for record in top.records().values()} == {"SUCCESS"}
+
+
 @pytest.mark.parametrize("victims", ["parent", "guardian", "both"])
 def test_nothing_of_a_child_run_outlives_its_parent(top: Top, victims: str) -> None:
     Path("leaf_second.hold").touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ tasks:
     depends_on: fetch
     run: |
       echo "count ${{ params.region }}" >> ran
-      test ! -e fail.${{ params.region }}
+      test ! -e fail.${{ params.region }} || { echo "${{ params.region }} has failed"; exit 1; }
       echo "rows=${{ params.region }}7" >> "$LIGHTFLOW_OUTPUT"
   extra: {if: "false", run: echo}
 outputs:
@@ -56,7 +57,7 @@ def lightflow(*arguments: str, code: int = 0) -> str:
     command = [sys.executable, "-m", "lightflow", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout if code == 0 else done.stdout + done.stderr
 
 
 def as_json(*arguments: str) -> Any:
@@ -117,6 +118,15 @@ def test_a_value_that_only_a_run_knows_is_checked_before_the_child_run_starts() 
     assert not os.path.exists("ran")
 
 
+def test_a_child_run_in_a_folder_that_does_not_exist_fails_at_once() -> None:
+    Path("top.yaml").write_text("tasks: {a: {type: workflow, file: nightly.yaml, cwd: nowhere}}\n")
+    lightflow("run", "top.yaml", code=1)
+    (task,) = as_json("status")["tasks"]
+    assert "No such file or directory" in task["reason"]
+    assert "polls" not in task["reason"]
+    assert task["attempts"][0]["codes"] != ["workflow:died"]
+
+
 def test_a_workflow_of_the_same_file_and_a_python_file() -> None:
     Path("two.yaml").write_text(
         "workflow_name: first\ntasks:\n  a: {type: workflow, workflow: second, params: {n: 2}}\n"
@@ -131,6 +141,23 @@ def test_a_workflow_of_the_same_file_and_a_python_file() -> None:
     assert ran() == ["second 2"]
     outputs = as_json("outputs", "latest")["outputs"]
     assert [each["value"] for each in outputs if each["key"] == "seven"] == [7]
+
+
+def test_each_child_run_of_a_task_that_is_repeated_knows_its_iteration() -> None:
+    Path("top.yaml").write_text(
+        "tasks:\n  a:\n    type: workflow\n    file: sub.yaml\n    repeat: {until: outputs.total == 6, max: 5}\n"
+        "    params: {n: '${{ iteration }}', before: '${{ previous.outputs.total | default(0) }}'}\n"
+    )
+    Path("sub.yaml").write_text(
+        "params: {n: 0, before: 0}\ntasks: {b: {run: 'true'}}\noutputs: {total: '${{ params.n + params.before }}'}\n"
+    )
+    lightflow("run", "top.yaml")
+    assert values_of("a", None)["total"] == 6  # 1 + 2 + 3
+    assert [run["params"] for run in as_json("runs", "--all") if run["workflow"] == "sub"] == [
+        {"n": 3, "before": 3},
+        {"n": 2, "before": 1},
+        {"n": 1, "before": 0},
+    ]
 
 
 def test_a_dry_run_and_a_picture_name_the_workflow() -> None:
@@ -151,6 +178,37 @@ def test_secrets_and_the_day_go_to_the_child_run(monkeypatch: pytest.MonkeyPatch
     assert not any("hunter2" in path.read_text() for path in Path("logs").iterdir())
 
 
+def test_a_secret_is_no_parameter_of_a_child_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2-long")
+    Path("sub.yaml").write_text("params: {token: x}\ntasks: {a: {run: 'true'}}\n")
+    text = "secrets: [TOKEN]\ntasks: {a: {type: workflow, file: sub.yaml, params: {token: %s}}}\n"
+    Path("top.yaml").write_text(text % '"${{ secrets.TOKEN }}"')
+    assert "a secret is not allowed here" in lightflow("run", "top.yaml", code=2)
+    Path("top.yaml").write_text(text % "\"hunter2${{ '-long' }}\"")
+    assert "parameters are stored" in lightflow("run", "top.yaml", code=1)
+    assert not any(b"hunter2" in path.read_bytes() for path in Path().glob("lightflow.db*"))
+
+
+def test_an_interruption_leaves_queued_child_runs_as_they_are() -> None:
+    Path("top.yaml").write_text(
+        "settings: {max_parallel_tasks: 1}\ntasks: {a: {type: workflow, file: sub.yaml, foreach: {items: [1, 2, 3]}}}\n"
+    )
+    Path("sub.yaml").write_text("tasks: {s: {run: 'echo x >> began; test -e go || sleep 60'}}\n")
+    with subprocess.Popen([sys.executable, "-m", "lightflow", "run", "top.yaml", "--quiet"]) as process:
+        give_up = time.monotonic() + LIMIT_S
+        while not os.path.exists("began"):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 128 + 15
+    (task,) = as_json("status")["tasks"]
+    assert [each["status"] for each in task["instances"]] == ["WAITING"] * 3
+    assert not any("failed" in each["reason"] for each in task["instances"])
+    Path("go").touch()
+    lightflow("resume", "top.yaml")
+    assert len(Path("began").read_text().split()) == 4
+
+
 def test_runs_status_and_why_know_child_runs() -> None:
     Path("fail.us").touch()
     lightflow("run", "nightly.yaml", code=1)
@@ -169,11 +227,47 @@ def test_runs_status_and_why_know_child_runs() -> None:
     assert "CHILD RUN OF" in table
     assert failed in table
     assert f"its child run of region is FAILED; `lightflow status {failed}`" in lightflow("why", "load[1]")
-    assert f"task load of run {view['run_id']}" in lightflow("status", failed)
+    assert f"task load[1] of run {view['run_id']}" in lightflow("status", failed)
     os.unlink("fail.us")
     lightflow("retry", failed)
     lightflow("resume", view["run_id"])
     assert ran() == sorted([*EXPECTED, "count us"])
+
+
+def test_commands_take_an_instance_by_its_label() -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    log = lightflow("logs", "load[us]")
+    assert "count FAILED" in log
+    (hint,) = [line.partition(": ")[2] for line in log.splitlines() if line.startswith("output of count")]
+    assert lightflow(*shlex.split(hint)[1:]) == "us has failed\n"
+    logs = as_json("logs", "--task", "load[us]")
+    assert (logs["task"], logs["status"], len(logs["attempts"])) == ("load[1]", "FAILED", 1)
+    assert lightflow("outputs", "load[eu]", "--key", "rows") == "eu7\n"
+    assert as_json("why", "load[us]")["because"] == as_json("why", "load[1]")["because"]
+    assert "did you mean 'asia'?" in lightflow("logs", "load[asi]", code=3)
+    assert "name one of load[0], load[1]" in lightflow("logs", "load[??]", code=3)
+
+
+@pytest.mark.parametrize("name", ["load[1]", "load[us]"])
+def test_the_status_of_an_instance_shows_it_with_its_child_run(name: str) -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    view = as_json("status", "--task", name)
+    (task,) = view["tasks"]
+    assert [(each["map_index"], each["status"], len(each["attempts"])) for each in task["instances"]] == [
+        (1, "FAILED", 1)
+    ]
+    assert [child["parent"]["map_index"] for child in view["child_runs"]] == [1]
+
+
+def test_why_leaves_out_a_child_run_that_another_one_has_replaced() -> None:
+    Path("fail.us").touch()
+    lightflow("run", "nightly.yaml", code=1)
+    assert any("its child run of region is FAILED" in each for each in as_json("why", "load[us]")["because"])
+    os.unlink("fail.us")
+    lightflow("retry", "latest", "--from", "load[us]")
+    assert not any("FAILED" in each for name in ("load", "load[us]") for each in as_json("why", name)["because"])
 
 
 def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
@@ -192,7 +286,9 @@ def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
             asked = [(view["run_id"], name) for view in views for name in view["approvals"]]
         ((run_id, name),) = asked
         assert f"lightflow approve {run_id} {name}" in lightflow("status")
-        assert f"lightflow approve {run_id} {name}" in lightflow("why", "a")
+        reasons = lightflow("why", "a")
+        assert f"lightflow approve {run_id} {name}" in reasons
+        assert "next look" not in reasons  # the child run is being executed
         lightflow("approve", run_id, name, "--by", "ann")
         assert process.wait(LIMIT_S) == 0
     assert values_of("a", None)["by"] == "ann"

@@ -223,6 +223,7 @@ def test_values_are_never_shell_text(tmp_path: Path, request: pytest.FixtureRequ
     values += [
         "".join(chance.choices(letters, k=chance.randint(1, 40))) for _ in range(round(160 * scale(request.config)))
     ]
+    values = [value for value in values if "${{" not in value]  # which begins an expression
     tasks = {
         f"t{number}": {"run": f'printf %s "$VALUE" > out/{number}', "env": {"VALUE": value}}
         for number, value in enumerate(values)

@@ -339,18 +339,11 @@ def get_grid(request: CheckedRequest) -> Answer:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
         shown = records[: request.query["runs"]]
-        names: dict[str, int] = {}
-        columns = []
-        for run in shown:
-            cells = {}
-            for task_id, map_index, status in history.statuses(run.run_id):
-                if map_index < 0:
-                    names.setdefault(task_id, len(names))
-                    cells[task_id] = status
-            columns.append((run, cells))
+        columns = [(run, history.task_statuses(run.run_id)) for run in shown]
         drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
     places = {row["id"]: place for place, row in enumerate(drawn)}
-    tasks = sorted(names, key=lambda name: (places.get(name, len(places)), names[name]))
+    names = dict.fromkeys(task_id for _, cells in columns for task_id in cells)
+    tasks = sorted(names, key=lambda task_id: places.get(task_id, len(places)))
     runs = [
         {
             "run_id": run.run_id,

@@ -145,6 +145,19 @@ def test_a_code_lets_in_once_and_other_tabs_follow(tabs: Tabs, server: RunningSe
     wait_for_text(stranger, "[role=alert]", "does not have this token")
 
 
+def test_an_address_that_follows_at_once_is_shown(tabs: Tabs, server: RunningServer) -> None:
+    page = log_in(tabs.tab(), server.url, server.operator)
+    page.add_init_script("""
+        new MutationObserver((_, observer) => {
+            if (!document.querySelector("nav.rail")) return;
+            observer.disconnect();
+            location.hash = "#/runs";
+        }).observe(document, { childList: true, subtree: true });
+    """)
+    page.reload()
+    page.wait_for_selector("table.runs")
+
+
 def test_an_empty_folder_says_what_to_do(tabs: Tabs, tmp_path: Path) -> None:
     with serving(tmp_path, "serve") as empty:
         page = log_in(tabs.tab(), empty.url, empty.operator)

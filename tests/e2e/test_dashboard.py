@@ -313,6 +313,18 @@ def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None
     assert server.get(f"/api/v1/runs/{run}/values/ok/copies")["value"] == 4
 
 
+def test_a_file_has_its_graph_before_its_first_run(tabs: Tabs, tmp_path: Path) -> None:
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "two.yaml").write_text(
+        "workflow_name: two\ntasks: {a: {run: 'true'}, b: {run: 'true', depends_on: [a]}}\n"
+    )
+    with serving(tmp_path, "serve") as served:
+        page = log_in(tabs.tab(), served.url, served.operator, "#/w/two/graph")
+        page.locator(".node").nth(1).wait_for()
+        assert page.locator(".node .label").all_text_contents() == ["a", "b"]
+        tabs.close()
+
+
 def test_a_parent_leads_to_its_child_and_back(page: Any, server: RunningServer) -> None:
     run = start(server, "parent")
     show(page, server, f"r/{run}/t/sub")

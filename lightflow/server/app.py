@@ -63,7 +63,7 @@ class Application:
             path, method = scope["raw_path"].decode("latin-1"), scope["method"]
             if path.startswith(PREFIX) and method == "POST":
                 return await self._webhook(path, scope, receive)
-            if method == "GET" and path in static_paths():
+            if method in ("GET", "HEAD") and path in static_paths():
                 return _response(answer_static(path, scope["headers"]))
             if path == STREAM.path and method == "GET":
                 return await self._stream(scope)

@@ -125,6 +125,14 @@ def test_the_files_of_the_dashboard_need_no_token_and_are_cached(server: Running
         assert len(small.body) < len(first.body)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/", "/ui/app.js"])
+def test_a_head_of_what_is_open_needs_no_token(server: RunningServer, path: str) -> None:
+    whole, head = (server.request(method, path, token=None) for method in ("GET", "HEAD"))
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.body))
+    assert server.request("HEAD", "/api/v1/runs", token=None).status == 401
+
+
 @pytest.mark.parametrize(
     "path", ["/ui/", "/ui/none.js", "/ui/../api.py", "/ui/%2e%2e/api.py", "/ui/vendor/", "/ui/app.js/"]
 )

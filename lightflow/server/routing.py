@@ -92,6 +92,7 @@ class Route(Record):
     answers: str = "The result."  #: what a successful answer holds
     media_type: str = "application/json"
     status: int = 200
+    starts: bool = False  #: Whether it starts a run: its answer is 202 where the run has not started yet.
     takes_key: bool = False  #: Whether the same `Idempotency-Key` leads to the same result.
 
 

@@ -80,6 +80,17 @@ def test_wrong_parameters_are_named_and_start_nothing(
     assert client.runs()["runs"] == []
 
 
+def test_the_document_has_the_answer_where_nothing_starts(server: RunningServer, client: Client) -> None:
+    run_id = client.start("nightly", {"count": 1})["run_id"]
+    assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+    answer = server.request("POST", f"/api/v1/runs/{run_id}/retry", {"changed": True})
+    assert (answer.status, answer.json()["reason"]) == (202, "there is nothing to run")
+    paths = server.get("/api/v1/openapi.json")["paths"]
+    starting = [path for path, methods in paths.items() if "202" in methods.get("post", {}).get("responses", ())]
+    endings = ["again", "cancel", "fire", "fork", "resume", "retry", "runs"]
+    assert sorted(path.rpartition("/")[2] for path in starting) == endings
+
+
 def test_only_what_is_served_is_started(server: RunningServer, client: Client) -> None:
     with pytest.raises(ServerError, match="does not serve a workflow 'nightli', did you mean") as refused:
         client.start("nightli", {})

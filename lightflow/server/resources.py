@@ -20,6 +20,7 @@ from lightflow.server.shapes import (
     instance_columns,
     run_state_shape,
     trigger_shape,
+    without_params,
 )
 from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
@@ -58,7 +59,7 @@ def reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
 
 def hide_values(request: CheckedRequest, shape: Shape) -> Shape:
     """Return the shape of a run, without its parameters where the server hides values."""
-    return {**shape, "params": None} if request.services.hides_values else shape
+    return without_params(shape) if request.services.hides_values else shape
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ def list_workflows(request: CheckedRequest) -> Answer:
         {} if request.services.control is None else {each.name: each for each in request.services.control.workflows()}
     )
     with reading(request) as (history, as_of):
-        shapes = {dag.dag_id: _workflow(history, dag.dag_id, request.query["runs"]) for dag in history.dags()}
+        shapes = {dag.dag_id: _workflow(history, request, dag.dag_id) for dag in history.dags()}
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
         shape["served"] = _served_shape(workflow)
@@ -274,7 +275,7 @@ def get_workflow(request: CheckedRequest) -> Answer:
     """Return a workflow with its last runs."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
-        shape = None if history.dag(name) is None else _workflow(history, name, request.query["runs"])
+        shape = None if history.dag(name) is None else _workflow(history, request, name)
     served = None
     if request.services.control is not None:
         served = next((each for each in request.services.control.workflows() if each.name == name), None)
@@ -285,12 +286,14 @@ def get_workflow(request: CheckedRequest) -> Answer:
     return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(served)})
 
 
-def _workflow(history: History, name: str, count: int) -> Shape:
-    dag = history.dag(name)
+def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
+    dag, count = history.dag(name), request.query["runs"]
     assert dag is not None
     runs = history.runs(name, limit=max(count, 1))
     latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
+    if latest is not None:
+        shape["latest"] = hide_values(request, shape["latest"])
     bars = [
         {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
         for run in runs[:count]

@@ -58,7 +58,7 @@ class WebServer:
         self.services = Services(
             db=options.db,
             feed=Feed(options.db),
-            frames=FrameBuilder(options.db),
+            frames=FrameBuilder(options.db, hides_values=options.hides_values),
             metrics=Metrics(),
             tokens=tokens,
             codes=LoginCodes(),

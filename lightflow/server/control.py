@@ -209,6 +209,7 @@ def _served(workflow: WatchedWorkflow, rows: Mapping[str, TriggerRecord], proble
     return ServedWorkflow(
         name=workflow.name,
         file=workflow.path,
+        reference=workflow.reference,
         description=workflow.description,
         problem=problem or next(iter(problems), None),
         paused_by=paused[0] if paused and len(paused) == len(stored) else None,

@@ -122,9 +122,9 @@ def get_workflow_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
     name = request.path["workflow"]
     control = request.services.control
-    file = next((each.file for each in control.workflows() if each.name == name), None) if control else None
-    if file is not None and not file.endswith(".py"):  # a Python file would be executed
-        return _geometry(request, workflows.picture(workflows.outline(file)))
+    served = next((each for each in control.workflows() if each.name == name), None) if control else None
+    if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
+        return _geometry(request, workflows.picture(workflows.outline(served.reference)))
     with reading(request) as (history, _):
         runs = history.runs(name, limit=1)
         if not runs:

@@ -48,6 +48,7 @@ class StartingControl:
             ServedWorkflow(
                 name="five",
                 file="five.yaml",
+                reference="five.yaml",
                 description="",
                 problem=None,
                 paused_by=None,

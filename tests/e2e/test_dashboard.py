@@ -335,6 +335,14 @@ def test_a_parent_leads_to_its_child_and_back(page: Any, server: RunningServer) 
     wait_for_text(page, "h1", "sub")
 
 
+def test_child_runs_do_not_come_into_the_list_of_runs(page: Any, server: RunningServer) -> None:
+    show(page, server, "runs")
+    page.wait_for_selector("table.runs")
+    run = start(server, "parent")
+    page.locator("tr", has_text=run).locator(".state", has_text="success").first.wait_for()
+    assert page.locator("table.runs td.name", has_text="small").count() == 0
+
+
 def test_triggers_are_paused_fired_and_planned(page: Any, server: RunningServer) -> None:
     show(page, server, "schedules")
     row = page.locator("table tr", has_text="cron")

@@ -29,7 +29,7 @@ def run_page(db: str, run_id: str) -> str:
     from urllib.parse import quote  # only for hooks that name the page
 
     address = os.environ.get(URL_VARIABLE) or _address(db)
-    return f"{address.rstrip('/')}/#runs/{quote(run_id, safe='')}" if address else ""
+    return f"{address.rstrip('/')}/#/r/{quote(run_id, safe='')}" if address else ""
 
 
 def _address(db: str) -> str:

@@ -70,7 +70,7 @@ class DagRun:
     def statuses(self) -> dict[str, str]:
         """Return the state of each task by its id; of a mapped task the state of the task as a whole."""
         with History(self.db_path) as history:
-            return {task_id: status for task_id, index, status in history.statuses(self.run_id) if index < 0}
+            return history.task_statuses(self.run_id)
 
     def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
         """Return a stored value of a task; of a mapped task the list of its values. See `XCom.load`."""

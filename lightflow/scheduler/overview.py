@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import run_id_of
@@ -27,6 +28,10 @@ from liteflow.api import (
     scheduler_is_active,
     unpause_triggers,
 )
+
+#: The moments that can be written in every time zone, with a year of four digits.
+_FIRST_MOMENT: Final = datetime.datetime(1000, 1, 2, tzinfo=datetime.UTC).timestamp()
+_LAST_MOMENT: Final = datetime.datetime(9999, 12, 30, tzinfo=datetime.UTC).timestamp()
 
 
 class TriggerView(Record):
@@ -188,6 +193,7 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
 
     Raises:
         RunNotFound: there is no such trigger.
+        DefinitionError: a workflow has several triggers, or the runs of the trigger are not for this moment.
     """
     try:
         rows = find_triggers(db, trigger_id)
@@ -197,6 +203,8 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
         raise DefinitionError(f"{trigger_id} has several triggers; name one of {', '.join(r.trigger_id for r in rows)}")
     row, now = rows[0], time.time()
     trigger = row.trigger
+    if at is not None:
+        _check_moment(row, at)
     values = dict(trigger.params) if isinstance(trigger, Schedule) else {}
     key = f"by hand {instant_key(now)} {os.urandom(3).hex()}" if key is None else request_key(key)
     run_id = run_id_of(row.trigger_id, key, now)
@@ -214,6 +222,14 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
     if not request_fire(db, new) and (before := find_fire(db, row.trigger_id, key)) is not None:
         run_id = str(before.run_id)
     return run_id
+
+
+def _check_moment(row: TriggerRecord, at: float) -> None:
+    """Check the moment that a run is to be for. Raises DefinitionError."""
+    if not isinstance(row.trigger, Schedule | WorkflowTrigger):
+        raise DefinitionError(f"{row.trigger_id}: only runs of schedules and of `on: workflow` are for a moment")
+    if not _FIRST_MOMENT <= at < _LAST_MOMENT:
+        raise DefinitionError(f"{row.trigger_id}: the moment must be in the years from 1000 to 9999")
 
 
 def request_key(key: str) -> str:

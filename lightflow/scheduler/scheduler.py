@@ -475,7 +475,11 @@ class Scheduler:
             return
         day = None
         if served.clock is not None:
-            date = served.clock.local(fire.at)
+            try:
+                date = served.clock.local(fire.at)
+            except (ValueError, OverflowError):
+                self._store.end(str(fire.run_id), "FAILED", "its moment is in no year that can be written")
+                return
             day = float((date.toordinal() - _EPOCH_ORDINAL) * 86_400)
         self._starts.order(
             StartOrder(

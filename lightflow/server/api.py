@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lightflow.server import actions, resources, run_details
+from lightflow.server.bodies import BODIES
 from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
 from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
@@ -23,92 +24,6 @@ def _limit(default: int, most: int) -> Query:
 
 _AFTER: Final = Query(name="after", about="The cursor at the end of the previous page.")
 _RUNS: Final = Query(name="runs", about="How many runs.", kind="integer", default=14, minimum=0, maximum=100)
-_PARAMS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"params": {"type": "object", "description": "Values of the declared parameters."}},
-    "additionalProperties": False,
-}
-_REASON: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"reason": {"type": "string", "maxLength": 500}},
-    "additionalProperties": False,
-}
-_SLOTS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"slots": {"type": "integer", "minimum": 0}},
-    "required": ["slots"],
-    "additionalProperties": False,
-}
-_CODE: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"code": {"type": "string", "maxLength": 200}},
-    "required": ["code"],
-    "additionalProperties": False,
-}
-_TASK_NAMES: Final[dict[str, Any]] = {
-    "type": "array",
-    "items": {"type": "string", "minLength": 1},
-    "minItems": 1,
-    "description": "Tasks, instances such as `m[3]`, and patterns such as `load_*`.",
-}
-_CLEAR: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "tasks": _TASK_NAMES,
-        "only": {"type": "boolean", "description": "Whether what follows the tasks stays as it is."},
-    },
-    "required": ["tasks"],
-    "additionalProperties": False,
-}
-_RETRY: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "tasks": _TASK_NAMES,
-        "only": {"type": "boolean", "description": "Whether what follows the tasks stays as it is."},
-        "changed": {"type": "boolean", "description": "Whether tasks whose definition has changed run, too."},
-        "ignore_upstream": {
-            "type": "boolean",
-            "description": "Whether the tasks run although an upstream task did not succeed.",
-        },
-    },
-    "additionalProperties": False,
-}
-_FORK: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "tasks": _TASK_NAMES,
-        "params": {"type": "object", "description": "The parameters that differ from those of the run."},
-    },
-    "required": ["tasks"],
-    "additionalProperties": False,
-}
-_FIRE: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"at": {"type": "string", "maxLength": 64, "description": "The moment that the run is for."}},
-    "additionalProperties": False,
-}
-_MARK: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "tasks": _TASK_NAMES,
-        "status": {"enum": ["success", "failed", "skipped"]},
-        "reason": {"type": "string", "maxLength": 500},
-        "outputs": {"type": "object", "description": "Values of the tasks by name, of a success."},
-    },
-    "required": ["tasks", "status"],
-    "additionalProperties": False,
-}
-_DECISION: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "approved": {"type": "boolean"},
-        "fields": {"type": "object", "description": "The fields of the approval, by name."},
-        "comment": {"type": "string", "maxLength": 2000},
-        "by": {"type": "string", "maxLength": 200, "description": "The person who decides."},
-    },
-    "required": ["approved"],
-    "additionalProperties": False,
-}
 _OPERATION: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -169,14 +84,15 @@ def _graphql(request: CheckedRequest) -> Answer:
 def _route(method: str, path: str, handler: Any, **options: Any) -> Route:
     """Return a route whose summary is the first line of its handler's docstring."""
     summary = (handler.__doc__ or "").strip().partition("\n")[0]
-    return Route(method=method, path=path, handler=handler, summary=summary, **options)
+    body = options.pop("body", BODIES.get(handler))
+    return Route(method=method, path=path, handler=handler, summary=summary, body=body, **options)
 
 
 ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/healthz", _health, media_type="text/plain"),
     _route("GET", "/metrics", _metrics, media_type="text/plain"),
     _route("GET", "/api/v1/openapi.json", _openapi),
-    _route("POST", "/api/v1/login", actions.login, body=_CODE),
+    _route("POST", "/api/v1/login", actions.login),
     _route("POST", "/api/v1/codes", actions.make_code, status=201),
     _route("GET", "/api/v1/whoami", resources.whoami),
     _route("GET", "/api/v1/system", resources.get_system),
@@ -194,10 +110,10 @@ ROUTES: Final[tuple[Route, ...]] = (
             Query(name="runs", about="How many runs.", kind="integer", default=50, minimum=1, maximum=200),
         ),
     ),
-    _route("POST", f"{_WORKFLOW}/check", actions.check_params, body=_PARAMS),
-    _route("POST", f"{_WORKFLOW}/runs", actions.start_run, role="operator", body=_PARAMS, status=201, takes_key=True),
-    _route("PUT", f"{_WORKFLOW}/pause", actions.pause_workflow, role="operator", body=_REASON),
-    _route("DELETE", f"{_WORKFLOW}/pause", actions.unpause_workflow, role="operator", body=_REASON),
+    _route("POST", f"{_WORKFLOW}/check", actions.check_params),
+    _route("POST", f"{_WORKFLOW}/runs", actions.start_run, role="operator", starts=True, status=201, takes_key=True),
+    _route("PUT", f"{_WORKFLOW}/pause", actions.pause_workflow, role="operator"),
+    _route("DELETE", f"{_WORKFLOW}/pause", actions.unpause_workflow, role="operator"),
     _route(
         "GET",
         "/api/v1/runs",
@@ -233,15 +149,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", f"{_RUN}/values/{{task}}/{{key}}", resources.get_value),
     _route("GET", f"{_RUN}/values/{{task}}/{{index}}/{{key}}", resources.get_value),
     _route("POST", f"{_RUN}/cancel", actions.cancel_run, role="operator", status=202),
-    _route("POST", f"{_RUN}/resume", actions.resume_run, role="operator", status=201),
-    _route("POST", f"{_RUN}/retry", actions.retry_run, role="operator", body=_RETRY, status=201),
-    _route("POST", f"{_RUN}/fork", actions.fork_run, role="operator", body=_FORK, status=201),
-    _route("POST", f"{_RUN}/again", actions.start_again, role="operator", status=201, takes_key=True),
-    _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator", body=_CLEAR),
-    _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator", body=_MARK),
+    _route("POST", f"{_RUN}/resume", actions.resume_run, role="operator", starts=True, status=201),
+    _route("POST", f"{_RUN}/retry", actions.retry_run, role="operator", starts=True, status=201),
+    _route("POST", f"{_RUN}/fork", actions.fork_run, role="operator", starts=True, status=201),
+    _route("POST", f"{_RUN}/again", actions.start_again, role="operator", starts=True, status=201, takes_key=True),
+    _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator"),
+    _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator"),
     _route("GET", _TASK, resources.get_task),
-    _route("POST", f"{_TASK}/decision", actions.decide, role="operator", body=_DECISION),
-    _route("POST", f"{_TASK}/{{index}}/decision", actions.decide, role="operator", body=_DECISION),
+    _route("POST", f"{_TASK}/decision", actions.decide, role="operator"),
+    _route("POST", f"{_TASK}/{{index}}/decision", actions.decide, role="operator"),
     _route("GET", f"{_TASK}/why", resources.get_why),
     _route("GET", f"{_TASK}/instances", resources.list_instances, query=_INSTANCES_QUERY),
     _route("GET", f"{_TASK}/attempts/{{attempt}}/log", resources.get_log, query=_LOG_QUERY, media_type="text/plain"),
@@ -266,12 +182,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         f"{_TRIGGER}/fire",
         actions.fire_trigger,
         role="operator",
-        body=_FIRE,
+        starts=True,
         status=201,
         takes_key=True,
     ),
-    _route("PUT", f"{_TRIGGER}/pause", actions.pause_trigger, role="operator", body=_REASON),
-    _route("DELETE", f"{_TRIGGER}/pause", actions.unpause_trigger, role="operator", body=_REASON),
+    _route("PUT", f"{_TRIGGER}/pause", actions.pause_trigger, role="operator"),
+    _route("DELETE", f"{_TRIGGER}/pause", actions.unpause_trigger, role="operator"),
     _route(
         "GET",
         "/api/v1/fires",
@@ -284,7 +200,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         ),
     ),
     _route("GET", "/api/v1/pools", resources.list_pools),
-    _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator", body=_SLOTS),
+    _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator"),
     _route("DELETE", "/api/v1/pools/{pool}", actions.delete_pool, role="operator"),
     _route("POST", "/graphql", _graphql, body=_OPERATION),
 )

@@ -14,13 +14,12 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from lightflow.parser.schema_validator import SchemaError, Validator
 from lightflow.server.api import STREAM, TABLE
 from lightflow.server.feed import FeedPosition
 from lightflow.server.frames import dump
 from lightflow.server.gate import MOST_BODY, SECURITY_HEADERS, Gate, Scope, read_body, values
 from lightflow.server.problems import MEDIA_TYPE, RequestProblem, problem_of
-from lightflow.server.routing import Answer, CheckedRequest, Route, read_query
+from lightflow.server.routing import Answer, CheckedRequest, Route, check_body, is_request_key, read_query
 from lightflow.server.services import Services
 from lightflow.server.static import answer_static, static_paths
 from lightflow.server.stream import MOST_STREAMS, Topics, stream
@@ -64,7 +63,7 @@ class Application:
             path, method = scope["raw_path"].decode("latin-1"), scope["method"]
             if path.startswith(PREFIX) and method == "POST":
                 return await self._webhook(path, scope, receive)
-            if method == "GET" and path in static_paths():
+            if method in ("GET", "HEAD") and path in static_paths():
                 return _response(answer_static(path, scope["headers"]))
             if path == STREAM.path and method == "GET":
                 return await self._stream(scope)
@@ -145,7 +144,7 @@ def _key(scope: Scope) -> str | None:
     if not keys:
         return None
     key = keys[0].decode("latin-1")
-    if len(keys) > 1 or not 1 <= len(key) <= 200 or not key.isascii() or not key.isprintable():
+    if len(keys) > 1 or not is_request_key(key):
         raise RequestProblem(
             400, "BAD_INPUT", "Idempotency-Key must be 1 to 200 printable ASCII characters, given once"
         )
@@ -172,11 +171,7 @@ async def _body(route: Route, scope: Scope, receive: Receive) -> Any:
     if not media or media[0].partition(b";")[0].strip().lower() != b"application/json":
         raise RequestProblem(415, "BAD_INPUT", "send the body as Content-Type: application/json")
     body = parse_json(raw)
-    errors = Validator(route.body).errors(body)
-    if errors:
-        fields = dict(map(_mistake, errors))
-        detail = "; ".join(f"{name}: {message}" for name, message in fields.items())
-        raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
+    check_body(body, route.body)
     return body
 
 
@@ -232,15 +227,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return mapping
-
-
-def _mistake(error: SchemaError) -> tuple[str, str]:
-    """Return the field and the message of a value that breaks a schema."""
-    field = ".".join(map(str, error.path)) or "body"
-    if error.keyword == "additionalProperties":
-        return error.names[0], "is unknown here"
-    if error.keyword == "required":
-        return error.names[0], "is missing"
-    if error.keyword == "type":
-        return field, f"must be of type {error.rule}"
-    return field, f"breaks the rule {error.keyword}: {error.rule}"

@@ -90,10 +90,13 @@ class SchedulerControl:
         """Return the value of a secret that a workflow file declares, as a run of it would get it.
 
         Raises:
+            RunNotFound: the workflow is not served any longer.
             WorkflowError: the file or a secret cannot be read.
             DefinitionError: the workflow is a Python file, whose secrets are known to its runs only.
         """
-        watched = self._scheduler.view.workflows[workflow]
+        watched = self._scheduler.view.workflows.get(workflow)
+        if watched is None:
+            raise RunNotFound(f"this server does not serve a workflow {workflow!r}")
         if watched.path.endswith(".py"):
             raise DefinitionError(f"{watched.path}: webhooks of Python files are not received; declare it in YAML")
         return declared_secret(watched.reference, name)
@@ -206,6 +209,7 @@ def _served(workflow: WatchedWorkflow, rows: Mapping[str, TriggerRecord], proble
     return ServedWorkflow(
         name=workflow.name,
         file=workflow.path,
+        reference=workflow.reference,
         description=workflow.description,
         problem=problem or next(iter(problems), None),
         paused_by=paused[0] if paused and len(paused) == len(stored) else None,

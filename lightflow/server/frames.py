@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from lightflow.server.feed import FeedBatch, FeedChange
-from lightflow.server.shapes import instance_columns, run_state_shape
+from lightflow.server.shapes import instance_columns, run_state_shape, without_params
 from lightflow.service.json_shapes import Shape
 from lightflow.service.queries import RunSummary
 from liteflow import LiteflowError, RunNotFound
@@ -27,8 +27,10 @@ _SINGLE_READS: Final = 500  # changed instances; for more of them all instances 
 class FrameBuilder:
     """Builds the frames of topics from the changes of the feed, for the clients of one event loop."""
 
-    def __init__(self, db: str) -> None:
+    def __init__(self, db: str, *, hides_values: bool = False) -> None:
+        """Take the state file, and whether parameters of runs are left out."""
         self._db = db
+        self._hides_values = hides_values
         self._frames: OrderedDict[tuple[str, int, int], asyncio.Future[bytes]] = OrderedDict()
 
     async def frame(self, topic: str, start: int, batch: FeedBatch) -> bytes:
@@ -69,7 +71,7 @@ class FrameBuilder:
         with History(self._db) as history, history.snapshot():
             for run_id in run_ids:
                 try:
-                    runs.append(_summary(history, run_id))
+                    runs.append(self._summary(history, run_id))
                 except RunNotFound:
                     deleted.append(run_id)
         return {"topic": "runs", "runs": runs, "deleted": deleted}
@@ -84,7 +86,7 @@ class FrameBuilder:
         )
         with History(self._db) as history, history.snapshot():
             try:
-                summary = _summary(history, run_id)
+                summary = self._summary(history, run_id)
             except RunNotFound:
                 return {"topic": f"run:{run_id}", "run": None, "deleted": True}
             expanded = {
@@ -100,9 +102,9 @@ class FrameBuilder:
         tasks = instance_columns(instances)
         return {"topic": f"run:{run_id}", "run": summary, "tasks": tasks, "removed": removed}
 
-
-def _summary(history: History, run_id: str) -> Shape:
-    return run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
+    def _summary(self, history: History, run_id: str) -> Shape:
+        shape = run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
+        return without_params(shape) if self._hides_values else shape
 
 
 def _instances(

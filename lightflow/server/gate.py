@@ -54,7 +54,7 @@ class Gate(Record):
         """
         headers: Headers = scope["headers"]
         self._check_host(headers)
-        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        method, path = "GET" if scope["method"] == "HEAD" else scope["method"], scope["raw_path"].decode("latin-1")
         is_open = (method, path) in self.open_routes or any(
             method == each and path.startswith(prefix) for each, prefix in self.open_prefixes
         )

@@ -73,22 +73,26 @@ def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
         parameters.append(
             {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
         )
+    content = {route.media_type: {"schema": schema}}
+    successes = {str(route.status): {"description": route.answers, "content": content}}
+    if route.starts:
+        successes["202"] = {
+            "description": "The run has not started; `status` and `reason` say why.",
+            "content": content,
+        }
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": operation_id(route),
         "parameters": parameters,
         "x-role": "none" if is_open else route.role,
-        "responses": {
-            str(route.status): {"description": route.answers, "content": {route.media_type: {"schema": schema}}},
-            "default": {"$ref": "#/components/responses/Problem"},
-        },
+        "responses": {**successes, "default": {"$ref": "#/components/responses/Problem"}},
     }
     if is_open:
         operation["security"] = []
     if route.body is not None:
         required = bool(route.body.get("required"))
-        content = {"application/json": {"schema": dict(route.body)}}
-        operation["requestBody"] = {"required": required, "content": content}
+        body = {"application/json": {"schema": dict(route.body)}}
+        operation["requestBody"] = {"required": required, "content": body}
     return operation
 
 

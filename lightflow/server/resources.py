@@ -20,6 +20,7 @@ from lightflow.server.shapes import (
     instance_columns,
     run_state_shape,
     trigger_shape,
+    without_params,
 )
 from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
@@ -58,7 +59,7 @@ def reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
 
 def hide_values(request: CheckedRequest, shape: Shape) -> Shape:
     """Return the shape of a run, without its parameters where the server hides values."""
-    return {**shape, "params": None} if request.services.hides_values else shape
+    return without_params(shape) if request.services.hides_values else shape
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -121,9 +122,9 @@ def get_workflow_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
     name = request.path["workflow"]
     control = request.services.control
-    file = next((each.file for each in control.workflows() if each.name == name), None) if control else None
-    if file is not None and not file.endswith(".py"):  # a Python file would be executed
-        return _geometry(request, workflows.picture(workflows.outline(file)))
+    served = next((each for each in control.workflows() if each.name == name), None) if control else None
+    if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
+        return _geometry(request, workflows.picture(workflows.outline(served.reference)))
     with reading(request) as (history, _):
         runs = history.runs(name, limit=1)
         if not runs:
@@ -260,7 +261,7 @@ def list_workflows(request: CheckedRequest) -> Answer:
         {} if request.services.control is None else {each.name: each for each in request.services.control.workflows()}
     )
     with reading(request) as (history, as_of):
-        shapes = {dag.dag_id: _workflow(history, dag.dag_id, request.query["runs"]) for dag in history.dags()}
+        shapes = {dag.dag_id: _workflow(history, request, dag.dag_id) for dag in history.dags()}
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
         shape["served"] = _served_shape(workflow)
@@ -274,7 +275,7 @@ def get_workflow(request: CheckedRequest) -> Answer:
     """Return a workflow with its last runs."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
-        shape = None if history.dag(name) is None else _workflow(history, name, request.query["runs"])
+        shape = None if history.dag(name) is None else _workflow(history, request, name)
     served = None
     if request.services.control is not None:
         served = next((each for each in request.services.control.workflows() if each.name == name), None)
@@ -285,12 +286,14 @@ def get_workflow(request: CheckedRequest) -> Answer:
     return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(served)})
 
 
-def _workflow(history: History, name: str, count: int) -> Shape:
-    dag = history.dag(name)
+def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
+    dag, count = history.dag(name), request.query["runs"]
     assert dag is not None
     runs = history.runs(name, limit=max(count, 1))
     latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
+    if latest is not None:
+        shape["latest"] = hide_values(request, shape["latest"])
     bars = [
         {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
         for run in runs[:count]
@@ -339,18 +342,11 @@ def get_grid(request: CheckedRequest) -> Answer:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
         shown = records[: request.query["runs"]]
-        names: dict[str, int] = {}
-        columns = []
-        for run in shown:
-            cells = {}
-            for task_id, map_index, status in history.statuses(run.run_id):
-                if map_index < 0:
-                    names.setdefault(task_id, len(names))
-                    cells[task_id] = status
-            columns.append((run, cells))
+        columns = [(run, history.task_statuses(run.run_id)) for run in shown]
         drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
     places = {row["id"]: place for place, row in enumerate(drawn)}
-    tasks = sorted(names, key=lambda name: (places.get(name, len(places)), names[name]))
+    names = dict.fromkeys(task_id for _, cells in columns for task_id in cells)
+    tasks = sorted(names, key=lambda task_id: places.get(task_id, len(places)))
     runs = [
         {
             "run_id": run.run_id,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
+from lightflow.parser.messages import message_of
+from lightflow.parser.schema_validator import SchemaError, Validator
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import Services
 from lightflow.server.tokens import Role
@@ -90,6 +92,7 @@ class Route(Record):
     answers: str = "The result."  #: what a successful answer holds
     media_type: str = "application/json"
     status: int = 200
+    starts: bool = False  #: Whether it starts a run: its answer is 202 where the run has not started yet.
     takes_key: bool = False  #: Whether the same `Idempotency-Key` leads to the same result.
 
 
@@ -178,6 +181,33 @@ def read_query(route: Route, text: str) -> dict[str, Any]:
         detail = "; ".join(f"{name} {message}" for name, message in mistakes.items())
         raise RequestProblem(400, "BAD_INPUT", detail, fields=mistakes)
     return values
+
+
+def check_body(body: Any, schema: Mapping[str, Any]) -> None:
+    """Check the body of a request, also of one that an operation of GraphQL makes.
+
+    Raises:
+        RequestProblem: it breaks the schema. All mistakes are reported together.
+    """
+    errors = Validator(schema).errors(body)
+    if errors:
+        fields = dict(map(_mistake, errors))
+        detail = "; ".join(f"{name}: {message}" for name, message in fields.items())
+        raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
+
+
+def _mistake(error: SchemaError) -> tuple[str, str]:
+    """Return the field and the message of a value that breaks a schema."""
+    if error.keyword == "additionalProperties":
+        return error.names[0], "is unknown here"
+    if error.keyword == "required":
+        return error.names[0], "is missing"
+    return ".".join(map(str, error.path)) or "body", message_of(error, list(error.path))
+
+
+def is_request_key(text: str) -> bool:
+    """Return whether a text may identify a request, as `Idempotency-Key` does."""
+    return 1 <= len(text) <= 200 and text.isascii() and text.isprintable()
 
 
 def name_in_path(request: CheckedRequest) -> str:

@@ -72,7 +72,7 @@ def preview_rerun(request: CheckedRequest) -> Answer:
     run = queries.run_record(request.services.db, request.path["run"])
     again = reruns.preview(request.services.db, run.run_id, RerunOptions(start=query["task"], only=query["only"]))
     with reading(request) as (history, _):
-        names = dict.fromkeys(task_id for task_id, index, _ in history.statuses(run.run_id) if index < 0)
+        names = history.task_statuses(run.run_id)
     runs = [name for name in names if name in again]
     return Answer(body={"run_id": run.run_id, "runs": runs, "stay": [name for name in names if name not in again]})
 

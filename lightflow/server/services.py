@@ -20,6 +20,7 @@ class ServedWorkflow(Record):
 
     name: str
     file: str
+    reference: str  #: the workflow in its file: the argument of `lightflow run`
     description: str
     problem: str | None  #: why it cannot be started
     paused_by: str | None  #: None: it is not paused

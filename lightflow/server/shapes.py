@@ -96,6 +96,11 @@ def trigger_shape(view: TriggerView) -> Shape:
     }
 
 
+def without_params(shape: Shape) -> Shape:
+    """Return the shape of a run without its parameters, for a server that hides values."""
+    return {**shape, "params": None}
+
+
 def run_state_shape(summary: RunSummary) -> Shape:
     """Return a run with what only a server needs: who owns it, and whether it can be resumed."""
     run = summary.run

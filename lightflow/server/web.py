@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -57,7 +58,7 @@ class WebServer:
         self.services = Services(
             db=options.db,
             feed=Feed(options.db),
-            frames=FrameBuilder(options.db),
+            frames=FrameBuilder(options.db, hides_values=options.hides_values),
             metrics=Metrics(),
             tokens=tokens,
             codes=LoginCodes(),
@@ -119,7 +120,9 @@ class WebServer:
         write_address(self.token_file, self.address)
         if self.options.opens:
             code = self.services.codes.make("viewer" if self.options.is_read_only else "operator")
-            open_browser(self.token_file, self.address, code)
+            # Some browsers return only when they end, and all of them first ask this server for its pages.
+            arguments = (self.token_file, self.address, code)
+            threading.Thread(target=open_browser, args=arguments, name="browser", daemon=True).start()
         if self.options.on_ready is not None:
             self.options.on_ready(self.address)
 

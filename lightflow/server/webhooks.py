@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -18,12 +19,13 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from lightflow.errors import LightflowError
 from lightflow.scheduler.overview import find_triggers, request_key
 from lightflow.server.gate import Headers, values
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer
 from lightflow.server.services import Control, StartedRun
-from liteflow import RunNotFound, WebhookTrigger
+from liteflow import LiteflowError, RunNotFound, WebhookTrigger
 from liteflow.api import TriggerRecord, find_fire
 
 PREFIX: Final = "/hooks/"
@@ -32,7 +34,9 @@ _TOLERANCE_S: Final = 300.0  # between the clock of a sender and this one
 _MOST_WRONG: Final = 20  # wrong signatures of a trigger within `_WRONG_S`
 _WRONG_S: Final = 600.0
 _BODIES_S: Final = 30 * 86_400.0  # how long the body of a delivery is preserved
+_NO_WEBHOOK: Final = "there is no such webhook"
 _SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
+_log = logging.getLogger("lightflow.server")
 
 
 class Delivery(NamedTuple):
@@ -51,6 +55,7 @@ class Webhooks:
         self._control = control
         self._lock = threading.Lock()
         self._wrong: dict[str, deque[float]] = defaultdict(deque)  # the times of wrong signatures, by trigger
+        self._problems: dict[str, str] = {}  # why a secret could not be read, by trigger
 
     def receive(self, path: str, headers: Headers, body: bytes) -> Answer:
         """Check a request and fire its trigger: 202 with the fire, or 200 when the delivery was received before.
@@ -61,7 +66,7 @@ class Webhooks:
         match = _PATH.match(path)
         row = None if match is None else self._row(f"{match[1]}:{match[2]}")
         if row is None or not isinstance(trigger := row.trigger, WebhookTrigger):
-            raise RequestProblem(404, "NOT_FOUND", "there is no such webhook")
+            raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK)
         trigger_id = row.trigger_id
         self._check_rate(trigger_id)
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -98,7 +103,7 @@ class Webhooks:
         self, trigger_id: str, trigger: WebhookTrigger, headers: Mapping[str, str], body: bytes
     ) -> str | None:
         """Return what identifies a delivery whose signature is right; None for a wrong one."""
-        key = self._control.secret(trigger_id.partition(":")[0], trigger.secret).encode()
+        key = self._key(trigger_id, trigger.secret)
         match trigger.scheme:
             case "github":
                 signature = headers.get("x-hub-signature-256", "")
@@ -115,6 +120,21 @@ class Webhooks:
                 identity = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
                 sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
                 return identity if _same(sent, key.decode()) else None
+
+    def _key(self, trigger_id: str, secret: str) -> bytes:
+        """Return the secret of a webhook. Why there is none is for the log: the sender has not proved itself."""
+        try:
+            return self._control.secret(trigger_id.partition(":")[0], secret).encode()
+        except RunNotFound:
+            raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
+        except (LightflowError, LiteflowError) as error:
+            with self._lock:
+                is_new = self._problems.get(trigger_id) != str(error)
+                self._problems[trigger_id] = str(error)
+            if is_new:  # so that a sender cannot fill the log
+                _log.warning("webhook %s: %s", trigger_id, error)
+            detail = "the secret of the webhook cannot be read; the log of the server has the reason"
+            raise RequestProblem(503, "UNAVAILABLE", detail) from None
 
     def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer:
         key = f"delivery {delivery.delivery_id[:200]}"

@@ -19,7 +19,7 @@ def values_of(history: History, origin: RunRecord, task_ids: Collection[str]) ->
         DefinitionError: one of the tasks has not succeeded there.
     """
     keys: list[InstanceKey] = []
-    states = {task_id: status for task_id, index, status in history.statuses(origin.run_id) if index < 0}
+    states = history.task_statuses(origin.run_id)
     for task_id in task_ids:
         if states.get(task_id) != "SUCCESS":
             state = f"is {states[task_id]}" if task_id in states else "does not exist"

@@ -469,6 +469,11 @@ class History(WaitHistory, FireHistory, PoolHistory):
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
 
+    def task_statuses(self, run_id: str) -> dict[str, str]:
+        """Return the status of each task of a run, without its instances, ordered by task id."""
+        sql = "SELECT task_id, status FROM liteflow_task_instances WHERE run_id=? AND map_index<0 AND kind='task'"
+        return dict(self._rows(f"{sql} ORDER BY 1", (run_id,), (ID, STATE)))
+
     def task_times(self, run_ids: Sequence[str], task_id: str | None = None) -> list[tuple[str, str, float, float]]:
         """Return task id, run id, first start and last end of the tasks that succeeded in some runs."""
         where, parameters = ("", []) if task_id is None else (" AND task_id=?", [task_id])

@@ -145,6 +145,19 @@ def test_a_code_lets_in_once_and_other_tabs_follow(tabs: Tabs, server: RunningSe
     wait_for_text(stranger, "[role=alert]", "does not have this token")
 
 
+def test_an_address_that_follows_at_once_is_shown(tabs: Tabs, server: RunningServer) -> None:
+    page = log_in(tabs.tab(), server.url, server.operator)
+    page.add_init_script("""
+        new MutationObserver((_, observer) => {
+            if (!document.querySelector("nav.rail")) return;
+            observer.disconnect();
+            location.hash = "#/runs";
+        }).observe(document, { childList: true, subtree: true });
+    """)
+    page.reload()
+    page.wait_for_selector("table.runs")
+
+
 def test_an_empty_folder_says_what_to_do(tabs: Tabs, tmp_path: Path) -> None:
     with serving(tmp_path, "serve") as empty:
         page = log_in(tabs.tab(), empty.url, empty.operator)
@@ -300,6 +313,18 @@ def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None
     assert server.get(f"/api/v1/runs/{run}/values/ok/copies")["value"] == 4
 
 
+def test_a_file_has_its_graph_before_its_first_run(tabs: Tabs, tmp_path: Path) -> None:
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "two.yaml").write_text(
+        "workflow_name: two\ntasks: {a: {run: 'true'}, b: {run: 'true', depends_on: [a]}}\n"
+    )
+    with serving(tmp_path, "serve") as served:
+        page = log_in(tabs.tab(), served.url, served.operator, "#/w/two/graph")
+        page.locator(".node").nth(1).wait_for()
+        assert page.locator(".node .label").all_text_contents() == ["a", "b"]
+        tabs.close()
+
+
 def test_a_parent_leads_to_its_child_and_back(page: Any, server: RunningServer) -> None:
     run = start(server, "parent")
     show(page, server, f"r/{run}/t/sub")
@@ -308,6 +333,14 @@ def test_a_parent_leads_to_its_child_and_back(page: Any, server: RunningServer) 
     wait_for_text(page, "h1", "small")
     page.locator(".facts a", has_text="sub").click()
     wait_for_text(page, "h1", "sub")
+
+
+def test_child_runs_do_not_come_into_the_list_of_runs(page: Any, server: RunningServer) -> None:
+    show(page, server, "runs")
+    page.wait_for_selector("table.runs")
+    run = start(server, "parent")
+    page.locator("tr", has_text=run).locator(".state", has_text="success").first.wait_for()
+    assert page.locator("table.runs td.name", has_text="small").count() == 0
 
 
 def test_triggers_are_paused_fired_and_planned(page: Any, server: RunningServer) -> None:

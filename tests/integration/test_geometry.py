@@ -144,6 +144,15 @@ def test_the_routes_of_a_run_and_of_its_workflow(server: RunningServer) -> None:
     assert server.request("GET", "/api/v1/workflows/none/geometry").status == 404
 
 
+def test_each_workflow_of_a_file_has_its_own_graph_before_it_runs(tmp_path: Path) -> None:
+    texts = [f"workflow_name: {name}\ntasks: {{{name}_task: {{run: 'true'}}}}\n" for name in ("first", "second")]
+    (tmp_path / "two.yaml").write_text("---\n".join(texts))
+    with serving(tmp_path, "serve") as served:
+        for name in ("first", "second"):
+            drawing = served.get(f"/api/v1/workflows/{name}/geometry")
+            assert [row[0] for row in drawing["rows"]] == [f"{name}_task"]
+
+
 def test_the_critical_path_of_a_run(server: RunningServer) -> None:
     run = server.get("/api/v1/runs")["runs"][0]["run_id"]
     path = server.get(f"/api/v1/runs/{run}/critical-path")["tasks"]

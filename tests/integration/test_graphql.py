@@ -48,6 +48,7 @@ class StartingControl:
             ServedWorkflow(
                 name="five",
                 file="five.yaml",
+                reference="five.yaml",
                 description="",
                 problem=None,
                 paused_by=None,
@@ -339,6 +340,32 @@ def test_a_part_runs_again_and_a_run_is_forked(server: RunningServer) -> None:
     assert post(server, retry, token="viewer")["errors"][0]["extensions"]["code"] == "FORBIDDEN"
     fire = 'mutation { fireTrigger(id: "x:schedule", at: "2026-01-02T03:04:05Z") { status problems { code } } }'
     assert data(server, fire)["fireTrigger"]["problems"] == [{"code": "NOT_FOUND"}]
+
+
+@pytest.mark.parametrize(
+    ("mutation", "field", "message"),
+    [
+        ('forkRun(id: "r0", tasks: [])', ["tasks"], "must not be empty"),
+        ('retryRun(id: "r0", tasks: [])', ["tasks"], "must not be empty"),
+        ('retryRun(id: "r0", ignoreUpstream: true)', ["ignoreUpstream"], "needs tasks"),
+        ('clearTasks(run: "r0", tasks: [""])', ["tasks", "0"], "must not be empty"),
+        ('markTasks(run: "r0", tasks: ["a"], state: "done")', ["state"], "must be one of success, failed, skipped"),
+        (f'pauseWorkflow(name: "five", reason: "{"x" * 501}")', ["reason"], "may be at most 500 characters long"),
+        (f'approve(run: "r0", task: "a", by: "{"x" * 201}")', ["by"], "may be at most 200 characters long"),
+        ('startRun(input: {workflow: "five", requestKey: "a\\nb"})', ["requestKey"], "printable ASCII"),
+        ('startRunAgain(id: "r0", requestKey: "")', ["requestKey"], "printable ASCII"),
+        ('fireTrigger(id: "x", at: "9999-12-31T23:59:59-01:00")', ["at"], "must be a moment"),
+    ],
+)
+def test_arguments_have_the_rules_of_the_routes(
+    server: RunningServer, mutation: str, field: list[str], message: str
+) -> None:
+    before = len(server.get("/api/v1/runs")["runs"])
+    (payload,) = data(server, f"mutation {{ {mutation} {{ problems {{ message field code }} }} }}").values()
+    (problem,) = payload["problems"]
+    assert (problem["field"], problem["code"]) == (field, "BAD_INPUT")
+    assert message in problem["message"]
+    assert len(server.get("/api/v1/runs")["runs"]) == before
 
 
 def test_a_task_that_waits_for_a_person_is_decided(server: RunningServer) -> None:

@@ -25,7 +25,7 @@ def test_the_address_is_that_of_the_server_on_the_state_file(tmp_path: Path, mon
     monkeypatch.delenv("LIGHTFLOW_URL", raising=False)
     assert url_of_run(tmp_path, "first") == ""
     with serving(tmp_path, "ui", "lightflow.db") as server:
-        assert url_of_run(tmp_path, "second") == f"{server.url}/#runs/second"
+        assert url_of_run(tmp_path, "second") == f"{server.url}/#/r/second"
     assert url_of_run(tmp_path, "third") == "", "the server has ended"
     monkeypatch.setenv("LIGHTFLOW_URL", "https://flows.example.org/team/")
-    assert url_of_run(tmp_path, "fourth") == "https://flows.example.org/team/#runs/fourth"
+    assert url_of_run(tmp_path, "fourth") == "https://flows.example.org/team/#/r/fourth"

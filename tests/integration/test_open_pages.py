@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,16 @@ from server_kit import RunningServer, lightflow, serving
 
 FLOW = "workflow_name: w\ntasks: {a: {run: 'true'}}\n"
 NIGHTLY = "workflow_name: n\nschedule: {every: 1s}\ntasks: {a: {run: 'true'}}\n"
+ASKS = """#!{python}
+import re, sys, urllib.request
+page = open(sys.argv[1].removeprefix("file://")).read()
+server = re.search("url=(http://[^#]+)", page)[1]
+try:
+    answer = urllib.request.urlopen(server + "healthz", timeout=5).status
+except OSError as error:
+    answer = error
+open("{calls}", "w").write(str(answer))
+"""
 
 
 @pytest.fixture
@@ -60,8 +72,16 @@ def test_a_browser_is_let_in_once(tmp_path: Path, browser: Path) -> None:
 
 
 def test_a_server_opens_its_pages(tmp_path: Path, browser: Path) -> None:
+    os.mkfifo(browser)  # the server does not wait for the browser, so the test does
     with serving(tmp_path, "serve", "--open", "--read-only") as server:
         assert log_in(server, opened_link(browser)) == (200, "viewer")
+
+
+def test_a_server_answers_the_browser_that_it_starts(tmp_path: Path, browser: Path) -> None:
+    os.mkfifo(browser)
+    (tmp_path / "browser").write_text(ASKS.format(python=sys.executable, calls=browser))
+    with serving(tmp_path, "serve", "--open"):
+        assert browser.read_text() == "200"
 
 
 def test_a_server_without_scheduler_answers_and_starts_nothing(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from scheduler_kit import (
 )  # fmt: skip
 
 from lightflow.client import Client, ServerError
+from liteflow.api import NewFire, request_fire
 
 
 def test_a_schedule_runs_at_its_instants(tmp_path: Path) -> None:
@@ -319,6 +320,31 @@ def test_paused_triggers_start_nothing_and_forget_the_past(tmp_path: Path) -> No
     for command in (("runs",), ("status", fired["run_id"]), ("why", fired["run_id"], "t")):
         assert requested["started_by"] in lightflow(tmp_path, *command).stdout
     assert "NEXT" in lightflow(tmp_path, "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("trigger", "at", "words"),
+    [
+        ("old:schedule", "9999-12-31T23:00+00:00", "in the years from 1000 to 9999"),
+        ("old:schedule", "0999-01-01", "in the years from 1000 to 9999"),
+        ("old:manual", "2026-01-01", "only runs of schedules"),
+    ],
+)
+def test_a_run_cannot_be_for_each_moment(tmp_path: Path, trigger: str, at: str, words: str) -> None:
+    write(tmp_path, "workflow_name: old\nschedule: '0 3 * * *'\ntasks: {t: {run: 'true'}}")
+    with serving(tmp_path):
+        refused = lightflow(tmp_path, "schedule", "fire", trigger, "--at", at)
+    assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+    assert fires(tmp_path, trigger) == []
+
+
+def test_a_fire_for_an_impossible_moment_does_not_end_the_server(tmp_path: Path) -> None:
+    write(tmp_path, "workflow_name: old\nschedule: '0 3 * * *'\ntasks: {t: {run: 'true'}}")
+    with serving(tmp_path) as server:
+        altered = NewFire(trigger_id="old:schedule", key="altered", at=1e15, due_at=0.0, status="WAITING", run_id="x")
+        assert request_fire(str(tmp_path / "lightflow.db"), altered)
+        until(lambda: [fire for fire in fires(tmp_path, "old:schedule") if fire[0] == "FAILED"], server)
+    assert runs(tmp_path, "old") == []
 
 
 def test_a_state_file_that_is_replaced_is_opened_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from server_kit import RunningServer, lightflow, serving
 
 from lightflow.client import Client, ServerError
+from lightflow.server.api import ROUTES
 from liteflow.api import History
 
 NIGHTLY = """
@@ -29,6 +31,15 @@ tasks:
   first: {run: "echo first >> trail"}
   wait: {run: "test -e go || sleep 600", depends_on: [first]}
 """
+#: A body with all that a route needs; it names nothing that exists.
+BODIES: dict[str, Any] = {
+    "/api/v1/pools/{pool}": {"slots": -1},
+    "/api/v1/runs/{run}/fork": {"tasks": ["a"]},
+    "/api/v1/runs/{run}/clear": {"tasks": ["a"]},
+    "/api/v1/runs/{run}/mark": {"tasks": ["a"], "status": "success"},
+    "/api/v1/runs/{run}/tasks/{task}/decision": {"approved": True},
+    "/api/v1/runs/{run}/tasks/{task}/{index}/decision": {"approved": True},
+}
 
 
 @pytest.fixture
@@ -80,6 +91,17 @@ def test_wrong_parameters_are_named_and_start_nothing(
     assert client.runs()["runs"] == []
 
 
+def test_the_document_has_the_answer_where_nothing_starts(server: RunningServer, client: Client) -> None:
+    run_id = client.start("nightly", {"count": 1})["run_id"]
+    assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+    answer = server.request("POST", f"/api/v1/runs/{run_id}/retry", {"changed": True})
+    assert (answer.status, answer.json()["reason"]) == (202, "there is nothing to run")
+    paths = server.get("/api/v1/openapi.json")["paths"]
+    starting = [path for path, methods in paths.items() if "202" in methods.get("post", {}).get("responses", ())]
+    endings = ["again", "cancel", "fire", "fork", "resume", "retry", "runs"]
+    assert sorted(path.rpartition("/")[2] for path in starting) == endings
+
+
 def test_only_what_is_served_is_started(server: RunningServer, client: Client) -> None:
     with pytest.raises(ServerError, match="does not serve a workflow 'nightli', did you mean") as refused:
         client.start("nightli", {})
@@ -91,16 +113,20 @@ def test_only_what_is_served_is_started(server: RunningServer, client: Client) -
     assert [each["workflow"] for each in server.get("/api/v1/workflows")["workflows"]] == ["nightly", "slow"]
 
 
-def test_a_viewer_changes_nothing(server: RunningServer) -> None:
-    for method, path, body in (
-        ("POST", "/api/v1/workflows/nightly/runs", {"params": {"count": 1}}),
-        ("PUT", "/api/v1/workflows/nightly/pause", None),
-        ("DELETE", "/api/v1/workflows/nightly/pause", None),
-        ("POST", "/api/v1/triggers/nightly:schedule/fire", None),
-        ("POST", "/api/v1/runs/x/resume", None),
-    ):
-        assert server.request(method, path, body, token="viewer").status == 403
+def test_a_viewer_changes_nothing_and_an_operator_gets_an_answer_of_each_route(server: RunningServer) -> None:
+    names = {"workflow": "none", "run": "none", "task": "none", "index": "0", "trigger": "none", "pool": "none"}
+    for route in ROUTES:
+        if route.role == "operator":
+            path = re.sub(r"\{(\w+)\}", lambda match: names[match[1]], route.path)
+            bodies: list[Any] = [None] if route.body is None else [None, {}, {"unknown": 1}, [], BODIES.get(route.path)]
+            for body in bodies:
+                assert server.request(route.method, path, body, token="viewer").status == 403
+                answer = server.request(route.method, path, body)
+                assert answer.status in (400, 404, 415, 422), (route, body, answer)
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["detail"]
     assert server.get("/api/v1/fires")["fires"] == []
+    assert server.get("/api/v1/pools")["pools"] == []
 
 
 def test_a_trigger_is_paused_and_fired(server: RunningServer) -> None:

@@ -86,6 +86,30 @@ def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str
             assert status == (404 if "{trigger}" in route.path or route.path.endswith("/source") else 200)
 
 
+def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
+    secret = "a-value-to-hide"
+    (tmp_path / "five.yaml").write_text(FLOW.replace("params: {n: 3}", "params: {n: 3, who: nobody}"))
+    lightflow(tmp_path, "run", "five.yaml", "--run-id", "hidden", "-p", f"who={secret}")
+    lightflow(tmp_path, "fork", "hidden", "--from", "d", "--run-id", "forked")
+    assert secret in lightflow(tmp_path, "status", "hidden", "--json").stdout
+    with serving(tmp_path, "ui", "lightflow.db", "--hide-values") as server:
+        client = Client(server.url, server.viewer)
+        as_of = client.runs()["as_of"]
+        for route in ROUTES:
+            if route.method == "GET":
+                assert secret.encode() not in server.request("GET", in_path(route.path, "hidden")).body, route.path
+        query = '{ run(id: "hidden") { params task(id: "a") { values { key content } } } }'
+        answer = server.request("POST", "/graphql", {"query": query})
+        assert answer.json() == {"data": {"run": {"params": None, "task": {"values": []}}}}
+        lightflow(tmp_path, "resume", "hidden")
+        topics = {"runs", "run:hidden"}
+        for event in client.events(sorted(topics), as_of=as_of):
+            assert secret not in str(event)
+            topics.discard(event["data"]["topic"])
+            if not topics:
+                break
+
+
 @pytest.mark.parametrize("topics", ["runs", "run:x", "log:x:y:-1:1"])
 def test_the_stream_needs_a_token(server: RunningServer, topics: str) -> None:
     for token in (None, "wrong"):
@@ -123,6 +147,14 @@ def test_the_files_of_the_dashboard_need_no_token_and_are_cached(server: Running
         small = server.request("GET", path, token=None, headers={"Accept-Encoding": "gzip"})
         assert gzip.decompress(small.body) == first.body
         assert len(small.body) < len(first.body)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/", "/ui/app.js"])
+def test_a_head_of_what_is_open_needs_no_token(server: RunningServer, path: str) -> None:
+    whole, head = (server.request(method, path, token=None) for method in ("GET", "HEAD"))
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.body))
+    assert server.request("HEAD", "/api/v1/runs", token=None).status == 401
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ import pytest
 from server_kit import RunningServer, serving
 
 from lightflow.client import Client
+from lightflow.scheduler.scheduler import Scheduler, SchedulerOptions
+from lightflow.server.control import SchedulerControl
+from liteflow import RunNotFound
 
 SECRET = "a-shared-secret"
 FLOW = """
@@ -163,3 +166,33 @@ def test_a_paused_webhook_says_so(server: RunningServer) -> None:
     forged = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "paused", "guess"))
     assert (forged.status, "paused" in forged.json()["detail"]) == (401, False)
     assert server.request("DELETE", "/api/v1/workflows/deploy/pause").status == 200
+
+
+def test_a_sender_learns_neither_files_nor_secrets_and_the_log_has_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    (tmp_path / "flow.yaml").write_text(
+        "workflow_name: flow\nsecrets: [NO_SUCH_KEY]\non: {webhook: {secret: NO_SUCH_KEY, scheme: github}}\n"
+        "tasks: {a: {run: 'true'}}\n"
+    )
+    with serving(tmp_path, "serve") as server:
+        for _ in range(3):
+            answer = server.request("POST", "/hooks/flow/webhook", BODY, token=None, headers=github(BODY, "x"))
+            assert answer.status == 503
+            assert not any(word in answer.body for word in (b"NO_SUCH_KEY", b"flow.yaml", bytes(tmp_path)))
+        assert server.get("/api/v1/fires")["fires"] == []
+        server.process.terminate()
+        log = server.process.communicate(timeout=30)[1]
+    assert log.count("NO_SUCH_KEY is not set") == 1
+
+
+def test_a_workflow_whose_file_has_gone_has_no_secret(tmp_path: Path) -> None:
+    db = str(tmp_path / "lightflow.db")
+    scheduler = Scheduler(SchedulerOptions(db=db, paths=(str(tmp_path),)))
+    try:
+        with pytest.raises(RunNotFound, match="does not serve a workflow 'gone'"):
+            SchedulerControl(db, scheduler).secret("gone", "KEY")
+    finally:
+        scheduler.stop()
+        scheduler.run()

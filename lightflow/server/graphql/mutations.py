@@ -10,39 +10,57 @@ from typing import Any, Final
 
 from lightflow.errors import LightflowError
 from lightflow.server import actions
+from lightflow.server.bodies import BODIES
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.resolvers import Resolver, get_pool, get_run, get_task, get_workflow
 from lightflow.server.graphql.trigger_resolvers import fire_of_run, get_trigger
 from lightflow.server.problems import RequestProblem, problem_of
-from lightflow.server.routing import Answer, CheckedRequest, Handler
+from lightflow.server.routing import Answer, CheckedRequest, Handler, check_body, is_request_key
 from lightflow.service.json_shapes import iso
 from liteflow import LiteflowError
-from liteflow.api import replace
+from liteflow.api import EMPTY_MAPPING, replace
 
 #: The codes of problems that a person can put right.
 _REPAIRABLE: Final = frozenset({"BAD_INPUT", "NOT_FOUND", "CONFLICT"})
 
 
 def _act(
-    context: OperationContext, handler: Handler, path: Mapping[str, str], body: Any = None, key: str | None = None
+    context: OperationContext,
+    handler: Handler,
+    path: Mapping[str, str],
+    body: Mapping[str, Any] = EMPTY_MAPPING,
+    *,
+    key: str | None = None,
+    arguments: Mapping[str, str] = EMPTY_MAPPING,
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Call an action. Return its answer and no problems, or no answer and the problems."""
+    """Call an action. Return its answer and no problems, or no answer and the problems.
+
+    The body is checked as that of a request to the route of the action. `arguments` has the arguments of GraphQL whose
+    names differ from those of the fields of the body.
+    """
     context.require("operator")
-    request: CheckedRequest = replace(context.request, path=path, query={}, body=body, key=key)
+    schema = BODIES.get(handler)
+    sent = None if schema is None else {name: value for name, value in body.items() if value is not None}
+    request: CheckedRequest = replace(context.request, path=path, query={}, body=sent, key=key)
     try:
+        if schema is not None:
+            check_body(sent, schema)
+        if key is not None and not is_request_key(key):
+            message = "must be 1 to 200 printable ASCII characters"
+            raise RequestProblem(400, "BAD_INPUT", f"requestKey {message}", fields={"requestKey": message})
         answer: Answer = handler(request)
     except (RequestProblem, LiteflowError, LightflowError) as error:
         problem = problem_of(error)
         if problem is None or problem.code not in _REPAIRABLE:
             raise
-        return None, _problems(problem)
+        return None, _problems(problem, arguments)
     return answer.body, []
 
 
-def _problems(problem: RequestProblem) -> list[dict[str, Any]]:
+def _problems(problem: RequestProblem, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
     if problem.fields:
         return [
-            {"message": message, "field": name.split("."), "code": problem.code}
+            {"message": message, "field": arguments.get(name, name).split("."), "code": problem.code}
             for name, message in problem.fields.items()
         ]
     return [{"message": problem.detail, "field": None, "code": problem.code}]
@@ -50,16 +68,9 @@ def _problems(problem: RequestProblem) -> list[dict[str, Any]]:
 
 def start_run(_: object, context: OperationContext, input: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002 - its name
     """Start a run."""
-    params = input.get("params") or {}
-    if not isinstance(params, dict):
-        return {"answer": None, "problems": [_mistake("params must be an object", "params")]}
-    body = {"params": params}
-    answer, problems = _act(context, actions.start_run, {"workflow": input["workflow"]}, body, input.get("requestKey"))
+    body, path = {"params": input.get("params")}, {"workflow": input["workflow"]}
+    answer, problems = _act(context, actions.start_run, path, body, key=input.get("requestKey"))
     return {"answer": answer, "problems": problems}
-
-
-def _mistake(message: str, field: str) -> dict[str, Any]:
-    return {"message": message, "field": [field], "code": "BAD_INPUT"}
 
 
 def resume_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
@@ -77,8 +88,9 @@ def retry_run(
     **details: bool,
 ) -> dict[str, Any]:
     """Run a part of a run again."""
-    body = {"tasks": list(tasks or ()), **{name: bool(value) for name, value in details.items()}}
-    answer, problems = _act(context, actions.retry_run, {"run": id}, body)
+    body = {"tasks": None if tasks is None else list(tasks), **details}
+    arguments = {"ignore_upstream": "ignoreUpstream"}
+    answer, problems = _act(context, actions.retry_run, {"run": id}, body, arguments=arguments)
     return {"answer": answer, "problems": problems}
 
 
@@ -90,9 +102,7 @@ def fork_run(
     params: Any = None,
 ) -> dict[str, Any]:
     """Fork a run."""
-    if params is not None and not isinstance(params, dict):
-        return {"answer": None, "problems": [_mistake("params must be an object", "params")]}
-    body = {"tasks": list(tasks), "params": params or {}}
+    body = {"tasks": list(tasks), "params": params}
     answer, problems = _act(context, actions.fork_run, {"run": id}, body)
     return {"answer": answer, "problems": problems}
 
@@ -116,8 +126,8 @@ def fire_trigger(
     request_key: str | None = None,
 ) -> dict[str, Any]:
     """Fire a trigger."""
-    body = {} if at is None else {"at": iso(at)}
-    answer, problems = _act(context, actions.fire_trigger, {"trigger": id}, body, request_key)
+    body = {} if at is None else {"at": iso(at) or str(at)}  # no moment after the year 9999 becomes the present
+    answer, problems = _act(context, actions.fire_trigger, {"trigger": id}, body, key=request_key)
     return {"answer": answer, "problems": problems}
 
 
@@ -144,7 +154,7 @@ def clear_tasks(
     _: object, context: OperationContext, run: str, tasks: Sequence[str], only: bool | None = None
 ) -> dict[str, Any]:
     """Set tasks of a run back."""
-    body = {"tasks": list(tasks), "only": bool(only)}
+    body = {"tasks": list(tasks), "only": only}
     answer, problems = _act(context, actions.clear_tasks, {"run": run}, body)
     return {"answer": answer, "problems": problems}
 
@@ -160,10 +170,8 @@ def mark_tasks(
     outputs: Any = None,
 ) -> dict[str, Any]:
     """Give tasks of a run a state by hand."""
-    if outputs is not None and not isinstance(outputs, dict):
-        return {"answer": None, "problems": [_mistake("outputs must be an object", "outputs")]}
     body = {"tasks": list(tasks), "status": state, "reason": reason, "outputs": outputs}
-    answer, problems = _act(context, actions.mark_tasks, {"run": run}, body)
+    answer, problems = _act(context, actions.mark_tasks, {"run": run}, body, arguments={"status": "state"})
     return {"answer": answer, "problems": problems}
 
 
@@ -171,9 +179,6 @@ def _decision(*, approved: bool) -> Callable[..., dict[str, Any]]:
     def resolve(
         _: object, context: OperationContext, *, run: str, task: str, index: int | None = None, **details: Any
     ) -> dict[str, Any]:
-        fields = details.get("fields")
-        if fields is not None and not isinstance(fields, dict):
-            return {"task": None, "answer": None, "problems": [_mistake("fields must be an object", "fields")]}
         path = {"run": run, "task": task} | ({} if index is None else {"index": str(index)})
         answer, problems = _act(context, actions.decide, path, {"approved": approved, **details})
         record = None if problems else get_run(None, context, run)
@@ -193,8 +198,6 @@ def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
 
 def set_pool(_: object, context: OperationContext, name: str, slots: int) -> dict[str, Any]:
     """Set the size of a pool."""
-    if slots < 0:
-        return {"pool": None, "problems": [_mistake("slots must be at least 0", "slots")]}
     _answer, problems = _act(context, actions.set_pool, {"pool": name}, {"slots": slots})
     return {"pool": None if problems else get_pool(context, name), "problems": problems}
 

@@ -216,12 +216,14 @@ const Page = ({ current }) => {
 const App = ({ firstProblem }) => {
   const [current, set] = useState(route()), [hasToken, setToken] = useState(session.token != null);
   const [helps, showHelp] = useState(false), main = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => { // before the browser paints, so that no change of the address comes before it
+    const follow = () => { const next = route(); set(now => now.text === next.text ? now : next); };
     const onHash = () => {
-      if (location.hash.includes("code=")) { redeem().then(() => { setToken(session.token != null); set(route()); }); return; }
-      set(route());
+      if (location.hash.includes("code=")) redeem().then(() => { setToken(session.token != null); follow(); });
+      else follow();
     };
     addEventListener("hashchange", onHash);
+    onHash();
     session.onEnd = () => setToken(false);
     feed.onToken = message => { session.set(message.token, message.role); setToken(true); };
     if (!session.token) feed.tell({ kind: "token?" }); // another tab of this browser has it

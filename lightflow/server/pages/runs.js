@@ -26,7 +26,8 @@ const matches = (run, query) => (!query.workflow || run.workflow === query.workf
 export function applyRuns(query) {
   return (data, frame) => {
     if (!frame.runs) return data;
-    const changed = new Map(frame.runs.map(run => [run.run_id, run])), gone = new Set(frame.deleted);
+    // Child runs are on the page of the task that executes them.
+    const changed = new Map(frame.runs.filter(run => !run.parent).map(run => [run.run_id, run])), gone = new Set(frame.deleted);
     const runs = data.runs.filter(run => !gone.has(run.run_id)).map(run => {
       const next = changed.get(run.run_id);
       changed.delete(run.run_id);

@@ -26,9 +26,12 @@ const GridTab = ({ name }) => {
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;
 };
 
-const GraphTab = ({ workflow, name }) => workflow.latest
-  ? html`<${Lazy} module="graph" part="GraphView" path=${`workflows/${encode(name)}`} graph=${workflow.latest.run_id} onSelect=${task => go(href(["r", workflow.latest.run_id], { task }))} />`
-  : html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(workflow.served?.file || "flow.yaml")}</code> draws the file.</p><//>`;
+/** The graph of the file; of a Python file, which is not executed for a picture, that of the latest run. */
+const GraphTab = ({ workflow, name }) => {
+  const run = workflow.latest?.run_id, file = workflow.served?.file;
+  if (!run && (!file || file.endsWith(".py"))) return html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(file || "flow.yaml")}</code> draws the file.</p><//>`;
+  return html`<${Lazy} module="graph" part="GraphView" path=${`workflows/${encode(name)}`} graph=${run} onSelect=${run && (task => go(href(["r", run], { task })))} />`;
+};
 
 const Triggers = ({ name, served }) => {
   const live = usePolled("triggers"), fires = usePolled("fires?limit=200");

@@ -12,7 +12,7 @@ const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem 
 export function applyRuns(data, frame) {
   if (!frame.runs) return data;
   const changed = new Map();
-  for (const run of frame.runs) changed.set(run.workflow, [...(changed.get(run.workflow) || []), run]);
+  for (const run of frame.runs) if (!run.parent) changed.set(run.workflow, [...(changed.get(run.workflow) || []), run]);
   return {
     ...data,
     workflows: data.workflows.map(workflow => {

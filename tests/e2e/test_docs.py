@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
 PAGES += sorted((ROOT / "examples").glob("*.md"))
+SUBJECT_FOLDERS = ("howto", "reference", "explanation")
 
 
 def read(path: Path) -> str:
@@ -241,6 +242,16 @@ def test_every_folder_is_on_the_page_about_the_architecture() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(read(ROOT / "README.md").splitlines()) <= 120
+
+
+def test_the_list_of_pages_has_each_page_once() -> None:
+    listed = re.findall(r"^- \[[^\]]+\]\(([^)#]+)\)", read(DOCS / "README.md"), re.M)
+    folders = {name: [f"{name}/{page.name}" for page in (DOCS / name).glob("*.md")] for name in SUBJECT_FOLDERS}
+    wanted = [page for pages in folders.values() for page in pages] + [
+        "explanation/reliability/README.md",
+        "adr/README.md",
+    ]
+    assert sorted(listed) == sorted(wanted)
 
 
 def test_every_page_is_linked() -> None:

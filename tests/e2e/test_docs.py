@@ -67,6 +67,13 @@ def test_every_command_and_option_is_named() -> None:
                 assert all(option in part for option in [*parameter.opts, *parameter.secondary_opts]), (name, parameter)
 
 
+def test_every_command_with_json_is_on_the_page_about_json() -> None:
+    text, context = read(DOCS / "reference" / "json.md"), click.Context(cli, info_name="lightflow")
+    commands = {name: command for name in CLI_COMMANDS if (command := cli.get_command(context, name))}
+    with_json = [name for name, command in commands.items() if "as_json" in {each.name for each in command.params}]
+    assert [name for name in with_json if f"`lightflow {name}" not in text and f"`{name}`" not in text] == []
+
+
 def schema_keys(schema: Any) -> Iterator[str]:
     if isinstance(schema, list):
         for item in schema:

@@ -74,6 +74,19 @@ def test_every_command_with_json_is_on_the_page_about_json() -> None:
     assert [name for name in with_json if f"`lightflow {name}" not in text and f"`{name}`" not in text] == []
 
 
+def test_every_key_of_the_dashboard_is_in_its_help_and_on_its_page() -> None:
+    code = "".join(read(path) for path in (ROOT / "lightflow" / "server" / "pages").glob("*.js"))
+    keys = {key.replace("Escape", "Esc") for key in re.findall(r'(?:data-key|shortcut)="([^"]+)"', code)}
+    shown = code.partition("const KEYS = [")[2].partition("];\n")[0]
+    helped = {key for row in re.findall(r'\["([^"]+)", "', shown) for key in row.split()}
+    assert {"x", "[", "Esc"} <= keys
+    assert sorted(keys - helped) == []
+    assert (
+        sorted(keys - words(DOCS / "howto" / "dashboard.md") - words(DOCS / "howto" / "read-the-graph.md") - {"Esc"})
+        == []
+    )
+
+
 def schema_keys(schema: Any) -> Iterator[str]:
     if isinstance(schema, list):
         for item in schema:

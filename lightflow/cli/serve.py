@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -71,6 +72,9 @@ def serve(
         f"serves {many(len(workflows), 'workflow')} with {many(triggers, 'trigger')} of {', '.join(options.paths)}; "
         f"runs are in {db}"
     )
+    for path in options.paths:
+        if not os.path.exists(path):
+            _print_change(f"problem: {path}: no such file or folder; it is served once it exists")
     sys.stdout.flush()
     if no_ui:
         scheduler.run()

@@ -487,7 +487,7 @@ def rest_page() -> str:
         "",
         NOTE,
         "",
-        "The routes of the server that `lightflow ui` starts. [Use the server](../howto/use-the-server.md) has "
+        "The routes of the server that `lightflow serve` and `lightflow ui` start. [Use the server](../howto/use-the-server.md) has "
         "examples, and `GET /api/v1/openapi.json` the same table for programs (OpenAPI 3.1).",
         "",
         "A request needs `Authorization: Bearer TOKEN`, apart from the open routes. A viewer may read, an operator may "
@@ -512,7 +512,7 @@ def graphql_page() -> str:
 
 {NOTE}
 
-`POST /graphql` of the server that `lightflow ui` starts takes one operation as JSON: `query`, `variables`,
+`POST /graphql` of the server that `lightflow serve` and `lightflow ui` start takes one operation as JSON: `query`, `variables`,
 `operationName`. It needs `Authorization: Bearer TOKEN`, as [REST](rest.md) does. A viewer may query and subscribe; a
 mutation, and reading the schema by introspection, need an operator.
 

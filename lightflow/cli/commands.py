@@ -30,7 +30,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "pools": ("pools:pools", "List the pools and their use, or change a pool."),
     },
     "Serve": {
-        "serve": ("serve:serve", "Start the runs of scheduled workflows."),
+        "serve": ("serve:serve", "Start runs by schedules and triggers, and show runs in a browser."),
         "schedule": ("schedule:schedule", "Show and change what starts runs."),
         "ui": ("ui:ui", "Serve the history in a state file to programs and browsers, read-only."),
         "open": ("open:open_pages", "Open the pages of the server in a browser."),

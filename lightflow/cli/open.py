@@ -6,8 +6,8 @@ import os
 
 import click
 
-from lightflow.cli.options import PATH, command, db_option
-from lightflow.cli.output import say
+from lightflow.cli.options import PATH, command, db_option, json_option
+from lightflow.cli.output import say, say_json
 
 
 @command(
@@ -20,13 +20,15 @@ Examples:
 
 \b
 The link is valid once, for a minute. With --print it is printed instead, for a browser on
-another machine that reaches the server by `ssh -L 8787:127.0.0.1:8787`.""",
+another machine that reaches the server by `ssh -L 8787:127.0.0.1:8787`. --json prints {role, link}
+and opens no browser.""",
 )
 @click.option("--print", "prints", is_flag=True, help="Print the link instead of opening a browser.")
 @click.option("--viewer", is_flag=True, help="Log in as a viewer, who may change nothing.")
 @click.option("--token-file", type=PATH, help="The file with the tokens; by default in your state folder.")
 @db_option
-def open_pages(*, prints: bool, viewer: bool, token_file: str | None, db: str) -> None:
+@json_option
+def open_pages(*, prints: bool, viewer: bool, token_file: str | None, db: str, as_json: bool) -> None:
     """Open the pages of the server in a browser.
 
     The server of the state file must work: `lightflow serve`, or `lightflow ui`.
@@ -43,5 +45,7 @@ def open_pages(*, prints: bool, viewer: bool, token_file: str | None, db: str) -
         code = Client(address, tokens.viewer if viewer else tokens.operator, timeout_s=10).login_code()
     except ServerError as error:
         raise DefinitionError(f"{error}; start the server again: `lightflow serve`") from None
-    if prints or not open_browser(path, address, code):
+    if as_json:
+        say_json({"role": "viewer" if viewer else "operator", "link": link(address, code)})
+    elif prints or not open_browser(path, address, code):
         say(link(address, code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from liteflow.api import replace
 @command(
     epilog="""\b
 Examples:
-  lightflow serve
+  lightflow serve --open
   lightflow serve --no-ui
   lightflow serve workflows/ reports/weekly.yaml
   lightflow -C /srv/etl serve --no-ui
@@ -30,7 +31,7 @@ Examples:
 In folders, YAML and JSON files are read, also when they change; a Python file is read where it is
 named, because to read it is to execute it. The runs start in the current folder, as by `lightflow run`.
 Ctrl-C and SIGTERM end the server; the runs continue. `lightflow schedule` shows what is due, and
-`lightflow token` the token for requests, which need the extra `ui`; --no-ui needs no extra."""
+`lightflow token` the token for requests. Without the extra `ui`, only --no-ui works."""
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PATH)
 @click.option("--no-ui", is_flag=True, help="Schedule only; answer no requests.")
@@ -49,10 +50,10 @@ def serve(
     db: str,
     **values: Any,
 ) -> int:
-    """Start the runs of scheduled workflows.
+    """Start runs by schedules and triggers, and show runs in a browser.
 
-    PATH is a file or a folder with workflows; by default the current folder. Without --no-ui, the server also answers
-    requests of programs: REST, GraphQL and a live feed.
+    PATH is a file or a folder with workflows; by default the current folder. Without --no-ui, the server also has the
+    dashboard, and answers requests of programs: REST, GraphQL and a live feed.
     """
     if no_ui and (no_scheduler or values["opens"]):
         raise click.UsageError("--no-ui leaves nothing to do with --no-scheduler, and nothing to --open")
@@ -71,6 +72,9 @@ def serve(
         f"serves {many(len(workflows), 'workflow')} with {many(triggers, 'trigger')} of {', '.join(options.paths)}; "
         f"runs are in {db}"
     )
+    for path in options.paths:
+        if not os.path.exists(path):
+            _print_change(f"problem: {path}: no such file or folder; it is served once it exists")
     sys.stdout.flush()
     if no_ui:
         scheduler.run()

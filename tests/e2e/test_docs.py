@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
 PAGES += sorted((ROOT / "examples").glob("*.md"))
+SUBJECT_FOLDERS = ("howto", "reference", "explanation")
 
 
 def read(path: Path) -> str:
@@ -64,6 +65,26 @@ def test_every_command_and_option_is_named() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 assert all(option in part for option in [*parameter.opts, *parameter.secondary_opts]), (name, parameter)
+
+
+def test_every_command_with_json_is_on_the_page_about_json() -> None:
+    text, context = read(DOCS / "reference" / "json.md"), click.Context(cli, info_name="lightflow")
+    commands = {name: command for name in CLI_COMMANDS if (command := cli.get_command(context, name))}
+    with_json = [name for name, command in commands.items() if "as_json" in {each.name for each in command.params}]
+    assert [name for name in with_json if f"`lightflow {name}" not in text and f"`{name}`" not in text] == []
+
+
+def test_every_key_of_the_dashboard_is_in_its_help_and_on_its_page() -> None:
+    code = "".join(read(path) for path in (ROOT / "lightflow" / "server" / "pages").glob("*.js"))
+    keys = {key.replace("Escape", "Esc") for key in re.findall(r'(?:data-key|shortcut)="([^"]+)"', code)}
+    shown = code.partition("const KEYS = [")[2].partition("];\n")[0]
+    helped = {key for row in re.findall(r'\["([^"]+)", "', shown) for key in row.split()}
+    assert {"x", "[", "Esc"} <= keys
+    assert sorted(keys - helped) == []
+    assert (
+        sorted(keys - words(DOCS / "howto" / "dashboard.md") - words(DOCS / "howto" / "read-the-graph.md") - {"Esc"})
+        == []
+    )
 
 
 def schema_keys(schema: Any) -> Iterator[str]:
@@ -241,6 +262,16 @@ def test_every_folder_is_on_the_page_about_the_architecture() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(read(ROOT / "README.md").splitlines()) <= 120
+
+
+def test_the_list_of_pages_has_each_page_once() -> None:
+    listed = re.findall(r"^- \[[^\]]+\]\(([^)#]+)\)", read(DOCS / "README.md"), re.M)
+    folders = {name: [f"{name}/{page.name}" for page in (DOCS / name).glob("*.md")] for name in SUBJECT_FOLDERS}
+    wanted = [page for pages in folders.values() for page in pages] + [
+        "explanation/reliability/README.md",
+        "adr/README.md",
+    ]
+    assert sorted(listed) == sorted(wanted)
 
 
 def test_every_page_is_linked() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lightflow.parser.workflow_loader import load_workflow
 from liteflow.api import History
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,15 @@ def blocks_of(heading: str) -> str:
     """Return the commands in a section of the page; empty text means its beginning."""
     sections = dict(re.findall(r"^#+ (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     return "\n".join(re.findall(r"```bash\n(.*?)```", sections[heading], re.DOTALL))
+
+
+def test_the_run_gives_the_approval_its_time() -> None:
+    """A run that is not parked waits for the approval: a shorter timeout of the run would end it before."""
+    spec = load_workflow(str(ROOT / "examples" / "regions" / "regions.yaml"))
+    release = spec.tasks["release"]
+    assert spec.limits.timeout_s is not None
+    assert release.timeout_s is not None
+    assert release.timeout_s < spec.limits.timeout_s
 
 
 def states(text: str) -> dict[str, str]:

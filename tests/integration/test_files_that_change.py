@@ -50,6 +50,14 @@ def disturb(path: Path, number: int, chance: random.Random) -> None:
             path.write_text(good)
 
 
+def test_a_path_that_does_not_exist_is_reported_and_served_once_it_does(tmp_path: Path) -> None:
+    with serving(tmp_path, "flows") as server:
+        until(lambda: "problem: flows: no such file or folder" in log(tmp_path), server)
+        (tmp_path / "flows").mkdir()
+        (tmp_path / "flows" / "steady.yaml").write_text(STEADY)
+        until(lambda: fires(tmp_path, "steady:schedule"), server)
+
+
 def test_a_schedule_is_on_time_while_other_files_change(tmp_path: Path) -> None:
     chance, folder = random.Random(23), tmp_path / "flows"
     folder.mkdir()

@@ -64,6 +64,8 @@ def test_a_browser_is_let_in_once(tmp_path: Path, browser: Path) -> None:
         assert log_in(server, link)[0] == 401
         printed = lightflow(tmp_path, "open", "--print", "--viewer").stdout.strip()
         assert log_in(server, printed) == (200, "viewer")
+        [link] = re.findall(r'"link": "([^"]+)"', lightflow(tmp_path, "open", "--json").stdout)
+        assert log_in(server, link) == (200, "operator")
         assert not browser.exists()
         assert "code=" not in lightflow(tmp_path, "open").stdout
     refused = lightflow(tmp_path, "open")

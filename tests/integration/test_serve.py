@@ -317,6 +317,8 @@ def test_paused_triggers_start_nothing_and_forget_the_past(tmp_path: Path) -> No
     history = json.loads(lightflow(tmp_path, "schedule", "history", "tick", "--json").stdout)
     requested = next(entry for entry in history if entry["run_id"] == fired["run_id"])
     assert "@" in requested["started_by"]
+    date = json.loads(lightflow(tmp_path, "status", fired["run_id"], "--json").stdout)["logical_date"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00", date)  # no fraction, as of an instant
     for command in (("runs",), ("status", fired["run_id"]), ("why", fired["run_id"], "t")):
         assert requested["started_by"] in lightflow(tmp_path, *command).stdout
     assert "NEXT" in lightflow(tmp_path, "list").stdout

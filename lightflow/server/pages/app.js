@@ -124,7 +124,7 @@ const KEYS = [
   ["?", "this help"], ["g w", "workflows"], ["g r", "runs"], ["g s", "schedules"], ["g p", "pools"], ["g y", "system"],
   ["/", "filter"], ["j k", "next, previous row"], ["Enter", "open"], ["Esc", "close, back"],
   ["[ ]", "previous, next run of the workflow"], ["e", "next failure"], ["l", "log of the selected task"],
-  ["f", "follow the log"], ["w", "wrap lines of the log"], ["x", "cancel the run (asks)"],
+  ["f", "follow the log"], ["w", "wrap lines of the log"], ["x", "cancel the run (asks)"], ["c", "resume the run (asks)"],
   ["arrows", "cells of a grid, tasks along the edges of a graph"], ["+ - 0", "zoom and fit the graph"],
 ];
 const Help = ({ onClose }) => html`<${Dialog} title="Keys" onClose=${onClose}><dl class="keys">${KEYS.map(([keys, text]) =>

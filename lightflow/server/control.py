@@ -181,13 +181,13 @@ class SchedulerControl:
         return StartedRun(run_id=None, fire_no=None, status="CLAIMED", reason="its process has not started it yet")
 
     def _owner(self, run_id: str) -> tuple[int | None, int | None] | None:
-        """Return what changes when a process takes a run; None while there is no such run."""
+        """Return what changes when a process takes a run; None before the first, as for a fork that was only stored."""
         try:
             with History(self._db) as history:
                 run = history.run(run_id)
         except RunNotFound:
             return None
-        return run.owner_session, run.owner_pid
+        return None if run.owner_pid is None else (run.owner_session, run.owner_pid)
 
     def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:
         """Pause a trigger, or all triggers of a workflow, or end the pause."""

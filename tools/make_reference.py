@@ -487,8 +487,9 @@ def rest_page() -> str:
         "",
         NOTE,
         "",
-        "The routes of the server that `lightflow serve` and `lightflow ui` start. [Use the server](../howto/use-the-server.md) has "
-        "examples, and `GET /api/v1/openapi.json` the same table for programs (OpenAPI 3.1).",
+        "The routes of the server that `lightflow serve` and `lightflow ui` start. "
+        "[Use the server](../howto/use-the-server.md) has examples, and `GET /api/v1/openapi.json` the same table "
+        "for programs (OpenAPI 3.1).",
         "",
         "A request needs `Authorization: Bearer TOKEN`, apart from the open routes. A viewer may read, an operator may "
         "also change. Times are ISO 8601 in UTC, durations (`…_s`) seconds. Long lists are columns: `columns` has the "
@@ -512,9 +513,9 @@ def graphql_page() -> str:
 
 {NOTE}
 
-`POST /graphql` of the server that `lightflow serve` and `lightflow ui` start takes one operation as JSON: `query`, `variables`,
-`operationName`. It needs `Authorization: Bearer TOKEN`, as [REST](rest.md) does. A viewer may query and subscribe; a
-mutation, and reading the schema by introspection, need an operator.
+`POST /graphql` of the server that `lightflow serve` and `lightflow ui` start takes one operation as JSON: `query`,
+`variables`, `operationName`. It needs `Authorization: Bearer TOKEN`, as [REST](rest.md) does. A viewer may query and
+subscribe; a mutation, and reading the schema by introspection, need an operator.
 
 - A list has `nodes` and `pageInfo`; pass `endCursor` as `after` for the next page. `first` is at most 1,000.
 - An error has `extensions.code`: `BAD_INPUT`, `TOO_COSTLY`, `FORBIDDEN`, `NOT_FOUND`, `CONFLICT`, `TIMEOUT`,

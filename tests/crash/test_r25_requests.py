@@ -15,6 +15,7 @@ import base64
 import contextlib
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def attempts_in(db: Path) -> dict[str, int]:
             return {}
 
 
+#: The command, whose workers do not ask the kernel to be killed with their guardian.
+OUTLIVING = """
+from liteflow.processes import tree
+tree.die_with_parent = lambda parent: None
+from lightflow.cli.main import main
+main()
+"""
+
+
 @pytest.fixture
 def requests() -> Iterator[Requests]:
     with serving() as server:
@@ -96,7 +106,8 @@ def test_r25_no_request_goes_on(
 
 @pytest.mark.timeout(600)
 def test_r25_control(requests: Requests, tmp_path: Path, figure: Callable[..., str]) -> None:
-    """Without a guardian and without a resume, the requests go on."""
-    left = Trial(requests, tmp_path).run("both", 1.0, resumes=False, stays_s=1.0).left
+    """Without a guardian and without a resume, the requests of workers that outlive the guardian go on."""
+    trial = Trial(requests, tmp_path, program=[sys.executable, "-c", OUTLIVING])
+    left = trial.run("both", 1.0, resumes=False, stays_s=1.0).left
     figure("R25-control", left=left)
     assert left > 0

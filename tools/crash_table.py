@@ -67,6 +67,9 @@ CLAIMS: Final = {
     "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
+    "R20-guardian": "the guardian of a retry in worker processes is killed: the retry is whole, or not begun",
+    "R26": "`kill -9` of parent, child run, guardian, or parent and guardian: no child run is left or runs twice",
+    "R27": "waits, approvals and repetitions are killed at changes of the disk: no wait and no decision is lost",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

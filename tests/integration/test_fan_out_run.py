@@ -307,7 +307,8 @@ def test_why(shown: Lightflow) -> None:
     below = shown("why", "below").stdout.splitlines()
     assert "'each[2]' did not succeed" in below[0]
     assert [line.split()[1] for line in below if "→" in line] == ["each", "each[2]"]
-    assert "4 instances: each[0] to each[3]" in shown("why", "each[4]", code=3).stderr
+    assert "each[3] is SUCCESS" in shown("why", "each[4]").stdout  # 4 is its label
+    assert "4 instances: each[0] to each[3]" in shown("why", "each[7]", code=3).stderr
     assert "no run has a task 'eech'; did you mean 'each'?" in shown("why", "eech[1]", code=3).stderr
 
 

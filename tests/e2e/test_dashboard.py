@@ -94,6 +94,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     assert lightflow(folder, "run", "five.yaml").returncode == 1
     with serving(folder, "serve") as running:
         yield running
+    for run in json.loads(lightflow(folder, "runs", "--limit", "1000", "--json").stdout):
+        if run["status"] in ("PENDING", "RUNNING"):  # a run outlives its server
+            lightflow(folder, "cancel", run["run_id"])
 
 
 @pytest.fixture

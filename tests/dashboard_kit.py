@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from server_kit import RunningServer
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -36,6 +37,14 @@ def launched() -> Iterator[Any]:
         started.close()
 
 
+def watch(page: Any, trouble: list[str], note_request: Callable[[str], None]) -> None:
+    """Collect the console messages, errors and dialogs of a page, and report the address of each request."""
+    page.on("console", lambda message: trouble.append(f"console {message.type}: {message.text}"))
+    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: note_request(request.url))
+
+
 class Tabs:
     """Opens tabs, and collects console messages, errors, dialogs, and requests to other servers.
 
@@ -60,10 +69,7 @@ class Tabs:
     def tab(self, context: Any = None, **options: Any) -> Any:
         """A new tab, in a new profile if none is passed."""
         page = (context or self.context(**options)).new_page()
-        page.on("console", lambda message: self.trouble.append(f"console {message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.trouble.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: self._note(request.url))
+        watch(page, self.trouble, self._note)
         return page
 
     def _note(self, url: str) -> None:
@@ -87,3 +93,26 @@ def log_in(page: Any, url: str, token: str, fragment: str = "#/") -> Any:
     page.click("text=Open")
     page.wait_for_selector("nav.rail")
     return page
+
+
+@contextlib.contextmanager
+def logged_in(browser: Any, server: RunningServer, **options: Any) -> Iterator[Any]:
+    """Open a page with the token of an operator. At the end, no error of any kind may have been reported."""
+    trouble: list[str] = []
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+
+    def note_request(url: str) -> None:
+        if not url.startswith((server.url, "blob:", "data:")):
+            trouble.append(f"foreign request: {url}")
+
+    watch(page, trouble, note_request)
+    items = {"lightflow/api/v1/": server.operator, "lightflow/api/v1/role": "operator"}
+    script = "".join(f"sessionStorage.setItem({name!r}, {value!r});" for name, value in items.items())
+    context.add_init_script(script)
+    page.goto(server.url + "/")
+    page.wait_for_selector("main")
+    yield page
+    context.close()
+    assert trouble == []

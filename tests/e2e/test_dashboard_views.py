@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dashboard_kit import launched, logged_in
 from server_kit import RunningServer, environment, lightflow, serving
-from view_kit import chromium, logged_in
 
 from bench.pages import HARNESS, heap_growth
 from liteflow import Dag
@@ -67,7 +67,7 @@ def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as started:
+    with launched() as started:
         yield started
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dashboard_kit import launched, watch
 from picture_kit import from_dependencies
 
 from liteflow.pictures.mermaid import node_names
 from liteflow.pictures.page import to_html
 from liteflow.pictures.picture import STATUS_STYLES, Picture, clean
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 LABELS = [
     'say "hi"', "a] --> b", "end", '%%{init: {"theme":"dark"}}%%', "<script>boom()</script>",
     "<img src=x onerror=boom()>",
@@ -31,20 +26,8 @@ LABELS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "needs Chromium and playwright (apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
+    with launched() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -60,10 +43,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
         contexts.append(context)
         context.set_offline(True)
         page = context.new_page()
-        page.on("console", lambda message: trouble.append(f"console {message.type}: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: _refuse(request.url, trouble))
+        watch(page, trouble, lambda url: _refuse(url, trouble))
         page.goto(file.as_uri())
         page.wait_for_selector("#stage[data-done], .notice")
         return page

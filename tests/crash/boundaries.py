@@ -142,6 +142,21 @@ def counted_calls(trace: str) -> list[tuple[str, int]]:
     return [(call, number) for call, count in sorted(most.items()) for number in range(1, count + 1)]
 
 
+def calls_of(
+    work: Callable[[], None], calls: str, limit: int, chance: random.Random
+) -> tuple[list[tuple[str, int]], int]:
+    """Trace work in this folder; return calls at which to kill it, `limit` of them (0: all), and how many there are."""
+    assert traced_fork(work, "errors", "-o", "trace", "-e", f"trace={calls}") == 0, lines("errors")[-5:]
+    points = counted_calls("trace")
+    total = len(points)
+    return sorted(chance.sample(points, min(total, limit)) if limit else points), total
+
+
+def kill_at(work: Callable[[], None], call: str, number: int) -> int | None:
+    """Kill work in this folder at a call; return its exit code, -9 where it made that call."""
+    return traced_fork(work, "errors", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+
+
 def quietly(folder: str, work: Callable[[], None]) -> Callable[[], None]:
     """The same work, its complaints in a file."""
 

@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from boundaries import counted_calls, traced_fork
-from crashkit import as_harness, fork, lines, report, wait_for
+from boundaries import calls_of, kill_at
+from crashkit import as_harness, fork, report, wait_for
 
 from liteflow.limits import Retention
 from liteflow.state.deletion import RunDeletion
@@ -131,15 +131,10 @@ def main() -> None:
         os.mkdir(work)
         make(work)
         shutil.copytree(work, f"{work}-template")
-        assert traced_fork(prune, "errors", "-o", "trace", "-e", f"trace={CALLS}") == 0, lines("errors")[-5:]
-        points = counted_calls("trace")
-        total = len(points)
-        if options.points:
-            points = sorted(random.Random(options.seed).sample(points, min(total, options.points)))
+        points, total = calls_of(prune, CALLS, options.points, random.Random(options.seed))
         for call, number in points:
             restore(work)
-            inject = f"inject={call}:signal=KILL:when={number}"
-            code = traced_fork(prune, "errors", "-e", f"trace={call}", "-e", inject)
+            code = kill_at(prune, call, number)
             counts["kills" if code == -9 else "not_reached"] += 1
             look(counts)
             counts["crashed"] += wait_for(fork(prune)) != 0

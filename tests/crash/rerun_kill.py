@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from boundaries import counted_calls, quietly, traced_fork
+from boundaries import calls_of, kill_at, quietly
 from crashkit import as_harness, await_none, descendants, event_fold, fork, lines, report, wait_for
 from waiting import ITERATIONS, add_waits
 
@@ -215,16 +215,12 @@ def main() -> None:
             if options.only not in (None, action):
                 continue
             _restore()
-            assert traced_fork(act, "errors", "-o", "trace", "-e", f"trace={CALLS}") == 0, lines("errors")[-5:]
-            points = counted_calls("trace")
-            total += len(points)
-            if options.points:
-                points = random.Random(options.seed).sample(points, min(len(points), options.points))
-            for call, number in sorted(points):
+            points, count = calls_of(act, CALLS, options.points, random.Random(options.seed))
+            total += count
+            for call, number in points:
                 _restore()
                 before = Stored()
-                inject = f"inject={call}:signal=KILL:when={number}"
-                code = traced_fork(act, "errors", "-e", f"trace={call}", "-e", inject)
+                code = kill_at(act, call, number)
                 counts["kills" if code == -9 else "not_reached"] += 1
                 happened = look(action, before, counts)
                 counts["happened" if happened else "nothing"] += 1

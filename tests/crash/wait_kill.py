@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from boundaries import counted_calls, traced_fork
+from boundaries import calls_of, kill_at
 from crashkit import append, as_harness, event_fold, fork, lines, report, wait_for
 
 from liteflow import AlreadyDecided, Call, Dag, DagRun, Repeat, Task, Waiting, current_context
@@ -189,15 +189,11 @@ def main() -> None:
             if options.only not in (None, action):
                 continue
             _restore()
-            assert traced_fork(act, "errors", "-o", "trace", "-e", f"trace={CALLS}") == 0, lines("errors")[-5:]
-            points = counted_calls("trace")
-            total += len(points)
-            if options.points:
-                points = random.Random(options.seed).sample(points, min(len(points), options.points))
-            for call, number in sorted(points):
+            points, count = calls_of(act, CALLS, options.points, random.Random(options.seed))
+            total += count
+            for call, number in points:
                 _restore()
-                inject = f"inject={call}:signal=KILL:when={number}"
-                code = traced_fork(act, "errors", "-e", f"trace={call}", "-e", inject)
+                code = kill_at(act, call, number)
                 strike(action, code, counts, forgets=options.control is not None)
     kinds = ("kills", "survived", "nothing", *DEFECTS)
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)

@@ -32,8 +32,8 @@ def _act(
     *,
     key: str | None = None,
     arguments: Mapping[str, str] = EMPTY_MAPPING,
-) -> tuple[Any, list[dict[str, Any]]]:
-    """Call an action. Return its answer and no problems, or no answer and the problems.
+) -> dict[str, Any]:
+    """Call an action. Return its `answer` and no `problems`, or no answer and the problems.
 
     The body is checked as that of a request to the route of the action. `arguments` has the arguments of GraphQL whose
     names differ from those of the fields of the body.
@@ -53,8 +53,8 @@ def _act(
         problem = problem_of(error)
         if problem is None or problem.code not in _REPAIRABLE:
             raise
-        return None, _problems(problem, arguments)
-    return answer.body, []
+        return {"answer": None, "problems": _problems(problem, arguments)}
+    return {"answer": answer.body, "problems": []}
 
 
 def _problems(problem: RequestProblem, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -69,14 +69,12 @@ def _problems(problem: RequestProblem, arguments: Mapping[str, str]) -> list[dic
 def start_run(_: object, context: OperationContext, input: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002 - its name
     """Start a run."""
     body, path = {"params": input.get("params")}, {"workflow": input["workflow"]}
-    answer, problems = _act(context, actions.start_run, path, body, key=input.get("requestKey"))
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.start_run, path, body, key=input.get("requestKey"))
 
 
 def resume_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
     """Resume a run."""
-    answer, problems = _act(context, actions.resume_run, {"run": id})
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.resume_run, {"run": id})
 
 
 def retry_run(
@@ -90,8 +88,7 @@ def retry_run(
     """Run a part of a run again."""
     body = {"tasks": None if tasks is None else list(tasks), **details}
     arguments = {"ignore_upstream": "ignoreUpstream"}
-    answer, problems = _act(context, actions.retry_run, {"run": id}, body, arguments=arguments)
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.retry_run, {"run": id}, body, arguments=arguments)
 
 
 def fork_run(
@@ -103,8 +100,7 @@ def fork_run(
 ) -> dict[str, Any]:
     """Fork a run."""
     body = {"tasks": list(tasks), "params": params}
-    answer, problems = _act(context, actions.fork_run, {"run": id}, body)
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.fork_run, {"run": id}, body)
 
 
 def start_again(
@@ -114,8 +110,7 @@ def start_again(
     request_key: str | None = None,
 ) -> dict[str, Any]:
     """Start a run with the parameters of another one."""
-    answer, problems = _act(context, actions.start_again, {"run": id}, key=request_key)
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.start_again, {"run": id}, key=request_key)
 
 
 def fire_trigger(
@@ -127,8 +122,7 @@ def fire_trigger(
 ) -> dict[str, Any]:
     """Fire a trigger."""
     body = {} if at is None else {"at": iso(at) or str(at)}  # no moment after the year 9999 becomes the present
-    answer, problems = _act(context, actions.fire_trigger, {"trigger": id}, body, key=request_key)
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.fire_trigger, {"trigger": id}, body, key=request_key)
 
 
 def _set_trigger_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
@@ -138,7 +132,7 @@ def _set_trigger_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
         id: str,  # noqa: A002 - its name
         reason: str | None = None,
     ) -> dict[str, Any]:
-        _answer, problems = _act(context, handler, {"trigger": id}, {"reason": reason})
+        problems = _act(context, handler, {"trigger": id}, {"reason": reason})["problems"]
         return {"trigger": None if problems else get_trigger(context, id), "problems": problems}
 
     return resolve
@@ -146,8 +140,7 @@ def _set_trigger_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
 
 def cancel_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
     """Request a run to end."""
-    answer, problems = _act(context, actions.cancel_run, {"run": id})
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.cancel_run, {"run": id})
 
 
 def clear_tasks(
@@ -155,8 +148,7 @@ def clear_tasks(
 ) -> dict[str, Any]:
     """Set tasks of a run back."""
     body = {"tasks": list(tasks), "only": only}
-    answer, problems = _act(context, actions.clear_tasks, {"run": run}, body)
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.clear_tasks, {"run": run}, body)
 
 
 def mark_tasks(
@@ -171,8 +163,7 @@ def mark_tasks(
 ) -> dict[str, Any]:
     """Give tasks of a run a state by hand."""
     body = {"tasks": list(tasks), "status": state, "reason": reason, "outputs": outputs}
-    answer, problems = _act(context, actions.mark_tasks, {"run": run}, body, arguments={"status": "state"})
-    return {"answer": answer, "problems": problems}
+    return _act(context, actions.mark_tasks, {"run": run}, body, arguments={"status": "state"})
 
 
 def _decision(*, approved: bool) -> Callable[..., dict[str, Any]]:
@@ -180,17 +171,17 @@ def _decision(*, approved: bool) -> Callable[..., dict[str, Any]]:
         _: object, context: OperationContext, *, run: str, task: str, index: int | None = None, **details: Any
     ) -> dict[str, Any]:
         path = {"run": run, "task": task} | ({} if index is None else {"index": str(index)})
-        answer, problems = _act(context, actions.decide, path, {"approved": approved, **details})
-        record = None if problems else get_run(None, context, run)
+        payload = _act(context, actions.decide, path, {"approved": approved, **details})
+        record = None if payload["problems"] else get_run(None, context, run)
         node = None if record is None else get_task(record, context, task, index)
-        return {"task": node, "answer": answer, "problems": problems}
+        return {"task": node, **payload}
 
     return resolve
 
 
 def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
     def resolve(_: object, context: OperationContext, name: str, reason: str | None = None) -> dict[str, Any]:
-        _answer, problems = _act(context, handler, {"workflow": name}, {"reason": reason})
+        problems = _act(context, handler, {"workflow": name}, {"reason": reason})["problems"]
         return {"workflow": None if problems else get_workflow(None, context, name), "problems": problems}
 
     return resolve
@@ -198,14 +189,14 @@ def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
 
 def set_pool(_: object, context: OperationContext, name: str, slots: int) -> dict[str, Any]:
     """Set the size of a pool."""
-    _answer, problems = _act(context, actions.set_pool, {"pool": name}, {"slots": slots})
+    problems = _act(context, actions.set_pool, {"pool": name}, {"slots": slots})["problems"]
     return {"pool": None if problems else get_pool(context, name), "problems": problems}
 
 
 def delete_pool(_: object, context: OperationContext, name: str) -> dict[str, Any]:
     """Delete a pool. The answer has it as it was."""
     pool = get_pool(context, name)
-    _answer, problems = _act(context, actions.delete_pool, {"pool": name})
+    problems = _act(context, actions.delete_pool, {"pool": name})["problems"]
     return {"pool": None if problems else pool, "problems": problems}
 
 

@@ -103,6 +103,38 @@ class StatusStyle(Record):
     dashed: bool = False
 
 
+class _Hue(Record):
+    """Colours that several states have, for light and for dark paper."""
+
+    light: Colours
+    dark: Colours
+
+
+_VIOLET: Final = _Hue(
+    light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
+    dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
+)
+_BLUE: Final = _Hue(
+    light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
+    dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
+)
+_GREEN: Final = _Hue(
+    light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
+    dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
+)
+_GREY: Final = _Hue(
+    light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
+    dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
+)
+_ROSE: Final = _Hue(
+    light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
+    dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
+)
+_AMBER: Final = _Hue(
+    light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
+    dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+)
+
 # The hues are those of Okabe and Ito, for colour-blind readers. Only FAILED is a dark box, so that it is visible on a
 # grey printout, too. States in which nothing ran have a dashed border.
 STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
@@ -117,15 +149,15 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="queued",
         sign="◔",
         word="queued",
-        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
+        light=_VIOLET.light,
+        dark=_VIOLET.dark,
     ),
     "RUNNING": StatusStyle(
         name="running",
         sign="▶",
         word="running",
-        light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
-        dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
+        light=_BLUE.light,
+        dark=_BLUE.dark,
     ),
     "WAITING": StatusStyle(
         name="waiting",
@@ -138,8 +170,8 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="success",
         sign="✓",
         word="success",
-        light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
-        dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
+        light=_GREEN.light,
+        dark=_GREEN.dark,
     ),
     "FAILED": StatusStyle(
         name="failed",
@@ -159,16 +191,16 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="skipped",
         sign="»",
         word="skipped",
-        light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
-        dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
+        light=_GREY.light,
+        dark=_GREY.dark,
         dashed=True,
     ),
     "UPSTREAM_FAILED": StatusStyle(
         name="upstream",
         sign="⊘",
         word="upstream failed",
-        light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
-        dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
+        light=_ROSE.light,
+        dark=_ROSE.dark,
         dashed=True,
     ),
     "CANCELLED": StatusStyle(
@@ -185,61 +217,61 @@ _OTHER_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="interrupted",
         sign="⏸",
         word="interrupted",
-        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
-        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        light=_AMBER.light,
+        dark=_AMBER.dark,
         dashed=True,
     ),
     "TIMED_OUT": StatusStyle(
         name="timeout",
         sign="⧖",
         word="timed out",
-        light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
-        dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
+        light=_ROSE.light,
+        dark=_ROSE.dark,
     ),
     "LOST": StatusStyle(
         name="lost",
         sign="!",
         word="lost",
-        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
-        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        light=_AMBER.light,
+        dark=_AMBER.dark,
         dashed=True,
     ),
     "REPEATED": StatusStyle(
         name="repeated",
         sign="⟳",
         word="repeated",
-        light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
-        dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
+        light=_GREEN.light,
+        dark=_GREEN.dark,
         dashed=True,
     ),
     "MISSED": StatusStyle(
         name="missed",
         sign="◇",
         word="missed",
-        light=Colours(fill="#fff3e0", stroke="#b45309", ink="#5c2b04"),
-        dark=Colours(fill="#41260a", stroke="#f0a04b", ink="#ffe3c4"),
+        light=_AMBER.light,
+        dark=_AMBER.dark,
         dashed=True,
     ),
     "CLAIMED": StatusStyle(
         name="claimed",
         sign="◑",
         word="starting",
-        light=Colours(fill="#eee9fb", stroke="#6f4bc6", ink="#33206e"),
-        dark=Colours(fill="#2a2344", stroke="#9a7ff0", ink="#e3dbff"),
+        light=_VIOLET.light,
+        dark=_VIOLET.dark,
     ),
     "STARTED": StatusStyle(
         name="started",
         sign="→",
         word="started",
-        light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
-        dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
+        light=_BLUE.light,
+        dark=_BLUE.dark,
     ),
     "DELETED": StatusStyle(
         name="deleted",
         sign="∅",
         word="deleted",
-        light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
-        dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
+        light=_GREY.light,
+        dark=_GREY.dark,
         dashed=True,
     ),
 }

@@ -286,6 +286,7 @@ class Work(Record):
     previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
+    place: str = ""  #: where it runs: the name of a cluster; empty: this machine
 
 
 class ErrorInfo(NamedTuple):
@@ -323,4 +324,5 @@ class Outcome(NamedTuple):
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
     undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo
+    host: str | None = None  # the name of the machine that ran it; None: this machine
     waiting: Waiting | None = None  # it has not ended: what it waits for, with the handle as JSON; no verdict counts

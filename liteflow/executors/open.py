@@ -119,8 +119,10 @@ class _Executor:
         self._polls: Backend | None = None  # runs the polls of waiting tasks
         self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
+        self._polled: set[int] = set()  # the nodes of polls, which take no slot
         self._cleanup = ExitStack()
         self._is_closed = False
+        self._slots = 0
         self.queues = False
 
     def open_backends(
@@ -134,6 +136,7 @@ class _Executor:
     ) -> None:
         """Open the backends of this run's tasks."""
         self._cleanup.callback(self._outcomes.close)
+        self._slots = slots
         if self._guardian is not None:
             self._guardian.attach(self._outcomes)
         by_name: dict[str, dict[str, Body]] = {}
@@ -185,7 +188,14 @@ class _Executor:
         backend = self._routes[work.node] = self._backends[name]
         backend.submit(work)
 
+    def room(self) -> Mapping[str, int]:
+        return {"": max(0, self._slots - len(self._routes) + len(self._polled))}
+
+    def want(self, place: str, count: int) -> None:
+        pass  # the slots of this machine are those that the run was given
+
     def poll(self, works: Sequence[Work]) -> None:
+        self._polled.update(work.node for work in works)
         if self._names[works[0].task_id] == CHILD_RUN:
             self.submit(works[0])  # shares no work with others
             return
@@ -201,6 +211,8 @@ class _Executor:
         outcomes = self._outcomes.wait(timeout_s)
         for outcome in outcomes:
             self._routes.pop(outcome.node, None)
+        if self._polled:
+            self._polled.difference_update(outcome.node for outcome in outcomes)
         return outcomes
 
     def cancel(self, node: int, grace_s: float) -> None:

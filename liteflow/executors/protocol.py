@@ -36,6 +36,15 @@ class Executor(Protocol):
     def submit(self, work: Work) -> None:
         """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
 
+    def room(self) -> Mapping[str, int]:
+        """Return the free slots of each place; the empty name is this machine. `wait` returns when another frees some.
+
+        A place that is not named has no free slot.
+        """
+
+    def want(self, place: str, count: int) -> None:
+        """Take the number of attempts that wait for a slot of a place, which may then grow, or give slots back."""
+
     def poll(self, works: Sequence[Work]) -> None:
         """Start the polls of attempts that wait: in one worker, one after the other, within the limit of the longest.
 

@@ -23,7 +23,7 @@ from liteflow.errors import DefinitionError, SkipTask
 from liteflow.executors import Executor, open_executor
 from liteflow.processes import tree
 from liteflow.values.payload import decode, encode
-from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
+from liteflow.work import Body, Call, Command, Outcome, Poll, Ref, RunInfo, Work
 
 MODES = ["inline", "thread", "process", "async"]
 LIMIT_S = 20.0
@@ -823,6 +823,31 @@ def test_attempts_beyond_the_slots_run_when_a_slot_is_free(bench: Open, mode: st
     opened, _, _ = _with_a_queue(bench, mode, tmp_path)
     nodes = [opened.submit("short") for _ in range(66)]
     assert sorted(outcome.node for outcome in opened.collect(len(nodes))) == nodes
+
+
+@pytest.mark.parametrize("mode", QUEUES)
+def test_room_is_the_number_of_slots_without_an_attempt(bench: Open, mode: str, tmp_path: Path) -> None:
+    opened, gate, _ = _with_a_queue(bench, mode, tmp_path)
+    assert opened.executor.room() == {"": 2}
+    opened.submit("long")
+    assert opened.executor.room() == {"": 1}
+    opened.submit("long")
+    opened.submit("short")
+    assert opened.executor.room() == {"": 0}, "a queued attempt takes no second slot"
+    gate.touch()
+    opened.collect(3)
+    assert opened.executor.room() == {"": 2}
+
+
+def test_a_poll_takes_no_room(bench: Open) -> None:
+    sensor = Call(_short, poll=Poll(func=_short))
+    opened = bench("process", sensor, slots=2)
+    work = Work(node=1, task_id="t", attempt=1, handle="null")
+    opened.executor.poll([work])
+    assert opened.executor.room() == {"": 2}
+    opened.collect()
+    opened.executor.want("", 5)
+    assert opened.executor.room() == {"": 2}, "the slots of this machine do not grow"
 
 
 @pytest.mark.parametrize("mode", QUEUES)

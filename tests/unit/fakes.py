@@ -121,14 +121,23 @@ class FakeExecutor:
         self.queued.append(work)
         self._start_queued()
 
+    def room(self) -> Mapping[str, int]:
+        return {"": max(0, self._slots - len(self.queued) - self._attempts())}
+
+    def want(self, place: str, count: int) -> None:
+        """Do nothing: the slots are fixed."""
+
     def poll(self, works: Sequence[Work]) -> None:
         self.works_of_polls.append([work.node for work in works])
         for work in works:
             self.submit(work)
 
     def _start_queued(self) -> None:
-        while self.queued and sum(work.handle is None for work, _ in self.running.values()) < self._slots:
+        while self.queued and self._attempts() < self._slots:
             self._start(self.queued.pop(0))
+
+    def _attempts(self) -> int:
+        return sum(work.handle is None for work, _ in self.running.values())
 
     def _start(self, work: Work) -> None:
         ends = self._script(work)

@@ -60,6 +60,7 @@ screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out
 axe: $(VENV)/ok
 	mkdir -p $(VENV)/axe
 	[ -f $(VENV)/axe/package/axe.min.js ] || (cd $(VENV)/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz package/axe.min.js)
+	[ -f $(VENV)/axe/acorn/package/dist/acorn.js ] || (mkdir -p $(VENV)/axe/acorn && cd $(VENV)/axe/acorn && npm pack --silent acorn@8.15.0 && tar xzf acorn-8.15.0.tgz package/dist/acorn.js)
 
 check: $(VENV)/ok  ## lint, format, types, architecture
 	$(BIN)/ruff check .

@@ -22,22 +22,18 @@ LIVE_TASKS: Final = 150
 ROUNDS: Final = 300
 
 #: Shows a component alone; `show` draws it again with further properties.
-HARNESS: Final = """async ({module, name, run, props}) => {
-  const kit = await import('/ui/kit.js'), mod = await import(`/ui/${module}.js`);
-  const style = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: '/ui/views.css'});
-  const styled = new Promise(done => { style.onload = done; });
-  document.head.append(style);
-  await styled;
+HARNESS: Final = """async ({name, run, props}) => {
+  const kit = await import('/ui/app.js');
   if (window.main) kit.render(null, window.main);
   window.main = document.createElement('main');
   document.body.replaceChildren(window.main);
   const rows = run && new Map(kit.rowsOf(await kit.get(`runs/${run}/tasks`)).map(row => [kit.instanceName(row), row]));
-  Object.assign(window, {kit, mod, rows, picked: null, extra: {}});
+  Object.assign(window, {kit, rows, picked: null, extra: {}});
   window.show = (more = {}) => {
     Object.assign(window.extra, more);
     const onSelect = (...names) => { window.picked = names; window.show({selected: names[0]}); };
     const all = {...props, ...(window.rows && {rows: window.rows}), onSelect, ...window.extra};
-    kit.render(kit.html`<${mod[name]} ...${all} />`, window.main);
+    kit.render(kit.html`<${kit[name]} ...${all} />`, window.main);
   };
   window.show();
 }"""
@@ -156,7 +152,7 @@ def heap_mb(page: Any) -> float:
 def heap_growth(page: Any, run_id: str, rounds: int) -> tuple[float, float]:
     """Return the heap of a page with the graph of a run before and after rounds of 50 changes."""
     props = {"path": f"runs/{run_id}"}
-    page.evaluate(HARNESS, {"module": "graph", "name": "GraphView", "run": run_id, "props": props})
+    page.evaluate(HARNESS, {"name": "GraphView", "run": run_id, "props": props})
     page.wait_for_selector(".node")
     page.evaluate(CHURN, rounds // 10)
     before = heap_mb(page)
@@ -167,14 +163,14 @@ def heap_growth(page: Any, run_id: str, rounds: int) -> tuple[float, float]:
 def graph_times(page: Any, run_id: str) -> dict[str, Any]:
     """Return how long the first draw of a graph of 1,500 tasks takes, and its frames while it is moved, in ms."""
     props = {"path": f"runs/{run_id}"}
-    page.evaluate(HARNESS, {"module": "graph", "name": "GraphView", "run": run_id, "props": props})
+    page.evaluate(HARNESS, {"name": "GraphView", "run": run_id, "props": props})
     page.wait_for_selector(".node", timeout=60_000)
     page.locator(f".node >> nth={LAYERS * BREADTH - 1}").wait_for(state="attached", timeout=60_000)
     first = page.evaluate("""async () => {
       const answer = await window.kit.get('runs/mesh/geometry?fold=none'), place = document.createElement('div');
       document.body.append(place);
-      const states = window.mod.statesOf(window.rows.values()), from = performance.now();
-      window.kit.render(window.kit.html`<${window.mod.Graph} geometry=${answer} states=${states} />`, place);
+      const states = window.kit.statesOf(window.rows.values()), from = performance.now();
+      window.kit.render(window.kit.html`<${window.kit.Graph} geometry=${answer} states=${states} />`, place);
       place.getBoundingClientRect();
       const took = performance.now() - from;
       window.kit.render(null, place);
@@ -187,7 +183,7 @@ def graph_times(page: Any, run_id: str) -> dict[str, Any]:
 def grid_times(page: Any) -> dict[str, Any]:
     """Return how long the first draw of 5,000 cells and each of 50 changes take, in ms."""
     props: dict[str, Any] = {"runs": [], "tasks": [], "cells": []}
-    page.evaluate(HARNESS, {"module": "grid", "name": "Grid", "run": None, "props": props})
+    page.evaluate(HARNESS, {"name": "Grid", "run": None, "props": props})
     times: dict[str, Any] = page.evaluate(GRID)
     return times
 
@@ -199,13 +195,13 @@ def painted_delays(page: Any, db: str, environ: dict[str, str]) -> list[float]:
         f"dag = Dag('painted', sys.argv[1])\nfor n in range({LIVE_TASKS}):\n    dag.task(nap, f't{{n}}')\n"
         "dag.run(2, 'thread', run_id='painted')\n"
     )
-    page.evaluate(HARNESS, {"module": "grid", "name": "Durations", "run": None, "props": {"points": []}})
+    page.evaluate(HARNESS, {"name": "Durations", "run": None, "props": {"points": []}})
     page.evaluate("window.rows = new Map()")
     process = subprocess.Popen([sys.executable, "-c", script, db], env=environ)
     while not page.evaluate("window.kit.get('runs/painted').then(() => true, () => false)"):
         page.wait_for_timeout(20)
     props = {"path": "runs/painted"}
-    page.evaluate(HARNESS, {"module": "graph", "name": "GraphView", "run": "painted", "props": props})
+    page.evaluate(HARNESS, {"name": "GraphView", "run": "painted", "props": props})
     page.evaluate(LIVE)
     process.wait(120)
     page.wait_for_timeout(300)

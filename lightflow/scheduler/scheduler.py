@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 import liteflow
 from lightflow.instants import clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
+from lightflow.scheduler.failures import Failures
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
 from lightflow.scheduler.parked_runs import ParkedRuns, is_source
 from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
-from liteflow import LiteflowError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow import DefinitionError, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
 from liteflow.api import (
     RUN_ENDED,
     FireRecord,
@@ -45,6 +46,7 @@ _CLOCK_STEP_S: Final = 2.0
 _FORGET_EVERY_S: Final = 86_400.0
 _MAX_QUEUED: Final = 16  # runs of a workflow that wait because of `overlap: queue`
 _RESTART_S: Final = 1.0
+_FAILED_S: Final = 60.0  # until a schedule that has failed is looked at again
 
 Report = Callable[[str], None]
 
@@ -72,9 +74,11 @@ class Scheduler:
 
     def __init__(self, options: SchedulerOptions) -> None:
         self.options = options
-        self.files = WorkflowFiles(options.paths)
+        self.failures = Failures(options.report)
+        self.files = WorkflowFiles(options.paths, self.failures)
         self._starts = _Starts(options)
         self._store = TriggerStore(options.db)
+        self._is_open = True  # whether the store can be used
         self._active = False
         self._triggers = ServedTriggers()
         self._timers = _Timers(options.db)
@@ -91,8 +95,10 @@ class Scheduler:
             while not self._stopped:
                 try:
                     self.turn()
-                except LiteflowError as error:
+                except Exception as error:  # noqa: BLE001 - the boundary: a turn that fails does not end the server
                     self._recover(error)
+                else:
+                    self.failures.clear("scheduler")
                 self._starts.wait(0 if self._stopped else self._pause())
         finally:
             self._starts.close()
@@ -122,18 +128,19 @@ class Scheduler:
         """Whether this scheduler works; otherwise it is the standby of another."""
         return self._active
 
-    def _recover(self, error: LiteflowError) -> None:
+    def _recover(self, error: Exception) -> None:
         """Begin again from the state file, which may be locked, full or replaced; nothing counts as decided."""
-        self.options.report(f"problem: {error}")
+        self.failures.note("scheduler", error)
         self._starts.wait(_TURN_S)
         self._store.close()
-        self._active, self._triggers = False, ServedTriggers()
+        self._is_open, self._active, self._triggers = False, False, ServedTriggers()
         self._timers = _Timers(self.options.db)
-        self._store = TriggerStore(self.options.db)
 
     def turn(self) -> None:
         """Do once what is to do now."""
         now = time.time()
+        if not self._is_open:
+            self._store, self._is_open = TriggerStore(self.options.db), True
         if (step := self._timers.clock_step()) is not None:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
             self._triggers.look_again()
@@ -253,7 +260,7 @@ class Scheduler:
                 trigger = row.trigger
                 clock = clock_of(trigger) if isinstance(trigger, Schedule) else None
             except ValueError as error:
-                self.options.report(f"problem: {row.trigger_id}: {error}")
+                self.failures.note(row.trigger_id, DefinitionError(f"{row.trigger_id}: {error}"))
                 continue
             triggers[row.trigger_id] = ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
         self._triggers.replace(triggers)
@@ -274,12 +281,14 @@ class Scheduler:
         for trigger_id in self._triggers.agenda.take(now):
             served = self._triggers[trigger_id]
             assert served.clock is not None
-            decision = decide(served.row, served.clock, now, self.options.grace_s)
-            self._triggers.agenda.set(trigger_id, NEVER if decision.next_at is None else decision.next_at)
-            if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
-                watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
-                self._triggers.remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
-            yield from decision.fires
+            self._triggers.agenda.set(trigger_id, now + _FAILED_S)
+            with self.failures.contained(trigger_id):
+                decision = decide(served.row, served.clock, now, self.options.grace_s)
+                self._triggers.agenda.set(trigger_id, NEVER if decision.next_at is None else decision.next_at)
+                if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
+                    watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
+                    self._triggers.remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
+                yield from decision.fires
         self._timers.watermarks.update(watermarks)
         self._timers.next_at.update(next_at)
         if watermarks:
@@ -289,7 +298,8 @@ class Scheduler:
         if not self._triggers.of_files or not self._timers.is_due("files", _TURN_S):
             return
         for trigger_id in self._triggers.of_files:
-            yield from self._fires_of_files(trigger_id, self._triggers[trigger_id])
+            with self.failures.contained(trigger_id):
+                yield from self._fires_of_files(trigger_id, self._triggers[trigger_id])
 
     def _fires_of_files(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
         watch = self._triggers.watches.get(trigger_id)
@@ -338,7 +348,8 @@ class Scheduler:
             return
         self._timers.ends_version = version
         for trigger_id in self._triggers.of_workflows:
-            yield from self._fires_of_ends(trigger_id, self._triggers[trigger_id])
+            with self.failures.contained(trigger_id):
+                yield from self._fires_of_ends(trigger_id, self._triggers[trigger_id])
 
     def _fires_of_ends(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
         trigger, mark = served.trigger, str(served.row.watermark or "0")
@@ -464,6 +475,14 @@ class Scheduler:
 
     def _order(self, fire: FireRecord) -> None:
         """Have the run of a claimed fire started."""
+        try:
+            self._order_start(fire)
+        except LiteflowError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: a fire that cannot be started hurts no other
+            self._store.end(str(fire.run_id), "FAILED", self.failures.note(fire.trigger_id, error))
+
+    def _order_start(self, fire: FireRecord) -> None:
         served = self._triggers.get(fire.trigger_id)
         if served is None or not served.workflow.path:
             self._store.end(str(fire.run_id), "FAILED", "its workflow is not served here")

@@ -19,6 +19,7 @@ from lightflow.server.shapes import (
     fire_shape,
     instance_columns,
     run_state_shape,
+    scheduler_shape,
     trigger_shape,
     without_params,
 )
@@ -417,6 +418,7 @@ def get_system(request: CheckedRequest) -> Answer:
             "read_only": services.is_read_only,
             "hides_values": services.hides_values,
             "starts_runs": services.control is not None,
+            "scheduler": None if services.control is None else scheduler_shape(services.control.scheduler_state()),
             "stream_clients": services.metrics.stream_clients,
             "as_of": str(services.feed.position),
         }

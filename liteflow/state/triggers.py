@@ -83,9 +83,14 @@ class FireRecord(Record):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters for the run."""
-        values = json.loads(self.params or "{}")
-        return values if isinstance(values, dict) else {}
+        """The parameters for the run. Raises ValueError when the row was altered."""
+        try:
+            values = json.loads(self.params or "{}")
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise ValueError(f"the parameters of fire {self.fire_no} cannot be read")
+        return values
 
 
 class NewFire(Record):

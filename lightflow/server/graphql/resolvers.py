@@ -17,7 +17,7 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.shapes import approval_shape
+from lightflow.server.shapes import approval_shape, scheduler_shape
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
@@ -322,6 +322,7 @@ def _system(_: object, context: OperationContext) -> dict[str, Any]:
         "uptimeSeconds": round(services.uptime_s, 3),
         "readOnly": services.is_read_only,
         "startsRuns": services.control is not None,
+        "scheduler": None if services.control is None else scheduler_shape(services.control.scheduler_state()),
         "asOf": context.as_of,
     }
 
@@ -447,7 +448,9 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     },
     "Pool": {"name": _key("pool"), **_keys("slots", "used", "description", "holders", "waiting")},
     "SlotUse": {"run": _key("run_id"), **_keys("task", "slots", "since")},
-    "System": _keys("version", "problem", "uptimeSeconds", "readOnly", "startsRuns", "asOf"),
+    "System": _keys("version", "problem", "uptimeSeconds", "readOnly", "startsRuns", "scheduler", "asOf"),
+    "Scheduler": _keys("active", "failures"),
+    "Failure": _keys("subject", "problem"),
     "Viewer": _keys("role", "readOnly"),
 }
 

@@ -110,7 +110,7 @@ class WorkflowFiles:
     def _read(self, path: str) -> WorkflowFile | None:
         try:
             file = read_workflow_file(path, named=path in self._paths)
-        except Exception as error:
+        except Exception as error:  # the boundary: a defect in reading a file hurts only the file
             if self._failures is None:
                 raise
             return WorkflowFile(path=path, problem=f"{path}: cannot be read: {self._failures.note(path, error)}")

@@ -292,14 +292,17 @@ class History(WaitHistory, FireHistory, PoolHistory):
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
-    def children(self, run_id: str) -> list[RunRecord]:
-        """Return the runs that tasks of a run have started, the oldest first."""
-        rows = self._rows(f"{_RUN} WHERE parent_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
-        return [self._run(row) for row in rows]
+    def children(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
+        """Return the runs that tasks of a run have started, the oldest first; `after`, a `run_no`, begins a page."""
+        return self._related("parent_run_id", run_id, after, limit)
 
-    def forks(self, run_id: str) -> list[RunRecord]:
-        """Return the forks of a run, the oldest first."""
-        rows = self._rows(f"{_RUN} WHERE origin_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+    def forks(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
+        """Return the forks of a run, the oldest first; `after`, a `run_no`, begins a page."""
+        return self._related("origin_run_id", run_id, after, limit)
+
+    def _related(self, column: str, run_id: str, after: int, limit: int | None) -> list[RunRecord]:
+        sql = f"{_RUN} WHERE {column}=? AND run_no>? ORDER BY run_no LIMIT ?"
+        rows = self._rows(sql, (run_id, after, -1 if limit is None else limit), RUN_KINDS)
         return [self._run(row) for row in rows]
 
     def run(self, run_id: str) -> RunRecord:

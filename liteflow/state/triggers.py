@@ -106,6 +106,11 @@ class NewFire(Record):
     started_by: str | None = None
     reason: str | None = None
 
+    @property
+    def stored_params(self) -> str | None:
+        """The parameters as they are stored: JSON, in the order of their names."""
+        return json.dumps(dict(self.params), sort_keys=True) if self.params else None
+
 
 class WorkflowTriggers(Record):
     """The triggers of a workflow as its file declares them, each with the watermark at which it begins."""
@@ -231,7 +236,7 @@ class TriggerStore:
                     "due_at": fire.due_at,
                     "status": fire.status,
                     "run_id": fire.run_id,
-                    "params": json.dumps(dict(fire.params)) if fire.params else None,
+                    "params": fire.stored_params,
                     "started_by": fire.started_by,
                     "reason": fire.reason,
                     "claimed_at": now if fire.status == "CLAIMED" else None,
@@ -420,7 +425,7 @@ def request_fire(path: str, fire: NewFire) -> bool:
         RunNotFound: there is no such trigger.
     """
     row = {name: getattr(fire, name) for name in type(fire)._fields}
-    row["params"] = json.dumps(dict(fire.params)) if fire.params else None
+    row["params"] = fire.stored_params
     with StateWriter(path) as connection:
         sql = "SELECT 1 FROM liteflow_triggers WHERE trigger_id=?"
         if connection.execute(sql, (fire.trigger_id,)).fetchone() is None:

@@ -25,11 +25,9 @@ from lightflow.scheduler.parked_runs import ParkedRuns, is_source
 from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
-from liteflow import DefinitionError, LiteflowError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow import DefinitionError, LiteflowError, Schedule, WorkflowTrigger
 from liteflow.api import (
-    RUN_ENDED,
     FireRecord,
-    History,
     NewFire,
     ParkedRun,
     Record,
@@ -414,8 +412,7 @@ class Scheduler:
         if not (starts.starting or starts.has_news or starts.waiting or ends):
             return
         starts.has_news = False
-        fires = self._store.open_fires()
-        claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
+        claimed = {str(fire.run_id): fire for fire in self._store.claimed_fires()}
         for end in ends:
             if (problem := self._timers.parked.end(end)) is not None:
                 self.options.report(problem)
@@ -427,7 +424,7 @@ class Scheduler:
         for run_id, fire in claimed.items():
             if run_id not in starts.ordered:
                 self._order_again(fire)
-        starts.waiting = [fire for fire in fires if fire.status == "WAITING"]
+        starts.waiting = self._store.first_waiting_fires()
         self._start_waiting()
 
     def _wake_parked(self, now: float) -> None:
@@ -441,27 +438,14 @@ class Scheduler:
 
     def _start_waiting(self) -> None:
         """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
-        first: dict[str, FireRecord] = {}
-        for fire in self._starts.waiting:
-            first.setdefault(fire.trigger_id, fire)
-        if not first or not self._starts.room():
+        waiting = self._starts.waiting
+        if not waiting or not self._starts.room():
             return
-        busy = self._busy_triggers(list(first))
-        for trigger_id, fire in first.items():
-            if self._starts.room() > 0 and trigger_id not in busy and self._store.claim(fire.fire_no):
+        busy = self._store.busy_triggers([fire.trigger_id for fire in waiting])
+        busy |= {fire.trigger_id for fire in self._store.claimed_fires()}
+        for fire in waiting:
+            if self._starts.room() > 0 and fire.trigger_id not in busy and self._store.claim(fire.fire_no):
                 self._order(fire)
-
-    def _busy_triggers(self, trigger_ids: Sequence[str]) -> set[str]:
-        """Return the triggers whose last run is running; the kernel's lock of the run says whether it is."""
-        busy = set()
-        with History(self.options.db) as history:
-            for trigger_id, run_id in self._store.last_runs(trigger_ids):
-                try:
-                    if history.run(run_id).status not in RUN_ENDED:
-                        busy.add(trigger_id)
-                except RunNotFound:  # deleted
-                    continue
-        return busy | {fire.trigger_id for fire in self._store.open_fires() if fire.status == "CLAIMED"}
 
     def _order_again(self, fire: FireRecord) -> None:
         """Order the start of a fire that was claimed before this scheduler worked, unless it is too old."""
@@ -568,7 +552,7 @@ class _Starts:
         self.starting: set[str] = set()  # those of them that start a run whose first commit is to come
         self._requests: SimpleQueue[RerunOrder] = SimpleQueue()  # of other threads
         self._requested: dict[str, SimpleQueue[ProcessEnd]] = {}  # by the key of the order
-        self.waiting: list[FireRecord] = []
+        self.waiting: list[FireRecord] = []  # the oldest of each trigger
         self.has_news = True  # whether fires may have to be started
 
     def room(self) -> int:

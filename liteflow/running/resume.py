@@ -19,6 +19,7 @@ from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
+from liteflow.running.places import far_tasks, with_places
 from liteflow.running.ports import RunStore
 from liteflow.state.records import (
     InstanceKey,
@@ -84,6 +85,10 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of a run that each start and each resume stores."""
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers}
+    if config.clusters:
+        settings["clusters"] = {
+            name: {"slots": cluster.slots, "lease_s": cluster.lease_s} for name, cluster in config.clusters.items()
+        }
     if config.parent is not None:
         settings["parent_attempt"] = config.parent.attempt
     return settings
@@ -241,7 +246,11 @@ def make_plan(
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
             rules=compiled.rules(),
-            queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
+            queue=with_places(
+                {node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
+                far_tasks(compiled, config),
+            ),
+            max_lost=config.max_lost,
             fail_fast=config.fail_fast,
             seed=config.run_id,
             control=compiled.control,

@@ -15,12 +15,12 @@ _log = logging.getLogger("lightflow.scheduler")
 class SchedulerState(Record):
     """The state of the scheduler of a server."""
 
-    is_active: bool  #: otherwise it is the standby of another, or was told to start nothing by itself
+    is_active: bool  #: otherwise it is the standby of another, or starts nothing by itself
     failures: Mapping[str, str]  #: see `Failures.texts`
 
 
 class Failures:
-    """What fails now, by what it concerns: a trigger, a file, or the scheduler itself."""
+    """The failures of now, by the trigger or file that they concern, or `scheduler`."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report

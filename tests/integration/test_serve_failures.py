@@ -79,7 +79,7 @@ def test_a_fire_whose_parameters_were_altered_fails_alone(tmp_path: Path) -> Non
 
 
 def test_a_state_file_that_cannot_be_opened_again_is_tried_until_it_can(tmp_path: Path) -> None:
-    stored(tmp_path, TICK)
+    write(tmp_path, TICK)
     server = start(tmp_path)
     try:
         until(lambda: ticks(tmp_path) > 0, server)

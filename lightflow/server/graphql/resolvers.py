@@ -104,7 +104,7 @@ def runs_of_workflow(
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-class RunFilter(Record):
+class RunSelection(Record):
     """The arguments that select runs, by their names in the schema."""
 
     workflow: str | None = None
@@ -117,8 +117,8 @@ class RunFilter(Record):
 def list_runs(
     _: object, context: OperationContext, first: int | None = None, after: str | None = None, **selected: Any
 ) -> Connection:
-    """Return a page of runs, the newest first; `selected` are the fields of a `RunFilter`."""
-    size, runs, rule = checked_first(first, 50), list[RunRecord](), RunFilter(**selected)
+    """Return a page of runs, the newest first; `selected` are the fields of a `RunSelection`."""
+    size, runs, rule = checked_first(first, 50), list[RunRecord](), RunSelection(**selected)
     for run in _runs(context, rule, decode_number(after)):
         if rule.since is not None and run.created_at < rule.since:
             break
@@ -132,7 +132,7 @@ def list_runs(
     return connection(runs, size, context.as_of, lambda run: run.run_no)
 
 
-def _runs(context: OperationContext, rule: RunFilter, before: int | None) -> Iterator[RunRecord]:
+def _runs(context: OperationContext, rule: RunSelection, before: int | None) -> Iterator[RunRecord]:
     while True:
         page = context.history.runs(rule.workflow, limit=_PAGE, before=before, with_children=bool(rule.all))
         yield from page

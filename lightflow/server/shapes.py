@@ -31,6 +31,7 @@ _ATTEMPT: Final[dict[str, Callable[[AttemptRecord], Any]]] = {
     "started_at": lambda record: iso(record.started_at),
     "ended_at": lambda record: iso(record.ended_at),
     "exit_code": lambda record: record.exit_code,
+    "host": lambda record: record.host,
 }
 INSTANCE_COLUMNS: Final = list(_INSTANCE)
 ATTEMPT_COLUMNS: Final = list(_ATTEMPT)

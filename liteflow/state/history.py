@@ -122,6 +122,7 @@ class AttemptRecord(NamedTuple):
     trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
     log_lost: str | None = None  # why a part of its output is not in its log
     codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
+    host: str | None = None  # the machine that ran it; None: that of the owner of the run, or it has not ended
 
 
 class EventRecord(NamedTuple):
@@ -526,16 +527,16 @@ class History(WaitHistory, FireHistory, PoolHistory):
             parameters += after
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
-            "log_lost, codes "
+            "log_lost, host, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, "
+            f"NULL FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
             "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             ATTEMPT_KINDS,
         )
-        records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
+        records = [AttemptRecord._make((*row[:-2], _codes(row[-1]), row[-2])) for row in rows]
         return [each._replace(log_path=path_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:

@@ -60,7 +60,7 @@ class WriteBatch:
         self._rows = _Rows(
             attempts=BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT),
             other_attempts=BulkInsert(
-                "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
+                "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes, host"
             ),
             values=BulkInsert(
                 "INSERT OR REPLACE INTO liteflow_xcom",
@@ -123,7 +123,8 @@ class WriteBatch:
         """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
         current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
-        plain = error is None and outcome.log_lost is None and not repeats and not current_round
+        plain = error is None and outcome.log_lost is None and outcome.host is None and not repeats
+        plain = plain and not current_round
         rows = self._rows.attempts if plain else self._rows.other_attempts
         rows.values += (
             self._run.run_id,
@@ -145,6 +146,7 @@ class WriteBatch:
                 int(repeats),
                 current_round,
                 json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
+                outcome.host,
             )
         if task_id in self.undos.tasks:
             self.undos.end(AttemptKey(task_id, map_index, outcome.attempt), outcome.undo_error)

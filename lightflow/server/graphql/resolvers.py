@@ -444,6 +444,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "number": _of_record("attempt"),
         "state": _of_record("status"),
         "exitCode": _of_record("exit_code"),
+        "host": _of_record("host"),
         "error": _of_record("error"),
         "startedAt": _of_record("started_at"),
         "endedAt": _of_record("ended_at"),

@@ -476,7 +476,7 @@ class Scheduler:
         if queues and self._store.waiting_runs(served.workflow.name) >= _MAX_QUEUED:
             self._store.end(str(fire.run_id), "SKIPPED", f"{_MAX_QUEUED} runs of the workflow wait already")
             return
-        day = None
+        day, path = None, served.workflow.path
         if served.clock is not None:
             try:
                 date = served.clock.local(fire.at)
@@ -488,8 +488,8 @@ class Scheduler:
             StartOrder(
                 key=str(fire.run_id),
                 run_id=str(fire.run_id),
-                source=served.workflow.reference,
-                dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
+                source=path if path.endswith(".py") else f"{path}#{served.workflow.name}",  # the file may have changed
+                dag=served.workflow.name if path.endswith(".py") else None,
                 db=os.path.abspath(self.options.db),
                 folder=self._folder,
                 params=fire.values,

@@ -140,6 +140,7 @@ class RunStore(Protocol):
         limits: SharedLimits = ...,
         rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
+        dead_s: float = 0.0,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...

@@ -19,6 +19,7 @@ from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
+from liteflow.running.observers import Observers
 from liteflow.running.places import far_tasks, with_places
 from liteflow.running.ports import RunStore
 from liteflow.state.records import (
@@ -95,11 +96,11 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 
 def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
-    """Take a run over to resume it; wait while the guardian of its dead owner still ends processes.
+    """Take a run over to resume it; wait while the guardian or the agents of its dead owner still end processes.
 
     Raises what `Store.claim` does.
     """
-    give_up = time.monotonic() + _SWEEP_S
+    began, dead_s = time.monotonic(), 0.0
     graph, limits = (compiled.digest, compiled.snapshot), _shared_limits(compiled, config)
     while True:
         try:
@@ -111,12 +112,16 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 limits,
                 rules=reset_rules(compiled, config.rerun),
                 settings=_settings(config),
+                dead_s=dead_s,
             )
             break
-        except OwnerDied:
-            if time.monotonic() >= give_up:
+        except OwnerDied as error:
+            if error.lease_s:
+                Observers(config.observers).notify("waiting", f"{error}, within {error.lease_s:.3g} s")
+            elif time.monotonic() - began >= _SWEEP_S:
                 raise
-            time.sleep(0.01)
+            time.sleep(max(0.01, error.lease_s))
+            dead_s = time.monotonic() - began
     if previous_session is not None:
         # If the last owner and its guardian were killed at the same instant, their tasks may still be alive.
         sweep_session(previous_session)

@@ -446,6 +446,7 @@ class FakeStore:
         limits: SharedLimits = NO_SHARED_LIMITS,
         rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
+        dead_s: float = 0.0,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
         file.holders.clear()

@@ -9,11 +9,15 @@ import pytest
 from driving import Drive, scripted
 from fakes import Crashed, Ends
 
-from liteflow import Call, Command, Dag, DefinitionError
+from liteflow import Call, Command, Dag, DefinitionError, Observer
 from liteflow.planning.retry import PLACE_LEFT
 from liteflow.remote.cluster import Cluster
 from liteflow.running.config import RunConfig
 from liteflow.running.places import modes_of
+from liteflow.state.history import History
+from liteflow.state.locks import LockFile
+from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.store import Store
 from liteflow.work import Poll, Work
 
 
@@ -195,3 +199,37 @@ def test_whatever_happens_to_the_clusters_every_task_ends_and_no_slot_is_used_tw
     else:
         drive.check_end(drive.resume())
     assert set(drive.states().values()) == {"SUCCESS"}
+
+
+# -- a dead owner ------------------------------------------------------------------------------------------------------
+
+
+class _Listener(Observer):
+    """Collects why a run waits."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def test_a_resume_waits_for_the_agents_of_a_dead_owner(db: str) -> None:
+    dag = Dag("flow", db)
+    dag.add("a", Command(("true",)))
+    locks = LockFile(db)
+    store = Store(db, locks)
+    settings = {"mode": "process", "clusters": {"lab": {"slots": 1, "lease_s": 15.0}}}
+    instances = [NewInstance("a", [], None)]
+    store.create(
+        NewRun(run_id="r", dag_id="flow", graph_digest="d", graph_snapshot="{}", instances=instances, settings=settings)
+    )
+    store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    store.close()
+    locks.close()  # as the kernel does when a process dies
+    listener = _Listener()
+    assert dag.resume("r", observers=[listener]).status == "SUCCESS"
+    assert listener.reasons == ["run r: its owner is dead, but its tasks on clusters still end, within 1 s"]
+    with History(db) as history:
+        assert [attempt.status for attempt in history.attempts("r")] == ["LOST", "SUCCESS"]

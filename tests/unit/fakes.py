@@ -365,6 +365,9 @@ class FakeBatch:
         if row.status == "WAITING" and row.handle is not None:
             self._file.attempts[*key, row.attempt] = "CANCELLED"
 
+    def cancel_child_runs(self, task_id: str, map_index: int, reason: str, now: float) -> None:
+        """The store of tests has no child runs."""
+
     def handle_request(self, request_no: int) -> None:
         self.pending.append(lambda: self._file.handled.add(request_no))
 

@@ -60,6 +60,7 @@ screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out
 axe: $(VENV)/ok
 	mkdir -p $(VENV)/axe
 	[ -f $(VENV)/axe/package/axe.min.js ] || (cd $(VENV)/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz package/axe.min.js)
+	[ -f $(VENV)/axe/acorn/package/dist/acorn.js ] || (mkdir -p $(VENV)/axe/acorn && cd $(VENV)/axe/acorn && npm pack --silent acorn@8.15.0 && tar xzf acorn-8.15.0.tgz package/dist/acorn.js)
 
 check: $(VENV)/ok  ## lint, format, types, architecture
 	$(BIN)/ruff check .
@@ -77,8 +78,8 @@ bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE
 bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
 	$(BIN)/python -m bench quick
 
-bench-live: $(VENV)/ok  ## measure the server: start, memory, reads of a long history, the live feed
-	$(BIN)/python -m bench live
+bench-live: $(VENV)/ok  ## measure the server, its pages and its scheduler beside peers; WRITE=--write as above
+	$(BIN)/python -m bench live $(WRITE)
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)

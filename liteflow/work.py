@@ -171,6 +171,14 @@ def runs_child(body: Body | None) -> bool:
     return isinstance(body, Call) and body.poll is not None and body.poll.child is not None
 
 
+def stays_here(body: Body) -> bool:
+    """Return whether only the machine of the owner runs a task: it waits without a worker, or has an undo.
+
+    Polls and undos outlive the attempt and its place.
+    """
+    return body.undo is not None or (isinstance(body, Call) and body.poll is not None)
+
+
 def input_name(ref: Ref) -> str:
     """Return the name of the value of an upstream task in `Work.inputs`."""
     return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
@@ -206,6 +214,7 @@ class RunInfo(Record):
     outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
+    is_far: bool = False  #: whether tasks run on another machine than the state file is on
 
     @property
     def masker(self) -> Masker | None:
@@ -286,6 +295,8 @@ class Work(Record):
     previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
+    place: str = ""  #: where it runs: the name of a cluster; empty: this machine
+    body: str | None = None  #: the digest of its body, where that was shipped; None: the executor has it by task id
 
 
 class ErrorInfo(NamedTuple):
@@ -323,4 +334,5 @@ class Outcome(NamedTuple):
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
     undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo
+    host: str | None = None  # the name of the machine that ran it; None: this machine
     waiting: Waiting | None = None  # it has not ended: what it waits for, with the handle as JSON; no verdict counts

@@ -21,7 +21,7 @@ from lightflow.server.gate import MOST_BODY, SECURITY_HEADERS, Gate, Scope, read
 from lightflow.server.problems import MEDIA_TYPE, RequestProblem, problem_of
 from lightflow.server.routing import Answer, CheckedRequest, Route, check_body, is_request_key, read_query
 from lightflow.server.services import Services
-from lightflow.server.static import answer_static, static_paths
+from lightflow.server.static import STATIC_PATHS, answer_static
 from lightflow.server.stream import MOST_STREAMS, Topics, stream
 from lightflow.server.tokens import ROLES, Role
 from lightflow.server.webhooks import PREFIX, Webhooks
@@ -63,7 +63,7 @@ class Application:
             path, method = scope["raw_path"].decode("latin-1"), scope["method"]
             if path.startswith(PREFIX) and method == "POST":
                 return await self._webhook(path, scope, receive)
-            if method in ("GET", "HEAD") and path in static_paths():
+            if method in ("GET", "HEAD") and path in STATIC_PATHS:
                 return _response(answer_static(path, scope["headers"]))
             if path == STREAM.path and method == "GET":
                 return await self._stream(scope)

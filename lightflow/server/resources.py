@@ -19,6 +19,7 @@ from lightflow.server.shapes import (
     fire_shape,
     instance_columns,
     run_state_shape,
+    scheduler_shape,
     trigger_shape,
     without_params,
 )
@@ -70,7 +71,11 @@ def list_runs(request: CheckedRequest) -> Answer:
     query = request.query
     with reading(request) as (history, as_of):
         records = history.runs(
-            query["workflow"], status=query["status"], limit=query["limit"] + 1, before=_number(query["after"])
+            query["workflow"],
+            status=query["status"],
+            limit=query["limit"] + 1,
+            before=cursor_number(query["after"]),
+            with_children=query["all"],
         )
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
@@ -149,7 +154,7 @@ def get_critical_path(request: CheckedRequest) -> Answer:
 def list_events(request: CheckedRequest) -> Answer:
     """Return a page of changes of state, the oldest first."""
     run_id = request.path.get("run")
-    after = _number(request.query["after"]) or 0
+    after = cursor_number(request.query["after"]) or 0
     with reading(request) as (history, as_of):
         run = None if run_id is None else find_run(history, run_id).run_id
         events = history.events(run, after=after, limit=request.query["limit"])
@@ -181,7 +186,7 @@ def _run(history: History, request: CheckedRequest) -> RunRecord:
     return find_run(history, request.path["run"])
 
 
-def _number(cursor: str | None) -> int | None:
+def cursor_number(cursor: str | None) -> int | None:
     """Return the number that a cursor is.
 
     Raises:
@@ -220,11 +225,11 @@ def list_instances(request: CheckedRequest) -> Answer:
             statuses=query["status"],
             label=query["label"],
             order=query["order"],
-            offset=_number(query["after"]) or 0,
+            offset=cursor_number(query["after"]) or 0,
             limit=query["limit"] + 1,
         )
     shown = page[: query["limit"]]
-    after = str((_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
+    after = str((cursor_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(shown), "after": after})
 
 
@@ -238,7 +243,7 @@ def get_why(request: CheckedRequest) -> Answer:
 def get_log(request: CheckedRequest) -> Answer:
     """Return a window of the log of an attempt, as text."""
     query, path = request.query, request.path
-    attempt = _number(path["attempt"]) or 0
+    attempt = cursor_number(path["attempt"]) or 0
     index = -1 if path.get("index") is None else int(name_in_path(request).rpartition("[")[2].rstrip("]"))
     log = find_log(request.services.db, path["run"], path["task"], index, attempt)
     window = log.window(
@@ -340,7 +345,7 @@ def get_grid(request: CheckedRequest) -> Answer:
     with reading(request) as (history, as_of):
         if history.dag(name) is None:
             raise RunNotFound(f"there is no workflow {name!r}")
-        records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
+        records = history.runs(name, limit=request.query["runs"] + 1, before=cursor_number(request.query["after"]))
         shown = records[: request.query["runs"]]
         columns = [(run, history.task_statuses(run.run_id)) for run in shown]
         drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
@@ -381,14 +386,13 @@ def list_planned(request: CheckedRequest) -> Answer:
 
 
 def list_fires(request: CheckedRequest) -> Answer:
-    """Return a page of fires, the newest first: of all triggers, or of one."""
-    query = request.query
-    trigger, limit = query["trigger"], query["limit"]
+    """Return a page of fires, the newest first: of all triggers, of a workflow, or of one trigger."""
+    query, limit = request.query, request.query["limit"]
     fires = read_fires(
         request.services.db,
-        None if trigger is None else [trigger],
+        overview.chosen_triggers(request.services.db, query["workflow"], query["trigger"]),
         statuses=query["status"],
-        before=_number(query["after"]),
+        before=cursor_number(query["after"]),
         limit=limit + 1,
     )
     after = str(fires[limit - 1].fire_no) if len(fires) > limit else None
@@ -417,6 +421,7 @@ def get_system(request: CheckedRequest) -> Answer:
             "read_only": services.is_read_only,
             "hides_values": services.hides_values,
             "starts_runs": services.control is not None,
+            "scheduler": None if services.control is None else scheduler_shape(services.control.scheduler_state()),
             "stream_clients": services.metrics.stream_clients,
             "as_of": str(services.feed.position),
         }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.layouts import Layouts
@@ -52,6 +53,9 @@ class Control(Protocol):
 
     def problems(self) -> Mapping[str, str]:
         """Return why files cannot be served, by their paths."""
+
+    def scheduler_state(self) -> SchedulerState:
+        """Return whether the scheduler works, and what fails in it."""
 
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.overview import TriggerView
 from lightflow.service.json_shapes import Shape, iso, run_shape
 from lightflow.service.queries import RunSummary
@@ -30,6 +31,7 @@ _ATTEMPT: Final[dict[str, Callable[[AttemptRecord], Any]]] = {
     "started_at": lambda record: iso(record.started_at),
     "ended_at": lambda record: iso(record.ended_at),
     "exit_code": lambda record: record.exit_code,
+    "host": lambda record: record.host,
 }
 INSTANCE_COLUMNS: Final = list(_INSTANCE)
 ATTEMPT_COLUMNS: Final = list(_ATTEMPT)
@@ -94,6 +96,12 @@ def trigger_shape(view: TriggerView) -> Shape:
         "paused_by": view.row.paused_by,
         "next_at": iso(view.next_at),
     }
+
+
+def scheduler_shape(state: SchedulerState) -> Shape:
+    """Return the state of the scheduler of a server."""
+    failures = [{"subject": name, "problem": state.failures[name]} for name in sorted(state.failures)]
+    return {"active": state.is_active, "failures": failures}
 
 
 def without_params(shape: Shape) -> Shape:

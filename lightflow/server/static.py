@@ -9,14 +9,16 @@ import functools
 import gzip
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lightflow.server.routing import Answer
+from lightflow.server.script import joined_script, packed_style
 from liteflow.api import ALL_STYLES, Record, StatusStyle, sha256_hex
 
 _FOLDER: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pages")
-_PREFIX: Final = "/ui/"
+_STYLES: Final = ("ui.css", "views.css")
+_VENDORED: Final = ("vendor/preact.js", "vendor/hooks.js", "vendor/htm.js")
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -34,15 +36,18 @@ class StaticFile(Record):
     media_type: str
 
 
-@functools.cache
-def static_paths() -> frozenset[str]:
-    """Return the paths of the requests for files of the dashboard."""
-    return frozenset(_files())
+#: The paths of the requests for files of the dashboard.
+STATIC_PATHS: Final = frozenset({"/", "/ui/ui.css", "/ui/app.js", *(f"/ui/{name}" for name in _VENDORED)})
+
+
+def static_file(path: str) -> StaticFile:
+    """Return a file by the path of its requests."""
+    return _files()[path]
 
 
 def answer_static(path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
     """Return the answer to a request for a file of the dashboard: 304 where the browser has it."""
-    file = _files()[path]
+    file = static_file(path)
     sent = {name: value.decode("latin-1") for name, value in headers}
     answer_headers = {"ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if file.etag in [each.strip() for each in sent.get(b"if-none-match", "").split(",")]:
@@ -57,20 +62,28 @@ def answer_static(path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
 @functools.cache
 def _files() -> Mapping[str, StaticFile]:
     """Return all files by the path of their requests."""
-    files = {}
-    for folder, _, names in os.walk(_FOLDER):
-        for name in names:
-            media_type = _MEDIA_TYPES.get(os.path.splitext(name)[1])
-            if media_type is None:
-                continue
-            path = os.path.join(folder, name)
-            with open(path, "rb") as file:
-                content = file.read()
-            relative = os.path.relpath(path, _FOLDER)
-            for ending in _ENDS.get(relative, ()):
-                content += ending().encode()
-            files["/" if relative == "index.html" else _PREFIX + relative] = _static_file(content, media_type)
-    return files
+    styles = "".join(map(_read, _STYLES)) + _state_css()
+    texts = {
+        "/": _read("index.html"),
+        "/ui/ui.css": packed_style(styles),
+        "/ui/app.js": joined_script(module_text, "app.js"),
+    }
+    vendored = {f"/ui/{name}": _read(name) for name in _VENDORED}
+    return {path: _static_file(text.encode(), _media_type(path)) for path, text in {**texts, **vendored}.items()}
+
+
+def _read(name: str) -> str:
+    with open(os.path.join(_FOLDER, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def module_text(name: str) -> str:
+    """Return the text of a module; that of `kit.js` has the looks of states, which pictures and pages share."""
+    return _read(name) + (_state_script() if name == "kit.js" else "")
+
+
+def _media_type(path: str) -> str:
+    return _MEDIA_TYPES[os.path.splitext(path)[1] or ".html"]
 
 
 def _static_file(content: bytes, media_type: str) -> StaticFile:
@@ -106,16 +119,3 @@ def _state_script() -> str:
     """Return the signs and words of all states, which pages show with the colours."""
     looks = {state: [style.sign, style.word] for state, style in ALL_STYLES.items()}
     return f"\nexport const LOOKS = {json.dumps(looks, ensure_ascii=False)};\n"
-
-
-def _view_css() -> str:
-    """Return the style of the graph, the grid, the Gantt chart and the log."""
-    with open(os.path.join(_FOLDER, "views.css"), encoding="utf-8") as file:
-        return file.read()
-
-
-#: The ends of files: pictures and pages have the looks of states from one table, and a page reads one stylesheet.
-_ENDS: Final[Mapping[str, tuple[Callable[[], str], ...]]] = {
-    "ui.css": (_view_css, _state_css),
-    "kit.js": (_state_script,),
-}

@@ -26,7 +26,7 @@ from lightflow.server.metrics import Metrics
 from lightflow.server.options import WebOptions
 from lightflow.server.protocol import MOST_HEADER_BYTES, StrictProtocol
 from lightflow.server.services import Services
-from lightflow.server.static import static_paths
+from lightflow.server.static import STATIC_PATHS
 from lightflow.server.tokens import LoginCodes, load_tokens
 from lightflow.server.webhooks import PREFIX, Webhooks
 from liteflow import DefinitionError
@@ -72,7 +72,7 @@ class WebServer:
             tokens=tokens,
             hosts=hosts_of(options.host, port, options.allowed_hosts),
             is_read_only=options.is_read_only,
-            open_routes=OPEN_ROUTES | {("GET", path) for path in static_paths()},
+            open_routes=OPEN_ROUTES | {("GET", path) for path in STATIC_PATHS},
             open_prefixes=(("POST", PREFIX),),
         )
         control = self.services.control

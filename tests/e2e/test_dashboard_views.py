@@ -89,9 +89,9 @@ def page(browser: Any, server: RunningServer) -> Iterator[Any]:
         yield opened
 
 
-def shown(page: Any, module: str, name: str, rows_of: str | None = None, **props: Any) -> None:
+def shown(page: Any, name: str, rows_of: str | None = None, **props: Any) -> None:
     """Show a component alone, with the rows of a run."""
-    page.evaluate(HARNESS, {"module": module, "name": name, "run": rows_of, "props": props})
+    page.evaluate(HARNESS, {"name": name, "run": rows_of, "props": props})
 
 
 def focused(page: Any) -> str:
@@ -104,7 +104,7 @@ def focused(page: Any) -> str:
 
 def test_the_graph_shows_states_tallies_and_the_critical_path(page: Any) -> None:
     pytest.importorskip("pygraphviz")
-    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    shown(page, "GraphView", "shapes1", path="runs/shapes1")
     page.locator(".node.critical").first.wait_for()
     texts = page.locator(".node").evaluate_all("nodes => nodes.map(node => node.ariaLabel)")
     labels = {text.partition(" shell")[0]: text for text in texts}
@@ -119,7 +119,7 @@ def test_the_graph_shows_states_tallies_and_the_critical_path(page: Any) -> None
 
 def test_arrow_keys_walk_along_the_edges_and_enter_opens(page: Any) -> None:
     pytest.importorskip("pygraphviz")
-    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    shown(page, "GraphView", "shapes1", path="runs/shapes1")
     page.locator(".node[tabindex='0']").focus()
     assert focused(page).startswith("extract ")
     page.keyboard.press("ArrowRight")
@@ -133,7 +133,7 @@ def test_arrow_keys_walk_along_the_edges_and_enter_opens(page: Any) -> None:
 
 def test_a_pan_and_a_change_of_state_touch_only_what_changes(page: Any) -> None:
     pytest.importorskip("pygraphviz")
-    shown(page, "graph", "GraphView", "shapes1", path="runs/shapes1")
+    shown(page, "GraphView", "shapes1", path="runs/shapes1")
     page.locator(".node.critical").first.wait_for()
     changes = page.evaluate("""async () => {
       const seen = [], observer = new MutationObserver(list => seen.push(...list.map(each => each.target.dataset.at || each.target.nodeName)));
@@ -162,7 +162,7 @@ def test_a_pan_and_a_change_of_state_touch_only_what_changes(page: Any) -> None:
 
 def test_what_is_alike_is_a_stack_that_unfolds(page: Any) -> None:
     pytest.importorskip("pygraphviz")
-    shown(page, "graph", "GraphView", "fan", path="runs/fan")
+    shown(page, "GraphView", "fan", path="runs/fan")
     page.locator(".node.fold").wait_for()
     assert page.locator(".node").count() == 3
     assert f"{FAN + 2} tasks are drawn as 3 boxes" in page.locator(".folds").inner_text()
@@ -177,7 +177,7 @@ def test_a_graph_that_cannot_be_drawn_is_a_sentence_and_the_table(page: Any, ser
     page.route("**/geometry?*", lambda route: route.fulfill(
         status=200, content_type="application/json", body=json.dumps({"columns": [], "rows": [], "members": {},
         "boxes": {"rows": []}, "edges": [], "size": [0, 0], "folded": None, "layered": False})))  # fmt: skip
-    shown(page, "graph", "GraphView", None, path="runs/fan")
+    shown(page, "GraphView", None, path="runs/fan")
     page.get_by_text("This workflow has no tasks.").wait_for()
 
 
@@ -186,7 +186,7 @@ def test_a_graph_that_cannot_be_drawn_is_a_sentence_and_the_table(page: Any, ser
 
 def test_the_gantt_chart_has_attempts_waits_and_the_critical_path(page: Any, server: RunningServer) -> None:
     run = server.get("/api/v1/runs/shapes1")
-    shown(page, "gantt", "GanttView", "shapes1", path="runs/shapes1", run=run)
+    shown(page, "GanttView", "shapes1", path="runs/shapes1", run=run)
     page.locator(".row.critical").first.wait_for()
     retried = page.locator(".row", has_text="load.us")
     assert retried.locator(".span").count() == 2
@@ -204,7 +204,7 @@ def test_the_gantt_chart_has_attempts_waits_and_the_critical_path(page: Any, ser
 
 
 def test_10_000_rows_are_drawn_by_the_viewport(page: Any) -> None:
-    shown(page, "gantt", "Gantt", None, tasks=[], now=0)
+    shown(page, "Gantt", None, tasks=[], now=0)
     page.evaluate("""() => window.show({now: 1e6, critical: [], tasks: Array.from({length: 10000}, (_, at) => ({
       name: `t${at}`, task: `t${at}`, depth: 0, count: 0, ready: at, row: {status: 'SUCCESS'},
       bars: [{attempt: 1, status: 'SUCCESS', start: at * 10, end: at * 10 + 50}]}))})""")
@@ -217,8 +217,7 @@ def test_10_000_rows_are_drawn_by_the_viewport(page: Any) -> None:
 
 def test_the_pure_parts_of_the_charts(page: Any) -> None:
     made = page.evaluate("""async () => {
-      const gantt = await import('/ui/gantt.js'), grid = await import('/ui/grid.js'), graph = await import('/ui/graph.js');
-      const log = await import('/ui/log.js');
+      const gantt = await import('/ui/app.js'), grid = gantt, graph = gantt, log = gantt;
       const rows = [{task: 'a', status: 'SUCCESS', kind: 'task', ended_at: '2026-01-01T00:00:02Z'}, {task: 'b', status: 'FAILED', kind: 'task'}];
       const attempts = [{task: 'b', attempt: 1, status: 'FAILED', started_at: '2026-01-01T00:00:05Z', ended_at: '2026-01-01T00:00:06Z'},
         {task: 'a', attempt: 1, status: 'SUCCESS', started_at: '2026-01-01T00:00:01Z', ended_at: '2026-01-01T00:00:02Z'}];
@@ -274,7 +273,7 @@ CELLS = """({rows, columns}) => {
 
 
 def test_5_000_cells_by_keyboard(page: Any) -> None:
-    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    shown(page, "Grid", None, runs=[], tasks=[], cells=[])
     page.evaluate(CELLS, {"rows": 200, "columns": 25})
     assert page.locator(".cell").count() < 2500  # those in view, and some around them
     assert page.locator(".grid [tabindex='0']").count() == 1  # one stop of the Tab key
@@ -292,7 +291,7 @@ def test_5_000_cells_by_keyboard(page: Any) -> None:
 
 
 def test_a_change_touches_only_the_rows_that_change(page: Any) -> None:
-    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    shown(page, "Grid", None, runs=[], tasks=[], cells=[])
     page.evaluate(CELLS, {"rows": 200, "columns": 25})
     touched = page.evaluate("""async () => {
       const seen = [], observer = new MutationObserver(list => seen.push(...list.map(each => each.target.closest?.('tr')?.dataset.task ?? each.target.parentNode?.closest('tr')?.dataset.task)));
@@ -309,7 +308,7 @@ def test_a_change_touches_only_the_rows_that_change(page: Any) -> None:
 
 
 def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
-    shown(page, "grid", "Grid", None, runs=[], tasks=[], cells=[])
+    shown(page, "Grid", None, runs=[], tasks=[], cells=[])
     page.evaluate(CELLS, {"rows": 10_000, "columns": 25})
     page.locator("[data-task='0']").wait_for()
     assert page.locator("tr[data-task]").count() < 100
@@ -334,7 +333,7 @@ def numbers(page: Any) -> list[int]:
 
 
 def log_of(page: Any, task: str, **props: Any) -> None:
-    shown(page, "log", "Log", None, url=f"runs/prints1/tasks/{task}/attempts/1/log", **props)
+    shown(page, "Log", None, url=f"runs/prints1/tasks/{task}/attempts/1/log", **props)
 
 
 def test_a_log_has_colours_no_escapes_and_only_text(page: Any) -> None:
@@ -427,10 +426,8 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
         log = "/api/v1/runs/live/tasks/talk/attempts/1/log"
         while server.request("GET", log).status != 200 or not server.request("GET", log).body:
             assert process.poll() is None
-        page.evaluate("import('/ui/kit.js').then(kit => kit.feed.start())")
-        shown(
-            page, "log", "Log", None, url="runs/live/tasks/talk/attempts/1/log", live=True, topic="log:live:talk:-1:1"
-        )
+        page.evaluate("import('/ui/app.js').then(kit => kit.feed.start())")
+        shown(page, "Log", None, url="runs/live/tasks/talk/attempts/1/log", live=True, topic="log:live:talk:-1:1")
         page.locator(".line").first.wait_for()
         last = numbers(page)[-1]
         while numbers(page)[-1] < last + 100:  # it goes on by itself
@@ -460,11 +457,11 @@ PAYLOADS = [
 
 def test_names_of_others_stay_text(page: Any) -> None:
     """Each payload as a label, a kind, a group, a task, a reason, a key of an instance and an id of a run."""
-    shown(page, "grid", "Durations", None, points=[])
+    shown(page, "Durations", None, points=[])
     count = page.evaluate(
         """async payloads => {
       window.boom = () => { throw new Error('it came to life'); };
-      const {kit} = window, gantt = await import('/ui/gantt.js'), grid = await import('/ui/grid.js'), graph = await import('/ui/graph.js');
+      const {kit} = window, gantt = kit, grid = kit, graph = kit;
       let elements = 0;
       for (const text of payloads) {
         const place = document.createElement('div');

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from lightflow.server import static
+from lightflow.server.script import packed_style
 from liteflow.digest import sha256_hex
 
 PAGES = Path(static.__file__).parent / "pages"
 VENDOR = PAGES / "vendor"
 OURS = sorted(path for path in PAGES.rglob("*") if path.suffix in (".js", ".html") and VENDOR not in path.parents)
-MOST_COMPRESSED = 60 * 1024  # of a page with all that it imports
+MOST_COMPRESSED = 60 * 1024  # bytes of the page, its style, its script and what is vendored
 
 #: What makes markup or code of text.
 FORBIDDEN = re.compile(
@@ -46,53 +46,22 @@ def test_the_rule_sees_what_makes_markup(line: str) -> None:
     assert FORBIDDEN.search(line)
 
 
-def imported(name: str) -> set[str]:
-    """A module and all modules that it imports before it runs."""
-    files, waiting = set[str](), [name]
-    while waiting:
-        current = waiting.pop()
-        if current not in files:
-            files.add(current)
-            text = (PAGES / current).read_text()
-            waiting += [str((PAGES / current).parent.joinpath(each).resolve().relative_to(PAGES)) for each in
-                        re.findall(r'(?:^|\s)from ?"(\./[\w./]+)"', text)]  # fmt: skip
-    return files
+def test_all_code_is_small() -> None:
+    sizes = {
+        path: len(file.compressed or file.content)
+        for path in static.STATIC_PATHS
+        for file in [static.static_file(path)]
+    }
+    assert sum(sizes.values()) <= MOST_COMPRESSED, sizes
 
 
-def compressed(files: set[str]) -> int:
-    paths = static._files()
-    sizes = {each: paths["/" if each == "index.html" else f"/ui/{each}"] for each in files}
-    return sum(len(file.compressed or file.content) for file in sizes.values())
-
-
-def test_no_page_loads_much_code() -> None:
-    """The most that a person loads: the shell, a page, and one of its views."""
-    shell = imported("app.js") | {"index.html", "ui.css"}
-    names = [path.stem for path in PAGES.glob("*.js")]
-    pages = [name for name in names if "export default function" in (PAGES / f"{name}.js").read_text()]
-    assert len(pages) >= 9
-    sizes = {}
-    for page in pages:
-        files = shell | imported(f"{page}.js")
-        views = {
-            match
-            for each in files
-            if each.endswith(".js")
-            for match in re.findall(r'Lazy} module="(\w+)"', (PAGES / each).read_text())
-        }
-        for view in views or {""}:
-            sizes[page, view] = compressed(files | (imported(f"{view}.js") if view else set()))
-    assert max(sizes.values()) <= MOST_COMPRESSED, sizes
-    assert sizes["workflows", ""] <= 40 * 1024, sizes
-
-
-def test_the_code_is_small() -> None:
-    total = sum(
-        len(gzip.compress(path.read_bytes(), 9)) for path in PAGES.rglob("*") if path.suffix in (".js", ".css", ".html")
-    )
-    assert total <= 90 * 1024, f"{total:,} bytes"
-
-
-def test_each_file_has_its_path_and_only_these() -> None:
-    files = {f"/ui/{path.relative_to(PAGES)}" for path in PAGES.rglob("*") if path.suffix in (".js", ".css")}
-    assert static.static_paths() == files | {"/"}
+def test_every_module_and_stylesheet_is_served() -> None:
+    script, style = (static.static_file(path).content.decode() for path in ("/ui/app.js", "/ui/ui.css"))
+    for path in PAGES.glob("*.js"):
+        names = re.findall(r"^export (?:async function|function|class|const) (\w+)", path.read_text(), re.MULTILINE)
+        assert all(name in script for name in names), path.name
+    for path in PAGES.glob("*.css"):
+        assert packed_style(path.read_text()).strip() in style, path.name
+    assert {"/", "/ui/app.js", "/ui/ui.css"} | {
+        f"/ui/vendor/{path.name}" for path in VENDOR.glob("*.js")
+    } == static.STATIC_PATHS

@@ -2,12 +2,9 @@
 
 import {
   html, useState, useEffect, useLive, get, send, href, go, State, Failure, Waiting, Dialog, Copy, act, session, clean, many, number,
-  instanceName, taskPath, ACTIVE, wordOf, shorten,
+  instanceName, taskPath, ACTIVE, ENDED, newKey, wordOf, shorten, encode,
 } from "./kit.js";
 
-const encode = encodeURIComponent;
-const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
-const key = () => `${Date.now()}-${Math.random().toString(36).slice(2)}`;
 
 /** A button whose dialog asks before it acts. `run` returns the answer; the dialog ends when there is one. */
 const Ask = ({ label, title, confirm, run, shortcut, tone = "", children, disabled }) => {
@@ -63,7 +60,7 @@ export const commandLine = run => ["lightflow", "run", run.source || run.workflo
 /** The actions of a run. */
 export const RunActions = ({ run }) => {
   const ended = !ACTIVE.has(run.status), path = `runs/${encode(run.run_id)}`;
-  const again = () => act(() => send("POST", `${path}/again`, undefined, { key: key() }), started("has started")).then(answer => {
+  const again = () => act(() => send("POST", `${path}/again`, undefined, { key: newKey() }), started("has started")).then(answer => {
     if (answer?.run_id) go(href(["r", answer.run_id]));
     return answer;
   });

@@ -1,9 +1,18 @@
-// The shell: addresses, login, rail, connection, keyboard, messages. Each page is a module of its own.
+// The shell: addresses, login, rail, connection, keyboard, messages. 
 
 import {
   html, render, session, request, get, send, feed, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
-  clock, ZONE, href, go, messages, Failure, Waiting, Dialog, Problem, clean,
+  clock, ZONE, href, go, messages, Failure, Dialog, Problem, clean,
 } from "./kit.js";
+import { Form } from "./form.js";
+import { Pools } from "./pools.js";
+import { Run } from "./run.js";
+import { Runs } from "./runs.js";
+import { Schedules } from "./schedules.js";
+import { System } from "./system.js";
+import { Task } from "./task.js";
+import { Workflow } from "./workflow.js";
+import { Workflows } from "./workflows.js";
 
 // -- addresses --------------------------------------------------------------------------------------------------------
 
@@ -16,7 +25,7 @@ function route() {
   return { parts, query: Object.fromEntries(new URLSearchParams(query)), text: location.hash || "#/" };
 }
 
-/** Return the module of a page, its properties, and the entry of the rail that it belongs to. */
+/** Return the name of a page, its properties, and the entry of the rail that it belongs to. */
 function pageOf({ parts: [first, name, ...rest], query }) {
   if (first == null) return ["workflows", { query }, "workflows"];
   if (first === "w" && name && rest[0] === "run") return ["form", { name, query }, "workflows"];
@@ -28,12 +37,6 @@ function pageOf({ parts: [first, name, ...rest], query }) {
   if (["schedules", "pools", "system"].includes(first)) return [first, { query }, first];
   return [null, {}, ""];
 }
-
-const modules = new Map();
-const load = name => {
-  if (!modules.has(name)) modules.set(name, import(`./${name}.js`).catch(error => { modules.delete(name); throw error; }));
-  return modules.get(name);
-};
 
 const RAIL = [
   ["workflows", [], "Workflows", "w", "M2 8h4l3-4h5M6 8l3 4h5"],
@@ -195,22 +198,16 @@ function listen(showHelp) {
 
 // -- the application --------------------------------------------------------------------------------------------------
 
+const PAGES = {
+  workflows: Workflows, workflow: Workflow, form: Form, runs: Runs, run: Run, task: Task, schedules: Schedules, pools: Pools, system: System,
+};
+
 const Page = ({ current }) => {
   const [name, props] = pageOf(current);
-  const [shown, set] = useState({ name: null, Page: null, problem: null });
-  useEffect(() => {
-    if (name == null) return undefined;
-    let left = false;
-    load(name).then(module => { if (!left) set({ name, Page: module.default, problem: null }); },
-      () => { if (!left) set({ name, Page: null, problem: new Problem(0, { detail: "This page could not be read from the server." }) }); });
-    return () => { left = true; };
-  }, [name]);
   const key = `${name} ${props.id || props.name || ""} ${props.task || ""} ${props.index ?? ""}`;
   useEffect(() => { scrollTo(0, 0); }, [key]);
   if (name == null) return html`<h1>No such page</h1><p><a href="#/">All workflows</a></p>`;
-  if (shown.problem) return html`<${Failure} problem=${shown.problem} retry=${() => location.reload()} />`;
-  if (shown.name !== name) return html`<${Waiting} />`;
-  return html`<${shown.Page} key=${key} ...${props} />`;
+  return html`<${PAGES[name]} key=${key} ...${props} />`;
 };
 
 const App = ({ firstProblem }) => {

@@ -1,8 +1,6 @@
 // The form of a run, from the declared parameters. The server checks with the code that `lightflow run` uses.
 
-import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf } from "./kit.js";
-
-const encode = encodeURIComponent;
+import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf, newKey, encode } from "./kit.js";
 
 /** Return the text of a value in a field. */
 const textOf = value => value == null ? "" : typeof value === "string" ? value : JSON.stringify(value, null, 2);
@@ -34,10 +32,10 @@ const Field = ({ name, schema, required, text, error, onText, onLeave }) => {
     <div>${input}<p id=${described} class=${error ? "bad" : "muted"}>${error ? clean(error) : [schema.description, rules(schema)].filter(Boolean).map(clean).join(" · ")}</p></div></div>`;
 };
 
-export default function Form({ name, query }) {
+export function Form({ name, query }) {
   const live = useLive(`workflows/${encode(name)}`);
   const [texts, setTexts] = useState(null), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [busy, setBusy] = useState(false);
-  const requestKey = useRef(`${Date.now()}-${Math.random().toString(36).slice(2)}`);
+  const requestKey = useRef(newKey());
   const schema = live.data?.served?.params, properties = schema?.properties || {};
   const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, textOf(each.default ?? (each.type === "boolean" ? false : ""))]));
   const fill = params => setTexts({ ...defaults(), ...Object.fromEntries(Object.entries(params || {}).filter(([field]) => field in properties).map(([field, value]) => [field, textOf(value)])) });
@@ -77,7 +75,7 @@ export default function Form({ name, query }) {
       const first = Object.keys(properties).find(field => error.fields?.[field]);
       if (first) document.getElementById(`param-${first}`).focus();
       if (!first) setProblem(error);
-      requestKey.current = `${Date.now()}-${Math.random().toString(36).slice(2)}`;
+      requestKey.current = newKey();
     } finally { setBusy(false); }
   };
   const fields = Object.entries(properties);

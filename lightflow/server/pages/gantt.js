@@ -5,7 +5,7 @@ import {
   clock, instanceName, useNow, Failure, Waiting, ACTIVE,
 } from "./kit.js";
 
-const ROW = 26; // pixels
+const GANTT_ROW = 26; // pixels
 const NARROW = 3; // pixels of the smallest bar
 
 // -- rows, pure -------------------------------------------------------------------------------------------------------
@@ -138,15 +138,15 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
     observer.observe(box.current);
     return () => observer.disconnect();
   }, [zoom, isEmpty]);
-  const first = Math.max(0, Math.floor(view.top / ROW) - 8), last = Math.min(tasks.length, Math.ceil((view.top + view.height) / ROW) + 8);
+  const first = Math.max(0, Math.floor(view.top / GANTT_ROW) - 8), last = Math.min(tasks.length, Math.ceil((view.top + view.height) / GANTT_ROW) + 8);
   const onKey = event => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const to = { ArrowDown: focus + 1, ArrowUp: focus - 1, Home: 0, End: tasks.length - 1, PageDown: focus + 15, PageUp: focus - 15 }[event.key];
     if (to != null) {
       const next = Math.min(tasks.length - 1, Math.max(0, to)), { current } = box;
-      const top = next * ROW;
+      const top = next * GANTT_ROW;
       if (top < current.scrollTop) current.scrollTop = top;
-      else if (top + ROW * 3 > current.scrollTop + current.clientHeight) current.scrollTop = top + ROW * 3 - current.clientHeight;
+      else if (top + GANTT_ROW * 3 > current.scrollTop + current.clientHeight) current.scrollTop = top + GANTT_ROW * 3 - current.clientHeight;
       setFocus(next);
       measure();
       const row = () => current.querySelector(`[data-row-at="${next}"] .task`);
@@ -163,9 +163,9 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
       <div class="axis"><span class="name"><span class="grow"></span>
         <button type="button" aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / 2))}>−</button>
         <button type="button" aria-label="Zoom in" disabled=${zoom >= 256} onClick=${() => setZoom(Math.min(256, zoom * 2))}>+</button></span><span class="track" aria-hidden="true">${ticks.filter(tick => tick / seconds <= 1 - 48 / view.width).map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}>${tickText(tick)}</b>`)}</span></div>
-      <div class="rows" role="group" aria-label="Attempts by time" onKeyDown=${onKey} style=${{ height: `${tasks.length * ROW}px` }}>
+      <div class="rows" role="group" aria-label="Attempts by time" onKeyDown=${onKey} style=${{ height: `${tasks.length * GANTT_ROW}px` }}>
         <span class="lines" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}></b>`)}</span>
-        <div class="shown" style=${{ transform: `translateY(${first * ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`
+        <div class="shown" style=${{ transform: `translateY(${first * GANTT_ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`
           <div key=${row.name} class=${`row${row.depth ? " child" : ""}${on.has(row.task) && !row.depth ? " critical" : ""}${selected === row.name ? " on" : ""}`} data-row-at=${first + offset} onClick=${() => onSelect?.(row.name)}>
             <span class="name" title=${clean(row.name)}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label=${`instances of ${clean(row.name)}`} onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
               <button type="button" class="quiet task cut" tabindex=${focus === first + offset ? 0 : -1} aria-pressed=${selected === row.name} onFocus=${() => setFocus(first + offset)}><span class="sign" data-state=${row.row.status} aria-hidden="true">${look(row.row.status)[0]}</span>

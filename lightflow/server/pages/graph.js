@@ -5,7 +5,7 @@
 
 import {
   html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, look, wordOf, clean, shorten, duration, secondsBetween,
-  number, Failure, Waiting, useNow, announce,
+  number, Failure, Waiting, useNow, announce, ENDED,
 } from "./kit.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -13,7 +13,6 @@ const LABEL_LIMIT = 44;
 const SCALE = [0.04, 4], FIT_SCALE = 1.25;
 /** The state of several tasks together is the first of these that one of them has. */
 const COMBINED = ["RUNNING", "WAITING", "UP_FOR_RETRY", "QUEUED", "PENDING", "FAILED", "CANCELLED", "UPSTREAM_FAILED", "SUCCESS"];
-const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
 /** The order of the parts of a bar of instances. */
 const PARTS = ["FAILED", "UPSTREAM_FAILED", "CANCELLED", "UP_FOR_RETRY", "RUNNING", "WAITING", "SUCCESS", "SKIPPED"];
 

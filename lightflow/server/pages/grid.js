@@ -2,9 +2,9 @@
 
 import { html, useState, useLayoutEffect, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number } from "./kit.js";
 
-const ROW = 22; // pixels
+const GRID_ROW = 22; // pixels
 const ALL_ROWS = 80; // up to this number all rows are in the page
-const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
+const DAY_FORMAT = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
 
 // -- pure -------------------------------------------------------------------------------------------------------------
 
@@ -12,7 +12,7 @@ const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" 
 export function dayLabels(runs) {
   let before = null, free = 0;
   return runs.map((run, column) => {
-    const day = run.started_at == null ? null : DAY.format(new Date(run.started_at)).replace(",", "");
+    const day = run.started_at == null ? null : DAY_FORMAT.format(new Date(run.started_at)).replace(",", "");
     if (!day || day === before || column < free) return "";
     before = day;
     free = column + 3;
@@ -58,7 +58,7 @@ function timeOf(run) {
 }
 
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
-function Row({ task, at, runs, states, focus, median, isCritical }) {
+function GridRow({ task, at, runs, states, focus, median, isCritical }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
   const name = clean(task);
   return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${clean(shorten(task, 48))}</th>${
@@ -85,7 +85,7 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
     const update = () => {
       const box = body.current?.getBoundingClientRect();
       if (!box) return;
-      const first = Math.max(0, Math.floor(-box.top / ROW) - 15), last = Math.min(tasks.length, first + Math.ceil(innerHeight / ROW) + 30);
+      const first = Math.max(0, Math.floor(-box.top / GRID_ROW) - 15), last = Math.min(tasks.length, first + Math.ceil(innerHeight / GRID_ROW) + 30);
       setRange(old => old[0] === first && old[1] === last ? old : [first, last]);
     };
     update();
@@ -97,7 +97,7 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
   const runKey = runs.map(run => run.run_id).join();
   const focusAt = ([row, column]) => {
     setFocus([row, column]);
-    if (isLong && (row < first || row >= last)) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * ROW - innerHeight / 2);
+    if (isLong && (row < first || row >= last)) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * GRID_ROW - innerHeight / 2);
     const cell = () => table.current?.querySelector(row < 0 ? `[data-run="${column}"]` : `[data-task="${row}"] [data-column="${column}"]`);
     if (cell()) cell().focus();
     else requestAnimationFrame(() => requestAnimationFrame(() => cell()?.focus()));
@@ -124,9 +124,9 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
     const task = tasks[at], states = cells.map(run => run[at] ?? null), median = medians.get(task), isCritical = on.has(task);
     const focused = focus[0] === at ? focus[1] : -1;
     const stamp = `${runKey} ${at} ${states.join()} ${focused} ${median?.median_s} ${median?.p95_s} ${isCritical}`;
-    rows.push(html`<${Row} key=${task} ...${{ task, at, runs, states, focus: focused, median, isCritical, stamp }} />`);
+    rows.push(html`<${GridRow} key=${task} ...${{ task, at, runs, states, focus: focused, median, isCritical, stamp }} />`);
   }
-  const spacer = count => count > 0 && html`<tr aria-hidden="true"><td colspan=${runs.length + 2} class="space"><i style=${{ height: `${count * ROW}px` }}></i></td></tr>`;
+  const spacer = count => count > 0 && html`<tr aria-hidden="true"><td colspan=${runs.length + 2} class="space"><i style=${{ height: `${count * GRID_ROW}px` }}></i></td></tr>`;
   if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
   const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
   return html`<div class="grid"><table ref=${table} role="grid" aria-label="Tasks of the last runs" aria-rowcount=${tasks.length + 1} aria-colcount=${runs.length + 1} onKeyDown=${onKey} onClick=${onClick}

@@ -95,7 +95,7 @@ export function rowsOf({ columns, rows }) {
 
 // -- addresses --------------------------------------------------------------------------------------------------------
 
-const encode = encodeURIComponent;
+export const encode = encodeURIComponent;
 
 /** Return the address of a page: `href(["r", id, "table"], {state: "FAILED"})`. */
 export function href(parts, query = {}) {
@@ -163,6 +163,9 @@ export async function request(path, { method = "GET", body, key, signal, token =
   if (response.status === 401 && token === session.token && token) session.end();
   throw problem;
 }
+/** Return a key with which a request that is sent twice acts once. */
+export const newKey = () => `${Date.now()}-${Math.random().toString(36).slice(2)}`;
+
 export const get = async (path, options) => (await request(path, options)).json();
 export const send = async (method, path, body, options) => (await request(path, { method, body, ...options })).json();
 
@@ -404,6 +407,7 @@ export function useNow(active = true) {
 export const look = state => LOOKS[state] || ["?", String(state).toLowerCase().replaceAll("_", " ")];
 export const FAILURES = new Set(["FAILED", "TIMED_OUT", "LOST", "INTERRUPTED"]);
 export const ACTIVE = new Set(["PENDING", "RUNNING"]);
+export const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
 export const wordOf = state => state == null ? "has not run" : look(state)[1];
 
 /** A state: its sign, its colour, its word. */
@@ -508,16 +512,4 @@ export const Dialog = ({ title, onClose, children }) => {
     onClick=${event => { if (event.target === dialog.current) onClose(); }}>
     <header><h2>${title}</h2><button type="button" class="quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
     ${children}</dialog>`;
-};
-
-/** A component of a module that is read when it is first shown. */
-export const Lazy = ({ module, part, ...props }) => {
-  const [state, set] = useState({});
-  useEffect(() => {
-    let left = false;
-    import(`./${module}.js`).then(read => { if (!left) set({ Part: read[part] }); }, () => { if (!left) set({ failed: true }); });
-    return () => { left = true; };
-  }, [module]);
-  if (state.failed) return html`<p class="problem">This part of the page could not be read from the server.</p>`;
-  return state.Part ? html`<${state.Part} ...${props} />` : html`<${Waiting} />`;
 };

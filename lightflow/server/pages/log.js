@@ -4,7 +4,6 @@
 // component shows the lines that are in view, and reads on where a person scrolls.
 
 import { html, useState, useEffect, useLayoutEffect, useRef, request, feed, clean, size, number, notify, Failure, Waiting } from "./kit.js";
-import Anser from "./vendor/anser.js";
 
 const WINDOW = 65536; // bytes of a read
 const MOST = 8 * WINDOW; // bytes that are held
@@ -16,58 +15,73 @@ const decoder = new TextDecoder();
 // -- lines, pure ------------------------------------------------------------------------------------------------------
 
 // Escapes that do not colour: other control sequences, titles and links, single characters.
-const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-ln-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]*[0-Z\\^-~])/g;
-const COLOUR = /\u001b\[[0-9;:]*m/g;
+const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-ln-~]|\[[<-?][0-?]*m|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]*[0-Z\\^-~])/g;
+const COLOUR = /\u001b\[([0-9;:]*)m/;
 
 /** Return a line as a terminal leaves it: what was last written after `\r`, without escapes that do not colour. */
 export function collapsed(line) {
   const text = line.endsWith("\r") ? line.slice(0, -1) : line;
   const at = text.lastIndexOf("\r");
-  const colours = at < 0 ? "" : (text.slice(0, at).match(COLOUR) || []).join("");
+  const colours = at < 0 ? "" : text.slice(0, at).split(COLOUR).map((piece, place) => place % 2 ? `\u001b[${piece}m` : "").join("");
   return (colours + text.slice(at + 1)).replace(ESCAPES, "");
+}
+
+/** Return a line as a terminal leaves it, without colours. */
+export const plainLine = line => collapsed(line).split(COLOUR).filter((piece, at) => at % 2 === 0).join("");
+
+const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
+const MARKS = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "reverse", 9: "strikethrough" };
+const PLAIN = { fg: null, bg: null, marks: [] };
+const isClass = colour => colour?.startsWith("ansi");
+
+/** Return a colour of the palette: the class of one of the first sixteen, which the stylesheet has, else CSS. */
+function paletteColour(place) {
+  if (place < 16) return `ansi-${place > 7 ? "bright-" : ""}${NAMES[place % 8]}`;
+  if (place > 231) return `rgb(${Array(3).fill(8 + 10 * (place - 232))})`;
+  const level = value => value ? 55 + 40 * value : 0, cube = place - 16;
+  return `rgb(${[Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level)})`;
+}
+
+/** Return a look, `{fg, bg, marks}`, after the numbers of an escape that colours. */
+export function coloured(look, codes) {
+  for (let at = 0; at < codes.length; at++) {
+    const code = codes[at], tens = Math.floor(code / 10), ground = { 3: "fg", 9: "fg", 4: "bg", 10: "bg" }[tens], ones = code % 10;
+    if (!code) look = PLAIN;
+    else if (MARKS[code]) look = { ...look, marks: [...look.marks, MARKS[code]] };
+    else if (tens === 2) look = { ...look, marks: look.marks.filter(mark => mark !== MARKS[ones] && (ones > 2 || mark !== "bold")) };
+    else if (ground && ones < 8) look = { ...look, [ground]: paletteColour(ones + (tens > 4 ? 8 : 0)) };
+    else if (ground && tens < 9 && ones === 9) look = { ...look, [ground]: null };
+    else if (ground && tens < 9) {
+      const isOfPalette = codes[at + 1] === 5, values = codes.slice(at + 2, at + (isOfPalette ? 3 : 5)).map(value => value & 255);
+      if (values.length) look = { ...look, [ground]: isOfPalette ? paletteColour(values[0]) : `rgb(${values})` };
+      at += isOfPalette ? 2 : 4;
+    }
+  }
+  return look;
 }
 
 /** Colours lines one after the other: a colour that is not reset goes on in the next line. */
 export class Colours {
-  constructor() { this.anser = new Anser(); }
-
-  get isPlain() { return this.anser.fg == null && this.anser.bg == null && !this.anser.decorations.length; }
-
-  save() { const { fg, bg, fg_truecolor, bg_truecolor, bright, decorations } = this.anser; return { fg, bg, fg_truecolor, bg_truecolor, bright, decorations: [...decorations] }; }
-
-  restore(state) { Object.assign(this.anser, { ...state, decorations: [...state.decorations] }); }
+  constructor(look = PLAIN) { this.look = look; }
 
   /** Return the parts of a line: `{text, classes, colour, back}`; a line without colours has one part. */
   parts(line) {
-    const text = collapsed(line);
-    if (!text.includes("\u001b") && this.isPlain) return [{ text, classes: "" }];
-    return text.split("\u001b[").map((piece, at) => {
-      // What is before the first escape has the colours of the line before.
-      const part = at ? this.anser.processChunkJson(piece, { use_classes: true }, true) : this.save();
-      const decorations = [...part.decorations]; // anser goes on changing its list
-      const inverted = decorations.includes("reverse");
-      const fg = inverted ? part.bg : part.fg, bg = inverted ? part.fg : part.bg;
-      return {
-        text: at ? part.content : piece,
-        classes: [fg && !isRgb(fg) && fg, bg && !isRgb(bg) && `back-${bg}`, inverted && !fg && !bg && "reverse",
-          ...decorations.filter(each => each !== "reverse")].filter(Boolean).join(" "),
-        colour: rgb(fg, inverted ? part.bg_truecolor : part.fg_truecolor),
-        back: rgb(bg, inverted ? part.fg_truecolor : part.bg_truecolor),
-      };
-    }).filter(part => part.text);
+    const parts = [];
+    collapsed(line).split(COLOUR).forEach((piece, at) => {
+      if (at % 2) this.look = coloured(this.look, piece.split(/[;:]/).map(Number));
+      else if (piece || !parts.length) parts.push({ text: piece, ...this.style() });
+    });
+    return parts;
   }
-}
 
-const isRgb = name => name === "ansi-truecolor" || name.startsWith("ansi-palette-");
-
-/** Return a colour of 256 or of 16 million as CSS; null for one of the sixteen, which the stylesheet has. */
-function rgb(name, truecolor) {
-  if (name === "ansi-truecolor") return `rgb(${truecolor})`;
-  const place = name?.startsWith("ansi-palette-") ? Number(name.slice(13)) : null;
-  if (place == null) return null;
-  if (place >= 232) return `rgb(${Array(3).fill(8 + 10 * (place - 232)).join(", ")})`;
-  const level = value => value ? 55 + 40 * value : 0, cube = place - 16;
-  return `rgb(${[Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level).join(", ")})`;
+  style() {
+    const { marks } = this.look, isReverse = marks.includes("reverse");
+    const [fg, bg] = isReverse ? [this.look.bg, this.look.fg] : [this.look.fg, this.look.bg];
+    return {
+      classes: [isClass(fg) && fg, isClass(bg) && `back-${bg}`, ...marks.filter(mark => mark !== "reverse" || !fg && !bg)].filter(Boolean).join(" "),
+      colour: isClass(fg) ? null : fg, back: isClass(bg) ? null : bg,
+    };
+  }
 }
 
 /** The part of a log that was read: bytes from `start` to `end`, and its lines with their offsets. */
@@ -89,7 +103,7 @@ export class LogWindow {
     for (let at = from; at < bytes.length;) {
       const newline = bytes.subarray(at, at + WINDOW).indexOf(NEWLINE), isLong = newline < 0 && bytes.length - at >= WINDOW;
       const end = newline >= 0 ? at + newline : Math.min(bytes.length, at + WINDOW), next = newline >= 0 ? end + 1 : end;
-      const before = colours.save();
+      const before = colours.look;
       const parts = colours.parts(decoder.decode(bytes.subarray(at, end)));
       this.lines.push({ at: this.start + at, next: this.start + next, parts, isWhole: newline >= 0 || isLong, before });
       at = next;
@@ -107,7 +121,7 @@ export class LogWindow {
     if (last && !last.isWhole) {
       this.lines.pop();
       from = last.at - this.start;
-      this.colours.restore(last.before);
+      this.colours.look = last.before;
     }
     this.bytes = joined(this.bytes, bytes);
     this.parse(from, this.colours);
@@ -147,7 +161,7 @@ export class LogWindow {
     let cut = this.lines.length - 1;
     while (cut > 1 && this.lines[cut].at > this.start + MOST - WINDOW) cut -= 1;
     const to = this.lines[cut].at;
-    this.colours.restore(this.lines[cut].before);
+    this.colours.look = this.lines[cut].before;
     this.lines.length = cut;
     this.bytes = this.bytes.slice(0, to - this.start);
   }

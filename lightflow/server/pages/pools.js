@@ -1,8 +1,6 @@
 // Pools: slots, who holds them, who waits and since when.
 
-import { html, usePolled, useState, href, send, Ago, Failure, Waiting, Empty, Action, Dialog, act, session, clean, number, many } from "./kit.js";
-
-const encode = encodeURIComponent;
+import { html, usePolled, useState, href, send, Ago, Failure, Waiting, Empty, Action, Dialog, act, session, clean, number, many, encode } from "./kit.js";
 
 const Resize = ({ pool, onDone }) => {
   const [open, set] = useState(false);
@@ -23,7 +21,7 @@ const Slots = ({ title, slots }) => slots.length > 0 && html`<div class="slots">
   <li key=${`${slot.run_id} ${slot.task}`}><a href=${href(["r", slot.run_id], { task: slot.task })}>${clean(slot.task)}</a> <span class="id">${clean(slot.run_id)}</span>
     <span class="muted"> ${many(slot.slots, "slot")}, <${Ago} at=${slot.since} /></span></li>`)}</ul></div>`;
 
-export default function Pools() {
+export function Pools() {
   const live = usePolled("pools");
   if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
   const pools = live.data.pools;

@@ -2,15 +2,16 @@
 
 import {
   html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, go, taskHref, State, Took, Ago,
-  Tally, Failure, Waiting, Lazy, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
-  moment, ZONE, ACTIVE,
+  Tally, Failure, Waiting, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
+  moment, ZONE, ACTIVE, encode,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
+import { GanttView } from "./gantt.js";
+import { GraphView } from "./graph.js";
 import { RunActions } from "./actions.js";
-import { TaskPanel, Tail } from "./task.js";
+import { TaskPanel, Tail, Values } from "./task.js";
 
-const encode = encodeURIComponent;
-const ROW = 32;
+const TASK_ROW = 32; // pixels
 const ORDER = ["FAILED", "UP_FOR_RETRY", "RUNNING", "WAITING", "QUEUED", "PENDING", "UPSTREAM_FAILED", "CANCELLED", "SKIPPED", "SUCCESS"];
 const rank = state => { const at = ORDER.indexOf(state); return at < 0 ? ORDER.length : at; };
 export const rowKey = (task, index) => index == null ? task : `${task}[${index}]`;
@@ -68,7 +69,7 @@ const Failures = ({ run, rows, onSelect }) => {
 // -- the table --------------------------------------------------------------------------------------------------------
 
 /** Return the first and the last row to draw of a long table of rows of one height. */
-export function useWindow(count, ref, height = ROW) {
+export function useWindow(count, ref, height = TASK_ROW) {
   const [range, set] = useState([0, 60]);
   useLayoutEffect(() => {
     if (count <= 200) return undefined;
@@ -116,7 +117,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
   }, [rows, state, text, open]);
   const [first, last] = useWindow(lines.length, body);
   const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
-  const spacer = count => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="5"><i style=${{ height: `${count * ROW}px` }}></i></td></tr>`;
+  const spacer = count => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="5"><i style=${{ height: `${count * TASK_ROW}px` }}></i></td></tr>`;
   return html`<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
     <tbody ref=${body}>${spacer(first)}${lines.slice(first, last).map(({ row, count, child }) => {
       const name = instanceName(row);
@@ -168,25 +169,9 @@ const Events = ({ run, id }) => {
 
 const clockMs = iso => `${clock(new Date(iso))}.${iso.slice(20, 23)}`;
 
-/** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
-export const Values = ({ id, task, index, state }) => {
-  const live = useLive(`runs/${encode(id)}/values`);
-  useEffect(() => { if (live.data) live.reload(); }, [state]);
-  if (live.problem) return html`<${Failure} problem=${live.problem} />`;
-  if (!live.data) return html`<${Waiting} />`;
-  const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
-  if (!values.length) return html`<p class="muted">No values.</p>`;
-  return html`<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
-    <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${clean(instanceName(each))}</a></td>`}<td>${clean(each.key)}</td>
-      <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${clean(each.encoding)}, ${size(each.size)}</span>` : html`<pre>${clean(pretty(each.value))}</pre>`}</td>
-      <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${clean(id)}</code></p>`}`;
-};
+const RUN_TABS = [["graph", "Graph"], ["table", "Table"], ["gantt", "Gantt"], ["events", "Events"], ["values", "Values"]];
 
-const pretty = value => { const text = typeof value === "string" ? value : JSON.stringify(value, null, 1); return text.length > 4000 ? `${text.slice(0, 4000)}…` : text; };
-
-export const TABS = [["graph", "Graph"], ["table", "Table"], ["gantt", "Gantt"], ["events", "Events"], ["values", "Values"]];
-
-export default function Run({ id, tab = TABS[0][0], query }) {
+export function Run({ id, tab = RUN_TABS[0][0], query }) {
   const { run, rows, problem, reload } = useRun(id);
   const [state, setState] = useState(query.state || null), [text, setText] = useState(""), [selected, select] = useState(query.task || null);
   useEffect(() => { if (query.task) select(query.task); }, [query.task]);
@@ -208,8 +193,8 @@ export default function Run({ id, tab = TABS[0][0], query }) {
   const filter = picked => { setState(picked); if (picked && tab !== "table") go(href(["r", id, "table"])); };
   const table = () => html`<${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${pick} />`;
   const view = () => {
-    if (tab === "graph") return html`<${Lazy} module="graph" part="GraphView" path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
-    if (tab === "gantt") return html`<${Lazy} module="gantt" part="GanttView" path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
+    if (tab === "graph") return html`<${GraphView} path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
+    if (tab === "gantt") return html`<${GanttView} path=${`runs/${encode(id)}`} rows=${rows} run=${run} selected=${selected} onSelect=${pick} />`;
     if (tab === "events") return html`<${Events} run=${run} id=${id} />`;
     if (tab === "values") return html`<${Values} id=${id} state=${run.status} />`;
     return table();
@@ -218,7 +203,7 @@ export default function Run({ id, tab = TABS[0][0], query }) {
     ${run.deleted && html`<p class="problem">This run was deleted. <a href=${href(["runs"])}>All runs</a></p>`}
     <${Head} run=${run} rows=${rows} picked=${state} onPick=${filter} />
     <${Failures} run=${run} rows=${rows} onSelect=${select} />
-    <div class="bar"><nav class="tabs" aria-label="Views of the run">${TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
+    <div class="bar"><nav class="tabs" aria-label="Views of the run">${RUN_TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
       ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
       ${failures.length > 0 && html`<button type="button" class="quiet" data-key="e" onClick=${nextFailure}>Next failure</button>`}
       <span class="grow"></span><${Neighbours} run=${run} /></div>

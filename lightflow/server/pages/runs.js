@@ -23,7 +23,7 @@ const path = (query, after) => `runs?${new URLSearchParams({
 
 const matches = (run, query) => (!query.workflow || run.workflow === query.workflow) && (!query.state || run.status === query.state);
 
-export function applyRuns(query) {
+export function withRuns(query) {
   return (data, frame) => {
     if (!frame.runs) return data;
     // Child runs are on the page of the task that executes them.
@@ -39,8 +39,8 @@ export function applyRuns(query) {
   };
 }
 
-export default function Runs({ query }) {
-  const live = useLive(path(query), "runs", applyRuns(query));
+export function Runs({ query }) {
+  const live = useLive(path(query), "runs", withRuns(query));
   const [more, setMore] = useState({ runs: [], after: undefined, busy: false });
   useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [query.workflow, query.state]);
   const choose = change => go(href(["runs"], { ...query, ...change }));

@@ -2,17 +2,14 @@
 
 import {
   html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Waiting, Empty, Action, act, session,
-  clean, moment, relative, ZONE, wordOf, many, number, look,
+  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode,
 } from "./kit.js";
 
-const encode = encodeURIComponent;
 const DAY = 86400000;
-
-const key = () => crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`;
 
 /** Fire a trigger now; the answer is a state or a sentence. */
 export const fireNow = trigger => act(
-  () => send("POST", `triggers/${encode(trigger)}/fire`, {}, { key: key() }),
+  () => send("POST", `triggers/${encode(trigger)}/fire`, {}, { key: newKey() }),
   answer => answer.run_id ? `Run ${answer.run_id} has started.` : `${wordOf(answer.status)}: ${answer.reason || "it starts when there is room."}`);
 
 /** The instant of a trigger in its own zone, and in that of the browser where it differs. */
@@ -69,7 +66,7 @@ export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => htm
 const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" : "PUT", `triggers/${encode(each.trigger)}/pause`, {}),
   each.state === "paused" ? "It continues; what was due during the pause does not run." : "It is paused.");
 
-export default function Schedules() {
+export function Schedules() {
   const triggers = usePolled("triggers"), fires = usePolled("fires?limit=300");
   const now = useNow(), [planned, setPlanned] = useState([]);
   const ids = (triggers.data?.triggers || []).filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");

@@ -1,21 +1,15 @@
 // A task of a run: why it is in its state, its attempts, the end of its output, its values.
 
 import {
-  html, useLive, useState, useEffect, request, get, href, taskHref, State, Took, Bars, Failure, Waiting, Lazy, clean, wordOf,
-  instanceName, moment, duration, taskPath, number, ACTIVE, feed, rowsOf,
+  html, useLive, useState, useEffect, request, get, href, taskHref, State, Took, Bars, Failure, Waiting, size, go, clean, wordOf,
+  instanceName, moment, duration, taskPath, number, ACTIVE, feed, rowsOf, encode,
 } from "./kit.js";
-
 import { TaskActions } from "./actions.js";
-import { Values } from "./run.js";
+import { Durations } from "./grid.js";
+import { Log, plainLine } from "./log.js";
 
-const encode = encodeURIComponent;
-const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
-
-/** Return text as a terminal leaves it: without escapes, each line as it was last written. */
-export const plain = text => text.replace(ESCAPES, "").split("\n").map(line => {
-  const end = line.endsWith("\r") ? line.slice(0, -1) : line;
-  return end.slice(end.lastIndexOf("\r") + 1);
-}).join("\n");
+/** Return text as a terminal leaves it, without colours. */
+export const plain = text => text.split("\n").map(plainLine).join("\n");
 
 /** The last lines of the output of an attempt, live while it runs. */
 export const Tail = ({ run, row, lines = 12 }) => {
@@ -67,16 +61,15 @@ export const TaskPanel = ({ run, row, onClose }) => html`<aside class="panel" ar
   <p><a class="button" data-key="l" href=${taskHref(run.run_id, row)}>Log, attempts, values</a></p></aside>`;
 
 /** How long a task took in its last runs. */
-const Durations = ({ workflow, task, run }) => {
+const TaskDurations = ({ workflow, task }) => {
   const live = useLive(`workflows/${encode(workflow)}/durations?task=${encode(task)}&runs=50`);
   const of = live.data?.tasks[0];
-  if (!of) return null;
-  const bars = live.data.runs.map((each, at) => ({ ...each, duration_s: of.durations_s[at] })).filter(each => each.duration_s != null);
-  if (bars.length < 2) return null;
-  return html`<p class="facts"><span>last ${number(bars.length)} runs</span><${Bars} runs=${bars} label="durations of ${task}" /><span>median <b>${duration(of.median_s)}</b></span><span>p95 <b>${duration(of.p95_s)}</b></span></p>`;
+  if (!of || of.durations_s.filter(each => each != null).length < 2) return null;
+  const points = live.data.runs.map((run, at) => ({ ...run, seconds: of.durations_s[at] })).reverse();
+  return html`<${Durations} points=${points} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
 };
 
-export default function Task({ id, task, index, query }) {
+export function Task({ id, task, index, query }) {
   const path = taskPath(id, task, index), place = index == null ? null : Number(index);
   const changes = (data, frame) => {
     if (frame.run && data.head) data = { ...data, head: frame.run };
@@ -95,19 +88,35 @@ export default function Task({ id, task, index, query }) {
   return html`${back}<div class="head"><h1>${clean(instanceName(data))}</h1><${State} state=${data.status} /><b><${Took} row=${data} /></b>
       ${data.map_key && html`<span class="muted">${clean(data.map_key)}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
     <${Why} run=${id} row=${data} />
-    <${Durations} workflow=${head.data.workflow} task=${task} />
+    <${TaskDurations} workflow=${head.data.workflow} task=${task} />
     ${index == null && data.instances !== undefined && html`<${Instances} id=${id} task=${task} state=${data.status} />`}
     ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
         <${State} state=${each.status} small /> attempt ${each.attempt}</button>`)}</nav>
-        <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}</span></div>
+        <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}${shown.host ? ` · on ${clean(shown.host)}` : ""}</span></div>
       ${shown.error && shown.error !== `exit code ${shown.exit_code}` && html`<p class="problem"><span>${clean(shown.error)}</span></p>`}
       ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
-      <${Lazy} module="log" part="Log" key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
+      <${Log} key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
     ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
     <${Children} id=${id} task=${task} index=${place} state=${data.status} />
     <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />`;
 }
+
+/** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
+export const Values = ({ id, task, index, state }) => {
+  const live = useLive(`runs/${encode(id)}/values`);
+  useEffect(() => { if (live.data) live.reload(); }, [state]);
+  if (live.problem) return html`<${Failure} problem=${live.problem} />`;
+  if (!live.data) return html`<${Waiting} />`;
+  const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
+  if (!values.length) return html`<p class="muted">No values.</p>`;
+  return html`<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
+    <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${clean(instanceName(each))}</a></td>`}<td>${clean(each.key)}</td>
+      <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${clean(each.encoding)}, ${size(each.size)}</span>` : html`<pre>${clean(pretty(each.value))}</pre>`}</td>
+      <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${clean(id)}</code></p>`}`;
+};
+
+const pretty = value => { const text = typeof value === "string" ? value : JSON.stringify(value, null, 1); return text.length > 4000 ? `${text.slice(0, 4000)}…` : text; };
 
 /** The runs that a task has started. */
 const Children = ({ id, task, index, state }) => {

@@ -1,14 +1,15 @@
 // A workflow: its tasks in its last runs, its graph, its triggers, its file.
 
 import {
-  html, useLive, usePolled, useState, useEffect, useMemo, get, href, go, State, Bars, Took, Ago, Failure, Waiting, Empty, Lazy, session, clean, many,
-  number, duration, moment, wordOf, taskHref, request,
+  html, useLive, usePolled, useState, useEffect, useMemo, get, href, go, State, Bars, Took, Ago, Failure, Waiting, Empty, session, clean, many,
+  number, duration, moment, wordOf, taskHref, request, encode,
 } from "./kit.js";
+import { GraphView } from "./graph.js";
+import { Grid } from "./grid.js";
 import { Next, Pause, applyRuns } from "./workflows.js";
 import { TriggerTable } from "./schedules.js";
 
-const encode = encodeURIComponent;
-const TABS = [["grid", "Grid"], ["graph", "Graph"], ["triggers", "Triggers"], ["source", "Source"]];
+const WORKFLOW_TABS = [["grid", "Grid"], ["graph", "Graph"], ["triggers", "Triggers"], ["source", "Source"]];
 
 /** The states of the tasks in the last runs: a column a run, a row a task. */
 const GridTab = ({ name }) => {
@@ -20,7 +21,7 @@ const GridTab = ({ name }) => {
   if (!runs.length) return html`<${Empty} title="It has not run yet">${session.mayAct && html`<p><a class="button primary" href=${href(["w", name, "run"])}>Run…</a></p>`}<//>`;
   const medians = new Map((durations.data?.tasks || []).map(each => [each.task, each]));
   const ordered = [...runs].reverse();
-  return html`<div class="gridbox"><${Lazy} module="grid" part="Grid" runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians}
+  return html`<div class="gridbox"><${Grid} runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians}
       onSelect=${(run, task) => go(task == null ? href(["r", run]) : href(["r", run, "t", task]))} /></div>
     <p>${live.data.after && count < 100 && html`<button type="button" onClick=${() => setCount(Math.min(100, count + 25))}>More runs</button>`}
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;
@@ -30,7 +31,7 @@ const GridTab = ({ name }) => {
 const GraphTab = ({ workflow, name }) => {
   const run = workflow.latest?.run_id, file = workflow.served?.file;
   if (!run && (!file || file.endsWith(".py"))) return html`<${Empty} title="It has not run yet"><p>The graph appears with its first run. <code>lightflow dag ${clean(file || "flow.yaml")}</code> draws the file.</p><//>`;
-  return html`<${Lazy} module="graph" part="GraphView" path=${`workflows/${encode(name)}`} graph=${run} onSelect=${run && (task => go(href(["r", run], { task })))} />`;
+  return html`<${GraphView} path=${`workflows/${encode(name)}`} graph=${run} onSelect=${run && (task => go(href(["r", run], { task })))} />`;
 };
 
 const Triggers = ({ name, served }) => {
@@ -53,7 +54,7 @@ const Source = ({ workflow, name }) => {
     <pre class="tail source" tabindex="0">${clean(live.data.text)}</pre>`;
 };
 
-export default function Workflow({ name, tab = "grid", query }) {
+export function Workflow({ name, tab = "grid", query }) {
   const list = useLive(`workflows/${encode(name)}`, "runs", (data, frame) => applyRuns({ workflows: [data] }, frame).workflows[0]);
   if (!list.data) return list.problem ? html`<${Failure} problem=${list.problem} retry=${list.reload} /><p><a href="#/">All workflows</a></p>` : html`<${Waiting} />`;
   const workflow = list.data, served = workflow.served;
@@ -62,7 +63,7 @@ export default function Workflow({ name, tab = "grid", query }) {
       ${served && session.mayAct && html`<a class="button primary" href=${href(["w", name, "run"])}>Run…</a>`}</span></div>
     ${workflow.description && html`<p class="muted">${clean(workflow.description)}</p>`}
     ${served?.problem && html`<p class="problem"><span>${clean(served.problem)}</span></p>`}
-    <div class="bar"><nav class="tabs" aria-label="Views of the workflow">${TABS.map(([id, label]) => html`<a key=${id} href=${href(["w", name, id])} aria-current=${tab === id ? "page" : undefined}>${label}</a>`)}</nav></div>
+    <div class="bar"><nav class="tabs" aria-label="Views of the workflow">${WORKFLOW_TABS.map(([id, label]) => html`<a key=${id} href=${href(["w", name, id])} aria-current=${tab === id ? "page" : undefined}>${label}</a>`)}</nav></div>
     ${tab === "grid" && html`<${GridTab} name=${name} />`}${tab === "graph" && html`<${GraphTab} workflow=${workflow} name=${name} />`}
     ${tab === "triggers" && html`<${Triggers} name=${name} served=${served} />`}${tab === "source" && html`<${Source} workflow=${workflow} name=${name} />`}`;
 }

@@ -2,10 +2,9 @@
 
 import {
   html, useLive, useState, useNow, href, State, Bars, Took, Failure, Waiting, Empty, Action, act, send, session, relative,
-  moment, ZONE, clean, many, number,
+  moment, ZONE, clean, many, number, encode,
 } from "./kit.js";
 
-const encode = encodeURIComponent;
 const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem ? 1 : 0) || a.workflow.localeCompare(b.workflow);
 
 /** Return the workflows with the runs of a frame. */
@@ -60,7 +59,7 @@ export const Pause = ({ workflow, served, onDone }) => {
     <i aria-hidden="true"></i><span>${paused ? "off" : "on"}</span></button>`;
 };
 
-export default function Workflows({ query }) {
+export function Workflows({ query }) {
   const live = useLive("workflows", "runs", applyRuns);
   const [filter, setFilter] = useState(query.q || "");
   if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;

@@ -1,0 +1,124 @@
+"""The script of the pages: all modules in one file, without comments and without spaces that say nothing.
+
+Compressed together the modules take two thirds of what they take one by one, and a browser reads one file. All of them
+have one scope then: two modules cannot declare the same name at their top level.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+_IMPORT: Final = re.compile(r'^import\b[^;]*?\bfrom "\./([\w./]+)";\n', re.MULTILINE)
+_EXPORT: Final = re.compile(
+    r"^export (?:\{ (?P<list>[^}]*) \};\n|(?=(?:async function|function|class|const) (?P<name>\w+)))", re.MULTILINE
+)
+_VENDORED: Final = "vendor/"
+
+_TOKEN: Final = re.compile(
+    r"""(?P<gap>(?:\s+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)+)|(?P<code>[^\s"'`/{}]+)"""
+    r"""|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<sign>.)"""
+)
+_PATTERN: Final = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/\w*")
+_TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
+_LINE_END: Final = re.compile(r"\s*\n\s*")
+_PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
+_BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
+_AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues the one before, or ends it
+
+
+def joined_script(read: Callable[[str], str], main: str) -> str:
+    """Return a module and all modules that it imports as one module; only what is vendored is still imported.
+
+    Args:
+        read: returns the text of a module by its name, such as `kit.js`.
+        main: the name of the module that is evaluated last.
+    """
+    texts = _in_order(read, main)
+    imports = [match[0] for text in texts for match in _IMPORT.finditer(text) if match[1].startswith(_VENDORED)]
+    names = [match["list"] or match["name"] for text in texts for match in _EXPORT.finditer(text)]
+    bodies = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts]
+    return packed_script("\n".join([*imports, *bodies, f"export {{ {', '.join(names)} }};\n"]))
+
+
+def packed_script(text: str) -> str:
+    """Return a script without comments, and with the white space that separates words or ends statements."""
+    parts, last, gap = list[str](), "\n", ""
+    for content, is_gap in _tokens(text):
+        if is_gap:
+            gap = content
+            continue
+        if gap:
+            parts.append(_separator(last, content[0], is_line_end="\n" in gap))
+            gap = ""
+        parts.append(content)
+        last = content[-1]
+    return "".join(parts) + "\n"
+
+
+def packed_style(text: str) -> str:
+    """Return a stylesheet without comments and indentation."""
+    return _LINE_END.sub("\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).lstrip()
+
+
+def _in_order(read: Callable[[str], str], main: str) -> list[str]:
+    """Return the texts of modules, each after those that it imports."""
+    seen, texts = set[str](), list[str]()
+
+    def visit(name: str) -> None:
+        if name in seen or name.startswith(_VENDORED):
+            return
+        seen.add(name)
+        text = read(name)
+        for match in _IMPORT.finditer(text):
+            visit(match[1])
+        texts.append(text)
+
+    visit(main)
+    return texts
+
+
+def _separator(before: str, after: str, *, is_line_end: bool) -> str:
+    """Return what has to stay of white space between two characters."""
+    if is_line_end:
+        return "" if before in _BEFORE_VALUE + "\n" or after in _AFTER_VALUE else "\n"
+    are_words = all(each.isalnum() or each in "_$" for each in (before, after))
+    could_join = before in "+-/" and after in "+-/"
+    return " " if are_words or could_join else ""
+
+
+def _tokens(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a script, each with whether it is white space and comments.
+
+    A template is several: the text up to an expression, the expression, the rest.
+    """
+    at, depth, before = 0, 0, ""
+    templates = list[tuple[int, bool]]()  # of each open template: the open braces around it, and whether it is markup
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        assert match is not None
+        content, kind = match[0], match.lastgroup
+        resumes = content == "}" and bool(templates) and depth == templates[-1][0]
+        if content == "`" or resumes:
+            match = _matched(_TEMPLATE, text, at)
+            is_markup = templates.pop()[1] if resumes else before.endswith("html")
+            if match[0].endswith("${"):
+                templates.append((depth, is_markup))
+            content = _LINE_END.sub("\n", match[0]) if is_markup else match[0]
+        elif content == "/" and _PATTERN_FOLLOWS.search(before):
+            match = _matched(_PATTERN, text, at)
+            content = match[0]
+        else:
+            depth += {"{": 1, "}": -1}.get(content, 0)
+        at = match.end()
+        if kind != "gap":
+            before = content
+        yield content, kind == "gap"
+
+
+def _matched(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    match = pattern.match(text, at)
+    if match is None:
+        raise ValueError(f"a template or a pattern of a script does not end: {text[at : at + 60]!r}")
+    return match

@@ -1,0 +1,27 @@
+"""Clusters: other machines on which the tasks of a run are executed, as data."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from liteflow.record import Record
+
+#: Seconds for which an agent works without an answer of the orchestrator.
+DEFAULT_LEASE_S: Final = 15.0
+
+
+class Cluster(Record):
+    """Other machines, and the program that starts agents on them.
+
+    The *placer* is a program: it reads a ticket and how many slots are wanted from its standard input, starts agents,
+    and writes the fate of each to its standard output (see `liteflow.remote.placing`). So the engine knows no
+    cluster software, and nothing of it is loaded in the orchestrator.
+    """
+
+    argv: tuple[str, ...]  #: the command line of the placer
+    slots: int  #: how many attempts run there at once, at most
+    lease_s: float = DEFAULT_LEASE_S  #: an agent that hears nothing for so long ends all that it has started
+    files: tuple[str, ...] = ()  #: files and folders that are copied to each machine, relative to the workflow's folder
+    plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted
+    address: str = "127.0.0.1"  #: the address of this machine at which agents reach it
+    shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names

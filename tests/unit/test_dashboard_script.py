@@ -1,0 +1,114 @@
+"""The script of the pages is the same program as its modules, in fewer bytes."""
+# ruff: noqa: E501 - the lines of JavaScript
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lightflow.server import static
+from lightflow.server.script import joined_script, packed_script, packed_style
+
+ROOT = Path(__file__).parents[2]
+PAGES = Path(static.__file__).parent / "pages"
+ACORN = next(
+    (
+        path
+        for path in (Path(os.environ.get("ACORN", "")), ROOT / ".venv/axe/acorn/package/dist/acorn.js")
+        if path.is_file()
+    ),
+    None,
+)
+
+#: Prints the tokens of modules, in the order in which they are evaluated, and those of the script.
+TOKENS = r"""
+const [, , acorn, folder, kit, script] = process.argv, fs = require("fs"), { parse } = require(acorn);
+function read(text) {
+  const tokens = [], { body } = parse(text, { ecmaVersion: "latest", sourceType: "module", onToken: tokens });
+  const kept = body.filter(node => node.type !== "ImportDeclaration" && !(node.type === "ExportNamedDeclaration" && !node.declaration))
+    .map(node => node.declaration || node);
+  const inside = token => kept.some(node => node.start <= token.start && token.end <= node.end);
+  return { body, tokens: tokens.filter(inside).map(({ type, value }) =>
+    [type.label, value?.pattern ?? (type.label === "template" ? value.replace(/\s*\n\s*/g, "\n") : value ?? null)]) };
+}
+const seen = new Set(), all = [];
+function visit(name) {
+  if (seen.has(name)) return;
+  seen.add(name);
+  const { body, tokens } = read(name === "kit.js" ? fs.readFileSync(kit, "utf8") : fs.readFileSync(`${folder}/${name}`, "utf8"));
+  for (const { type, source } of body)
+    if (type === "ImportDeclaration" && !source.value.includes("vendor/")) visit(source.value.slice(2));
+  all.push(...tokens);
+}
+visit("app.js");
+const joined = read(fs.readFileSync(script, "utf8")).tokens;
+const at = all.findIndex((token, place) => String(token) !== String(joined[place]));
+console.log(JSON.stringify({ modules: seen.size, tokens: all.length, joined: joined.length, at, expected: all.slice(at - 3, at + 5), found: joined.slice(at - 3, at + 5) }));
+"""
+
+
+def test_the_script_has_the_tokens_of_its_modules(tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if ACORN is None or node is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("needs node, and acorn: make axe")
+        pytest.skip("needs node, and acorn (make axe)")
+    (tmp_path / "app.mjs").write_bytes(static.static_file("/ui/app.js").content)
+    (tmp_path / "kit.mjs").write_text(static.module_text("kit.js"))
+    (tmp_path / "tokens.cjs").write_text(TOKENS)
+    printed = subprocess.run(
+        [node, "tokens.cjs", ACORN, PAGES, "kit.mjs", "app.mjs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads(printed.stdout)
+    assert result["at"] == -1, result
+    assert result["joined"] == result["tokens"] > 10_000
+    assert result["modules"] == len(list(PAGES.glob("*.js")))
+
+
+@pytest.mark.parametrize(
+    ("text", "packed"),
+    [
+        ("const a = 1; // one\nconst b = a + 2;\n", "const a=1;const b=a+2;\n"),
+        ("let a = b\n/** about c */\nlet c\n", "let a=b\nlet c\n"),
+        ("x = \"a  // b\" + '/* c */';", "x=\"a  // b\"+'/* c */';\n"),
+        ("return / a  b/g.test(x) / 2", "return/ a  b/g.test(x)/2\n"),
+        ("x = /[/]  `/;", "x=/[/]  `/;\n"),
+        ("x = (a) / b / c", "x=(a)/b/c\n"),
+        ("a + +b - -c", "a+ +b- -c\n"),
+        ("`a  // b ${ {c: `d  ${ e }`} }  f`", "`a  // b ${{c:`d  ${e}`}}  f`\n"),
+        ("text(`a\n   b`)", "text(`a\n   b`)\n"),
+        ("html`<p>\n    ${ a }\n    <b>`", "html`<p>\n${a}\n<b>`\n"),
+        ("a()\n  .b(c,\n    d)", "a().b(c,d)\n"),
+    ],
+)
+def test_only_what_says_nothing_is_left_out(text: str, packed: str) -> None:
+    assert packed_script(text) == packed
+
+
+@pytest.mark.parametrize("text", ["`never", "x = /never\n"])
+def test_a_script_that_breaks_off_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="does not end"):
+        packed_script(text)
+
+
+def test_modules_are_joined_in_the_order_of_their_imports() -> None:
+    modules = {
+        "app.js": 'import {\n  a,\n} from "./a.js";\nimport { b } from "./b.js";\na(b);\n',
+        "a.js": 'import { b } from "./b.js";\nexport const a = () => b;\n',
+        "b.js": 'import z from "./vendor/z.js";\nexport { z };\nexport function b() { z }\n',
+    }
+    expected = 'import z from"./vendor/z.js";function b(){z}\nconst a=()=>b;a(b);export{z,b,a};\n'
+    assert joined_script(modules.__getitem__, "app.js") == expected
+
+
+def test_a_stylesheet_loses_comments_and_indentation() -> None:
+    assert packed_style("/* a\n b */\n.c {\n  d: e;\n}\n") == ".c {\nd: e;\n}\n"

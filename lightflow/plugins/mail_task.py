@@ -100,6 +100,7 @@ class MailTask(TaskType):
                 "description": "Files to attach, at most 20 MB together; `*` and `?` stand for any characters.",
                 "type": ["array", "string"],
                 "items": {"type": "string", "minLength": 1},
+                "minItems": 1,
                 "minLength": 1,
                 "examples": [["out/*.csv"]],
                 "x-list": True,
@@ -130,6 +131,8 @@ class MailTask(TaskType):
                 yield ConfigProblem("server", "must be a URL such as smtp://user@mail.example.org:587")
             elif ":" in (match[1] or ""):
                 yield ConfigProblem("server", "a password in clear text: write `password: ${{ secrets.NAME }}`")
+            elif match[3] and int(match[3]) > 65535:
+                yield ConfigProblem("server", f"the port {match[3]} is too large: ports end with 65535")
             elif password is not None and not match[1]:
                 yield ConfigProblem("server", "needs the user of the password: smtp://USER@HOST")
             if config.get("tls") == "none" and server.startswith("smtps:"):

@@ -312,7 +312,10 @@ def _connected(config: Mapping[str, Any], step: _Step) -> Iterator[Any]:
         raise TaskFailed("mail: `server` must be a URL such as smtp://mail.example.org", final=True)
     if "password" in config and not encrypted and config.get("tls") == "none":
         raise TaskFailed("mail: a password needs an encrypted connection", codes=("mail:tls",), final=True)
-    context = ssl.create_default_context(cafile=config.get("ca"))
+    ca = config.get("ca")
+    if ca is not None and not os.path.isfile(ca):
+        raise TaskFailed(f"mail through {_shown(str(config['server']))}: ca: there is no file {ca}", final=True)
+    context = ssl.create_default_context(cafile=ca)
     if encrypted:
         client: Any = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SOCKET_S, context=context)
     else:

@@ -400,6 +400,8 @@ def _problems_of(text: str, dialect: Dialect, config: Mapping[str, Any]) -> list
         elif each.is_routine and each.has_body and "split" not in config and dialect is not SQLITE:
             message = "the semicolons in the body would divide it; send the text as one statement: `split: false`"
             return [_TextProblem(message, each.start)]  # the rest would be a consequence
+        elif each.words[0] == "VACUUM" and dialect in (SQLITE, POSTGRESQL) and config.get("transaction") != "none":
+            problems.append(_TextProblem("VACUUM cannot be in a transaction: write `transaction: none`", each.start))
         elif each.ends_transaction and config.get("transaction", True) != "none":
             word = each.words[0]
             message = f"the task begins and commits by itself: remove {word}, or write `transaction: none`"

@@ -117,6 +117,7 @@ TASKS: Final[Schema] = {
 }
 
 _LINE_BREAKS: Final = frozenset("\r\n\0")
+_EXPRESSIONS: Final = r"(?s)\$\{\{.*?\}\}"
 _TIMES: Final = frozenset(["timeout", "kill_grace", "retry_delay", "max_retry_delay"])
 #: Letters that have no decomposition, or whose usual spelling is another.
 _TRANSLITERATIONS: Final = dict(zip("äöüßøæåłđ", ("ae", "oe", "ue", "ss", "o", "ae", "a", "l", "d"), strict=True))
@@ -292,7 +293,7 @@ def check_texts(tree: Tree, registry: Registry) -> Iterator[Problem]:
             if rule.is_secret and not is_expression(text):
                 message = "a secret in clear text; declare it under `secrets`, and write ${{ secrets.NAME }} here"
                 yield tree.problem([*node.path, *path], message)
-            if rule.kind == "header" and not _LINE_BREAKS.isdisjoint(text):
+            if rule.kind == "header" and not _LINE_BREAKS.isdisjoint(re.sub(_EXPRESSIONS, "", text)):
                 message = "a header is one line, and the text has a line break; a block that begins with >- has none"
                 yield tree.problem([*node.path, *path], message)
 

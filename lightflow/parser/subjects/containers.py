@@ -66,7 +66,7 @@ def _check_image(tree: Tree, path: list[Key], keys: Mapping[str, Any]) -> Iterat
     if isinstance(image, str) and image and "${{" not in image:
         repository = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
         if not re.fullmatch(_IMAGE, image):
-            message = f"{quoted(image)} is not the name of an image such as python:3.12-slim; a folder is no image"
+            message = f"{quoted(image)} is not the name of an image such as python:3.12-slim"
             yield tree.problem([*path, "image"], message)
         elif repository != repository.lower():
             yield tree.problem([*path, "image"], f"the name of an image is in lower case: {image.lower()}")

@@ -85,7 +85,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         try:
             with translated_errors(path):
                 deletion = RunDeletion(path, connection, locks)
-                deletion.delete(_taken(deletion, connection, run_ids), dag_id)
+                deletion.delete(_locked_runs(deletion, connection, run_ids), dag_id)
                 deletion.give_back()
         finally:
             connection.close()
@@ -93,7 +93,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         locks.close()
 
 
-def _taken(
+def _locked_runs(
     deletion: RunDeletion, connection: sqlite3.Connection, run_ids: Iterable[str]
 ) -> Iterator[list[tuple[RunKey, str]]]:
     names = dict.fromkeys(name for run_id in run_ids for name in family(connection, run_id))

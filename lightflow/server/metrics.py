@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from liteflow.api import FireLateness, History
+from liteflow.api import FireDelays, History
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_LABELS: Final = 1000  # workflows and pools; the rest is left out, so that a scrape stays small
@@ -81,7 +81,7 @@ def _file_lines(history: History) -> Iterable[str]:
     yield from _head("lightflow_triggers_broken", "gauge", "Triggers that cannot fire, by workflow.")
     for dag_id, number in sorted(history.broken_triggers().items())[:_MOST_LABELS]:
         yield f'lightflow_triggers_broken{{workflow="{_escaped(dag_id)}"}} {number}'
-    yield from _lateness_lines(history.fire_lateness(_LATE_BOUNDS))
+    yield from _delay_lines(history.fire_delays(_LATE_BOUNDS))
     used = Counter[str]()
     for slot in history.slots():
         if slot.taken_at is not None:
@@ -93,13 +93,13 @@ def _file_lines(history: History) -> Iterable[str]:
         yield f'lightflow_pool_slots{{pool="{name}",kind="used"}} {used[pool.name]}'
 
 
-def _lateness_lines(lateness: FireLateness) -> Iterable[str]:
+def _delay_lines(delays: FireDelays) -> Iterable[str]:
     yield from _head("lightflow_fire_lateness_seconds", "histogram", "From the moment a fire was due to its claim.")
-    for bound, number in zip((*_LATE_BOUNDS, float("inf")), lateness.numbers, strict=True):
+    for bound, number in zip((*_LATE_BOUNDS, float("inf")), delays.numbers, strict=True):
         label = "+Inf" if bound == float("inf") else f"{bound:g}"
         yield f'lightflow_fire_lateness_seconds_bucket{{le="{label}"}} {number}'
-    yield f"lightflow_fire_lateness_seconds_sum {lateness.seconds:.6f}"
-    yield f"lightflow_fire_lateness_seconds_count {lateness.numbers[-1]}"
+    yield f"lightflow_fire_lateness_seconds_sum {delays.seconds:.6f}"
+    yield f"lightflow_fire_lateness_seconds_count {delays.numbers[-1]}"
 
 
 def _head(name: str, kind: str, about: str) -> tuple[str, str]:

@@ -41,7 +41,7 @@ _SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
 _log = logging.getLogger("lightflow.server")
 
 
-class Proof(NamedTuple):
+class Signature(NamedTuple):
     """What a sender sends to prove that it knows the secret."""
 
     sent: str
@@ -86,8 +86,9 @@ class Webhooks:
             raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK)
         trigger_id = row.trigger_id
         self._check_rate(trigger_id)
-        proof = _proof(trigger.scheme, {name.decode("latin-1"): value.decode("latin-1") for name, value in headers})
-        delivery_id = None if proof is None else self._verified(trigger_id, trigger, proof, body)
+        text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        signature = _signature(trigger.scheme, text)
+        delivery_id = None if signature is None else self._verified(trigger_id, trigger, signature, body)
         if delivery_id is None:
             with self._lock:
                 self._wrong[trigger_id].append(time.monotonic())
@@ -116,17 +117,17 @@ class Webhooks:
                 detail = "too many requests with a wrong signature"
                 raise RequestProblem(429, "TOO_MANY", detail, headers={"Retry-After": str(wait_s)})
 
-    def _verified(self, trigger_id: str, trigger: WebhookTrigger, proof: Proof, body: bytes) -> str | None:
-        """Return what identifies a delivery whose proof is right; None for a wrong one.
+    def _verified(self, trigger_id: str, trigger: WebhookTrigger, signature: Signature, body: bytes) -> str | None:
+        """Return what identifies a delivery whose signature is right; None for a wrong one.
 
-        A secret that was read is used for a while, so that senders cannot have it read with each request. Where a proof
-        does not fit, it is read again, because it may have changed; `_MOST_WRONG` bounds that.
+        A secret that was read is used for a while, so that senders cannot have it read with each request. Where a
+        signature does not fit, it is read again, because it may have changed; `_MOST_WRONG` bounds that.
         """
         for max_age_s in (_SECRET_S, 0.0):
             key = self._key(trigger_id, trigger.secret, max_age_s)
-            expected = proof.expected(key, body)
-            if hmac.compare_digest(proof.sent.encode("utf-8", "surrogateescape"), expected.encode()):
-                return proof.delivery_id or hashlib.sha256(body).hexdigest()
+            expected = signature.expected(key, body)
+            if hmac.compare_digest(signature.sent.encode("utf-8", "surrogateescape"), expected.encode()):
+                return signature.delivery_id or hashlib.sha256(body).hexdigest()
         return None
 
     def _key(self, trigger_id: str, secret: str, max_age_s: float) -> bytes:
@@ -174,22 +175,22 @@ class Webhooks:
         return path
 
 
-def _proof(scheme: str, headers: Mapping[str, str]) -> Proof | None:
+def _signature(scheme: str, headers: Mapping[str, str]) -> Signature | None:
     """Return what a sender sends as the scheme wants it; None where it is missing, has another form, or is too old."""
     match scheme:
         case "github":
             sent = headers.get("x-hub-signature-256", "")
             delivery_id = headers.get("x-github-delivery")
-            return Proof(sent, b"", "sha256=", delivery_id) if _GITHUB.match(sent) else None
+            return Signature(sent, b"", "sha256=", delivery_id) if _GITHUB.match(sent) else None
         case "timestamped":
             match = _SIGNED.match(headers.get("x-webhook-signature", ""))
             if match is None or abs(time.time() - int(match[1])) > _TOLERANCE_S:
                 return None
-            return Proof(match[2], f"{match[1]}.".encode(), "", f"{match[1]} {match[2]}")
+            return Signature(match[2], f"{match[1]}.".encode(), "", f"{match[1]} {match[2]}")
         case _:
             sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
             delivery_id = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
-            return Proof(sent, None, "", delivery_id) if sent else None
+            return Signature(sent, None, "", delivery_id) if sent else None
 
 
 def _shape(started: StartedRun) -> dict[str, object]:

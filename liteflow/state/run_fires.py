@@ -39,7 +39,7 @@ def run_fire(text: str | None) -> RunFire | None:
     return None
 
 
-class FireLateness(NamedTuple):
+class FireDelays(NamedTuple):
     """How late fires were claimed."""
 
     numbers: tuple[int, ...]  # of fires up to each bound, and of all
@@ -70,17 +70,17 @@ class FireHistory(Protocol):
         )
         return dict(self._rows(sql, (), (ID, INT)))
 
-    def fire_lateness(self, bounds: Sequence[float]) -> FireLateness:
+    def fire_delays(self, bounds: Sequence[float]) -> FireDelays:
         """Return how late fires were claimed; `bounds` are in seconds, ascending."""
         if not self._has("liteflow_fires"):
-            return FireLateness((0,) * (len(bounds) + 1), 0.0)
+            return FireDelays((0,) * (len(bounds) + 1), 0.0)
         columns = "".join(f"coalesce(sum(claimed_at - due_at <= {bound!r}), 0), " for bound in bounds)
         sql = (
             f"SELECT {columns}count(*), coalesce(sum(max(0.0, claimed_at - due_at)), 0.0) FROM liteflow_fires "
             "WHERE claimed_at IS NOT NULL AND due_at IS NOT NULL"
         )
         (row,) = self._rows(sql, (), (*[INT] * (len(bounds) + 1), REAL))
-        return FireLateness(tuple(row[:-1]), row[-1])
+        return FireDelays(tuple(row[:-1]), row[-1])
 
     def next_fires(self) -> dict[str, float]:
         """Return when a schedule of each dag is due next, for dags with one that is active."""

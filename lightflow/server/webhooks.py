@@ -42,7 +42,7 @@ _log = logging.getLogger("lightflow.server")
 
 
 class Signature(NamedTuple):
-    """What a sender sends to prove that it knows the secret."""
+    """The proof of a sender that it knows the secret."""
 
     sent: str
     signed: bytes | None  #: what comes before the body in the signed text; None: it is the secret itself

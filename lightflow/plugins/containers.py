@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
+from lightflow.plugins.container_keys import split_volume
 from lightflow.plugins.programs import run_program
 from liteflow import TaskFailed
 from liteflow.api import Record
@@ -338,24 +339,14 @@ def _mounts(work: ContainerWork, attempt: ContainerAttempt, secrets: str | None)
     for name in work.secrets if secrets is not None else ():
         yield _mount(os.path.join(secrets or "", name), f"{_SECRETS}/{name}", read_only=True)
     for volume in work.keys.get("volumes", ()):
-        source, target, mode = split_volume(volume)
+        try:
+            source, target, mode = split_volume(volume)
+        except ValueError as error:
+            raise TaskFailed(str(error), final=True) from None
         path = os.path.normpath(os.path.join(work.folder, os.path.expanduser(source)))
         if not os.path.exists(path):
             raise TaskFailed(f"the source {path} of the volume {volume!r} does not exist", final=True)
         yield _mount(path, target, read_only=mode == "ro")
-
-
-def split_volume(volume: str) -> tuple[str, str, str]:
-    """Return source, target and mode of a volume that is written as `SOURCE:TARGET` or `SOURCE:TARGET:ro`.
-
-    Raises:
-        ValueError: it is not written so.
-    """
-    parts = volume.split(":")
-    mode = parts.pop() if len(parts) == 3 else "rw"
-    if len(parts) != 2 or not parts[0] or not parts[1].startswith("/") or mode not in ("ro", "rw"):
-        raise ValueError(f'{volume!r} is not a volume: write "SOURCE:/TARGET" or "SOURCE:/TARGET:ro"')
-    return parts[0], parts[1], mode
 
 
 def _mount(source: str, target: str, *, read_only: bool = False) -> str:

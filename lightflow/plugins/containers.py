@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -253,6 +253,21 @@ def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[Cont
         engine.fail("the containers cannot be listed", done)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return [ContainerRecord(engine.name, *row) for row in rows if len(row) == 4]
+
+
+def remove_of_runs(db_path: str, run_ids: Collection[str], *, dry_run: bool = False) -> list[str]:
+    """Remove the containers that deleted runs of a state file have left. Return their names.
+
+    An engine that does not answer is left out: `lightflow doctor` lists what it has.
+    """
+    names = []
+    for engine in ContainerEngine.installed(client_environment()):
+        with suppress(TaskFailed):
+            left = [each.name for each in labelled(engine, db_path, _QUERY_S) if each.run_id in run_ids]
+            if left and not dry_run:
+                engine.query("rm", "--force", "--volumes", *left)
+            names += left
+    return names
 
 
 def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:

@@ -19,10 +19,12 @@ Examples:
 \b
 A run that is running or waits, a run with a fork, and the parent or child of a run that stays are not
 deleted. An unfinished run counts from its last change.
-Python environments of tasks that were not used for 30 days are removed too.
---json prints {db, dry_run, deleted, workflows, preserved, leftovers, environments, size_before, size_after}:
+Containers that stayed after a task of a deleted run (`keep`) are removed too, and Python environments
+of tasks that were not used for 30 days.
+--json prints {db, dry_run, deleted, workflows, preserved, leftovers, environments, containers,
+size_before, size_after}:
 the number of runs, the ids of the runs by workflow, the number of old runs that stay by reason, the paths
-that --orphans removed, the environments, and the size of the state file in bytes."""
+that --orphans removed, the environments, the names of the containers, and the size of the state file in bytes."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("--older-than", default="90d", show_default=True, metavar="TIME", help="Delete only runs of this age.")
@@ -56,6 +58,7 @@ def prune(
                 "preserved": report.pruned.preserved,
                 "leftovers": report.leftovers,
                 "environments": report.environments,
+                "containers": report.containers,
                 "size_before": report.size_before,
                 "size_after": report.size_after,
             }
@@ -68,6 +71,8 @@ def prune(
         say(f"{verb} {many(len(report.leftovers), 'file')} of no run")
     if report.environments:
         say(f"{verb} {many(len(report.environments), 'unused Python environment')}")
+    if report.containers:
+        say(f"{verb} {many(len(report.containers), 'container')}")
     if not deleted and not report.leftovers and not report.environments:
         say("nothing to delete")
     for reason, number in report.pruned.preserved.items():

@@ -32,7 +32,7 @@ LONGEST_WAIT_S: Final = 7 * 86_400.0
 class ConfigProblem(Record, kw_only=False):
     """A mistake in the value of a key."""
 
-    key: str  #: with dots between the keys of a value inside another one: `http.url`
+    key: str  #: with dots between the keys of a value inside another one, and the places in lists: `http.url`, `to.0`
     message: str
     line: int = 0  #: in the text of the value, from 1; 0: the whole value
     column: int = 0  #: from 1

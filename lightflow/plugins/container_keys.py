@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from lightflow.plugins.base import ConfigProblem
+from lightflow.text import quoted
 
+#: The name of an image, perhaps after a registry, perhaps with a tag and a digest.
+_IMAGE: Final = r"[A-Za-z0-9][\w.-]*(:\d+)?(/[A-Za-z0-9][\w.-]*)*(:[\w][\w.-]*)?(@\w+:\w+)?"
 _SIZE: Final = r"^[0-9]+(\.[0-9]+)?[bkmgBKMG]?$"
 _SIZE_WORDS: Final = 'a size such as "512m" or "2g"'
 SHOWN_SECRET: Final = (
@@ -146,6 +150,50 @@ CONTAINER: Final[dict[str, Any]] = {
     "x-shorthand": "image",
     "x-expects": "the name of an image, or a mapping with `image`",
 }
+
+
+def container_problems(keys: Any, outer: str = "") -> Iterator[ConfigProblem]:
+    """Return the mistakes in the keys of a container; `outer` is the key that has them, with a point."""
+    if not isinstance(keys, dict):
+        return
+    image, platform, user, volumes = (keys.get(key) for key in ("image", "platform", "user", "volumes"))
+    if _is_literal(image):
+        repository = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+        if not re.fullmatch(_IMAGE, image):
+            yield ConfigProblem(
+                f"{outer}image", f"{quoted(image)} is not the name of an image such as python:3.12-slim"
+            )
+        elif repository != repository.lower():
+            yield ConfigProblem(f"{outer}image", f"the name of an image is in lower case: {image.lower()}")
+    if _is_literal(platform) and platform.lower().startswith("windows"):
+        message = "only containers of Linux run here: write linux/amd64 or linux/arm64"
+        yield ConfigProblem(f"{outer}platform", message)
+    if _is_literal(user) and not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", user):
+        yield ConfigProblem(f"{outer}user", 'must be `self`, `image` or text such as "1000:1000"')
+    for place, volume in enumerate(volumes if isinstance(volumes, list) else ()):
+        if _is_literal(volume):
+            try:
+                split_volume(volume)
+            except ValueError as error:
+                yield ConfigProblem(f"{outer}volumes.{place}", str(error))
+
+
+def _is_literal(value: Any) -> TypeGuard[str]:
+    """Return whether a value is a text that is complete as it is written."""
+    return isinstance(value, str) and value != "" and "${{" not in value
+
+
+def split_volume(volume: str) -> tuple[str, str, str]:
+    """Return source, target and mode of a volume that is written as `SOURCE:TARGET` or `SOURCE:TARGET:ro`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    parts = volume.split(":")
+    mode = parts.pop() if len(parts) == 3 else "rw"
+    if len(parts) != 2 or not parts[0] or not parts[1].startswith("/") or mode not in ("ro", "rw"):
+        raise ValueError(f'{volume!r} is not a volume: write "SOURCE:/TARGET" or "SOURCE:/TARGET:ro"')
+    return parts[0], parts[1], mode
 
 
 def image_hints(keys: Mapping[str, Any], key: str) -> Iterator[ConfigProblem]:

@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
+from lightflow.plugins.container_keys import split_volume
 from lightflow.plugins.programs import run_program
 from liteflow import TaskFailed
 from liteflow.api import Record
@@ -254,6 +255,21 @@ def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[Cont
     return [ContainerRecord(engine.name, *row) for row in rows if len(row) == 4]
 
 
+def remove_of_runs(db_path: str, run_ids: Collection[str], *, dry_run: bool = False) -> list[str]:
+    """Remove the containers that deleted runs of a state file have left. Return their names.
+
+    An engine that does not answer is left out: `lightflow doctor` lists what it has.
+    """
+    names = []
+    for engine in ContainerEngine.installed(client_environment()):
+        with suppress(TaskFailed):
+            left = [each.name for each in labelled(engine, db_path, _QUERY_S) if each.run_id in run_ids]
+            if left and not dry_run:
+                engine.query("rm", "--force", "--volumes", *left)
+            names += left
+    return names
+
+
 def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:
     """Pull the image, as the key `pull` says; the progress goes to the log. Raises TaskFailed."""
     image, pull = keys["image"], keys.get("pull", "missing")
@@ -338,24 +354,14 @@ def _mounts(work: ContainerWork, attempt: ContainerAttempt, secrets: str | None)
     for name in work.secrets if secrets is not None else ():
         yield _mount(os.path.join(secrets or "", name), f"{_SECRETS}/{name}", read_only=True)
     for volume in work.keys.get("volumes", ()):
-        source, target, mode = split_volume(volume)
+        try:
+            source, target, mode = split_volume(volume)
+        except ValueError as error:
+            raise TaskFailed(str(error), final=True) from None
         path = os.path.normpath(os.path.join(work.folder, os.path.expanduser(source)))
         if not os.path.exists(path):
             raise TaskFailed(f"the source {path} of the volume {volume!r} does not exist", final=True)
         yield _mount(path, target, read_only=mode == "ro")
-
-
-def split_volume(volume: str) -> tuple[str, str, str]:
-    """Return source, target and mode of a volume that is written as `SOURCE:TARGET` or `SOURCE:TARGET:ro`.
-
-    Raises:
-        ValueError: it is not written so.
-    """
-    parts = volume.split(":")
-    mode = parts.pop() if len(parts) == 3 else "rw"
-    if len(parts) != 2 or not parts[0] or not parts[1].startswith("/") or mode not in ("ro", "rw"):
-        raise ValueError(f'{volume!r} is not a volume: write "SOURCE:/TARGET" or "SOURCE:/TARGET:ro"')
-    return parts[0], parts[1], mode
 
 
 def _mount(source: str, target: str, *, read_only: bool = False) -> str:

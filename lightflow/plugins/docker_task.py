@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from lightflow.plugins.base import ConfigProblem, TaskType
-from lightflow.plugins.container_keys import ANSWERS, KEYS, SHOWN, image_hints
+from lightflow.plugins.container_keys import ANSWERS, KEYS, SHOWN, container_problems, image_hints
 from lightflow.plugins.container_task import container_call
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -59,6 +59,9 @@ class DockerTask(TaskType):
         if is_branch:
             config.setdefault("output", "last_line")
         return config
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        return container_problems(config)
 
     def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         return image_hints(config, "image")

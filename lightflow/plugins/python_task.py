@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.import_path import import_from_folders, unpickling_from
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
-from lightflow.plugins.container_keys import CONTAINER, image_hints
+from lightflow.plugins.container_keys import CONTAINER, container_problems, image_hints
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -114,6 +114,7 @@ class PythonTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if "container" in config and (other := next((key for key in ("environment", "file") if key in config), "")):
             yield ConfigProblem(other, "the image of a container has its own Python: write the code under `run`")
+        yield from container_problems(config.get("container"), "container.")
         if config.get("environment") == "script" and "call" in config:
             message = "a function has no block `# /// script`: name its `packages`"
             yield ConfigProblem("environment", message)

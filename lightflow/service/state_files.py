@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from lightflow.plugins.python_environment import environments_folder, remove_unused
@@ -38,6 +38,7 @@ class PruneReport(Record):
     pruned: Pruned
     leftovers: list[str]
     environments: list[str]  # Python environments of tasks that were not used for 30 days
+    containers: list[str]  # containers that the deleted runs have left
     size_before: int
     size_after: int
 
@@ -59,7 +60,7 @@ def prune(
 ) -> PruneReport:
     """Delete the runs that the retention does not preserve, and with `orphans` the files that belong to no run.
 
-    Python environments that no task has used for 30 days are removed too.
+    Containers that a deleted run has left are removed too, and Python environments that no task has used for 30 days.
 
     Raises:
         RunNotFound: there is no such workflow.
@@ -75,13 +76,21 @@ def prune(
         leftovers = remove_leftovers(db) if not dry_run else _removable(find_leftovers(db))
     folder = environments_folder(os.path.realpath(db))
     environments = remove_unused(folder, _UNUSED_DAYS * _DAY_S, dry_run=dry_run) if os.path.isdir(folder) else []
+    run_ids = {run_id for ids in pruned.runs.values() for run_id in ids}
     return PruneReport(
         pruned=pruned,
+        containers=_containers(os.path.realpath(db), run_ids, dry_run=dry_run) if run_ids else [],
         leftovers=leftovers,
         environments=environments,
         size_before=size,
         size_after=os.path.getsize(db),
     )
+
+
+def _containers(db_path: str, run_ids: Collection[str], *, dry_run: bool) -> list[str]:
+    from lightflow.plugins.containers import remove_of_runs  # only where runs are deleted
+
+    return remove_of_runs(db_path, run_ids, dry_run=dry_run)
 
 
 def _removable(leftovers: Leftovers) -> list[str]:

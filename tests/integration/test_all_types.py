@@ -20,7 +20,7 @@ from flow_folder import COMMAND, environment, lightflow, status, write
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.tasks import aws_lambda, docker, http, mail, notify, sql
-from liteflow import Call
+from liteflow import Call, DefinitionError
 
 #: A task of each type, in a file and in Python.
 SAME: dict[str, tuple[str, Call]] = {
@@ -66,6 +66,21 @@ def test_a_file_and_python_give_the_same_work(name: str) -> None:
 def _work_of(body: Call) -> dict[str, Any]:
     """Return the arguments of a body without the place of its file."""
     return {name: value for name, value in dict(body.kwargs).items() if name not in ("context", "folder")}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"image": "./folder"}, "image: .* is not the name of an image"),
+        ({"image": "Shop:1"}, "image: the name of an image is in lower case"),
+        ({"image": "shop:1", "volumes": ["data"]}, "volumes.0: 'data' is not a volume"),
+        ({"image": "shop:1", "user": "me and you"}, "user: must be"),
+        ({"image": "shop:1", "platform": "windows/amd64"}, "platform: only containers of Linux"),
+    ],
+)
+def test_mistakes_in_a_container_in_python(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        docker(**keys)
 
 
 # -- libraries -------------------------------------------------------------------------------------------------------

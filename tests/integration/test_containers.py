@@ -197,7 +197,12 @@ def test_a_container_may_stay_after_a_failure(folder: Path, engine: Engine) -> N
     assert labels["lightflow.task"] == "a"
     report = lightflow(folder, "doctor", extra_env=engine.env).stdout
     assert f"of task a, run {labels['lightflow.run']}, exists without its run" in " ".join(report.split())
-    engine.remove_labelled()
+    prune = ["prune", "--older-than", "0", "--keep", "0"]
+    assert "would delete 1 container" in lightflow(folder, *prune, "--dry-run", extra_env=engine.env).stdout
+    assert len(engine.labelled()) == 1
+    pruned = json.loads(lightflow(folder, *prune, "--json", extra_env=engine.env).stdout)
+    assert len(pruned["containers"]) == 1
+    assert engine.labelled() == []
 
 
 def test_the_same_in_python(folder: Path, engine: Engine) -> None:

@@ -96,6 +96,7 @@ def test_code_a_file_and_a_function_run_in_an_environment(folder: Path) -> None:
 
 
 def test_what_cannot_be_built_leaves_nothing(folder: Path) -> None:
+    (folder / "block.py").write_text("pass\n")
     write(
         folder,
         f"""
@@ -105,7 +106,7 @@ def test_what_cannot_be_built_leaves_nothing(folder: Path) -> None:
             run: pass
             environment: {{packages: ["lf-none @ file://{folder}/none-1.0-py3-none-any.whl"]}}
           python: {{type: python, run: pass, environment: {{python: "2.1"}}}}
-          block: {{type: python, run: pass, environment: script}}
+          block: {{type: python, file: block.py, environment: script}}
           lock: {{type: python, run: pass, environment: {{lock: none.txt}}}}
           file: {{type: python, file: none.py}}
         """,

@@ -263,10 +263,13 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
         if node.is_hook and task_type is not None and task_type.waits():
             yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
+            keys: Any = node.keys
+            path = list(node.path)
             *outer_keys, key = error.key.split(".")
-            path, keys = [*node.path, *outer_keys, key], node.keys
             for outer in outer_keys:
                 keys = keys[outer]
+                path.append(outer)
+            path.append(int(key) if isinstance(keys, list) else key)
             problem = tree.problem(path, error.message)
             if error.line and tree.is_literal_block(keys, key):
                 line = tree.locate(path).line + 1 + error.line

@@ -146,7 +146,7 @@ def _answer(run: DagRun, child: ChildRun) -> Any:
     if run.status == Status.SKIPPED:
         raise SkipTask(run.reason or "")
     if run.status == Status.INTERRUPTED:
-        return Waiting(None, 0.0, f"child run {run.run_id}: {run.reason}")
+        return Waiting(None, 0.0, f"child run {run.run_id}, last {run.reason}")
     if run.status == Status.CANCELLED:
         raise TaskFailed(f"child run {run.run_id} is CANCELLED: {run.reason}", codes=(CANCELLED,))
     failures = run.failures()

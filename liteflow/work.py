@@ -214,6 +214,7 @@ class RunInfo(Record):
     outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
+    parks: bool = False  #: whether the run ends when only long waits are left; its child runs do, too
 
     @property
     def masker(self) -> Masker | None:

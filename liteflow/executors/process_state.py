@@ -100,7 +100,7 @@ class _Environment:
     def __init__(self) -> None:
         self._before = dict(os.environb)
         self._changed = changed = set[bytes]()
-        self._given: dict[str, str] = {}  # the variables that `set` has set, unless they may have changed since
+        self._task_values: dict[str, str] = {}  # the variables that `set` has set, unless they may have changed since
         kind: Any = type(os.environ)
         self._set_unnoted = kind.__setitem__
 
@@ -117,17 +117,17 @@ class _Environment:
 
     def set(self, variables: Mapping[str, str]) -> None:
         """Set variables for a task, which are not noted as changes of the task."""
-        set_variable, environ, given = self._set_unnoted, os.environb, self._given
+        set_variable, environ, values = self._set_unnoted, os.environb, self._task_values
         for name, value in variables.items():
-            if given.get(name) != value:
+            if values.get(name) != value:
                 set_variable(environ, encoded(name), encoded(value))
-                given[name] = value
+                values[name] = value
 
     def restore(self, names: Iterable[bytes]) -> bool:
         """Give these variables, and those that were changed, their first values; return whether there were any."""
         changed = {*names, *self._changed}
         if changed:
-            self._given.clear()
+            self._task_values.clear()
         for name in changed:
             value = self._before.get(name)
             if value is not None:

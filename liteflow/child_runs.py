@@ -6,6 +6,7 @@ process dies, the next poll finds the child run by its id and continues it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
@@ -146,13 +147,23 @@ def _answer(run: DagRun, child: ChildRun) -> Any:
     if run.status == Status.SKIPPED:
         raise SkipTask(run.reason or "")
     if run.status == Status.INTERRUPTED:
-        return Waiting(None, 0.0, f"child run {run.run_id}: {run.reason}")
+        return _look_again(run)
     if run.status == Status.CANCELLED:
         raise TaskFailed(f"child run {run.run_id} is CANCELLED: {run.reason}", codes=(CANCELLED,))
     failures = run.failures()
     first = next(iter(failures.items()), None)
     why = run.reason or "failed" if first is None else f"{first[0]}: {first[1]}"
     raise TaskFailed(f"child run {run.run_id} is FAILED: {why}", codes=(FAILED,))
+
+
+def _look_again(run: DagRun) -> Waiting:
+    """Return when a child run that was interrupted is continued: at once, unless it is parked."""
+    why = f"child run {run.run_id}, last {run.reason}"
+    with History(run.db_path) as history:
+        parked = history.parked_until(run.run_id)
+    if parked is None:
+        return Waiting(None, 0.0, why)
+    return Waiting(None, None if parked.wake_at is None else max(0.0, parked.wake_at - time.time()), why)
 
 
 # -- child runs of dags in Python ------------------------------------------------------------------------------------
@@ -162,7 +173,7 @@ def execute_dag(dag: ChildDag, params: Mapping[str, Any]) -> Any:
     """Execute a dag as the child run of the attempt that runs here."""
     context = current_context()
     dag.db_path = context.db_path
-    options: dict[str, Any] = {"log_dir": context.log_dir, "raise_signals": False}
+    options: dict[str, Any] = {"log_dir": context.log_dir, "raise_signals": False, "park": context.parks}
 
     def start(run_id: str, parent: ParentTask) -> DagRun:
         day = context.logical_date

@@ -46,6 +46,11 @@ class TaskContext:
         return self._info.dag_id
 
     @property
+    def parks(self) -> bool:
+        """Whether the run ends, to be resumed later, when only tasks are left that wait for a minute or more."""
+        return self._info.parks
+
+    @property
     def task_id(self) -> str:
         return self._work.task_id
 

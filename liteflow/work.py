@@ -215,6 +215,7 @@ class RunInfo(Record):
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
     is_far: bool = False  #: whether tasks run on another machine than the state file is on
+    parks: bool = False  #: whether the run ends when only long waits are left; its child runs do, too
 
     @property
     def masker(self) -> Masker | None:

@@ -502,6 +502,7 @@ def execute_child_workflow(config: Mapping[str, Any], file: str) -> Any:
     context, loaded, params = current_context(), list[LoadedWorkflow](), config.get("params", {})
     display = LogDisplay(sys.stdout)  # into the log of the attempt
     options = RunOptions(db=context.db_path, log_dir=context.log_dir, date=context.logical_date, observers=(display,))
+    options = replace(options, park=context.parks)
 
     def load_once() -> LoadedWorkflow:
         if not loaded:

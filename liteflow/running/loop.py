@@ -138,6 +138,8 @@ class Loop:
         plan, waits, now = self._plan, self._parts.waits, self._clock.time()
         if plan.running or plan.stopped is not None or plan.next_retry_at() is not None or not waits.are_idle():
             return False
+        if self._store.is_family_busy():  # the parent of a parked child run must not wait for long: it parks next
+            return False
         wake_at = waits.wake_at()
         if not self._parts.limits.is_refused and (wake_at is None or wake_at - now >= _PARKED_S):
             until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))

@@ -72,6 +72,7 @@ def run(
         outputs_dir=outputs_dir(config.db_path, config.run_id),
         logical_date=config.logical_date,
         secrets=config.secrets,
+        parks=config.parks,
     )
     with contextlib.ExitStack() as stack:
         locks = LockFile(config.db_path)

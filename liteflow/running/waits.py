@@ -154,6 +154,8 @@ class Waits:
         started_at = now if stored.started_at is None else stored.started_at
         wait = self._new(node, _Origin(stored.attempt, started_at, stored.log_path))
         pause_s = None if stored.wake_at is None else max(0.0, stored.wake_at - now)
+        if wait.poll.child is not None:
+            pause_s = 0.0  # a person may have decided in it meanwhile
         wait.reason = stored.reason or ""
         wait.waiting = Waiting(handle, pause_s, wait.reason)
         self._times.set_poll(node, pause_s)

@@ -24,6 +24,7 @@ from liteflow.state import transitions
 from liteflow.state.leases import seconds_left
 from liteflow.state.locks import LockFile
 from liteflow.state.new_run import insert_graph, insert_run
+from liteflow.state.parking import BUSY_FAMILY_SQL
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
@@ -381,6 +382,11 @@ class Store:
             ).fetchall()
         names = ("task_id", "map_index", "attempt", "handle", "wake_at", "started_at", "reason", "log_path")
         return [PreviousWait(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def is_family_busy(self) -> bool:
+        """Return whether a task runs, or will soon, in this run, a run above it, or a child run of one of those."""
+        with translated_errors(self.path):
+            return self._connection.execute(BUSY_FAMILY_SQL, (self.run_id,)).fetchone() is not None
 
     def instance_values(self, task_id: str, map_index: int) -> dict[str, Payload]:
         """Return the stored values of a task instance by key, encoded."""

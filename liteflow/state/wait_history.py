@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from liteflow.state.answers import ANSWER, StoredAnswer
-from liteflow.state.parking import PARKED_SQL, ParkedRun, parked_run
+from liteflow.state.parking import PARKED_SQL, WAKE, ParkedRun, ParkedUntil, parked_run
 from liteflow.state.records import Request
 from liteflow.state.row_kinds import ID, INT, REAL_OR_NOT, TEXT, TEXT_OR_NOT, Kind
 from liteflow.state.schema import ANCESTORS_SQL
@@ -26,9 +26,17 @@ class WaitHistory(Protocol):
         return [tuple(row) for row in self._rows(sql, (run_id,), (ID, INT, TEXT))]
 
     def parked_runs(self) -> list[ParkedRun]:
-        """Return the runs that are parked, the first one first."""
+        """Return the runs that are parked, the first one first. A child run is continued by its parent."""
         rows = self._rows(PARKED_SQL, (), (ID, ID, TEXT_OR_NOT, TEXT_OR_NOT, TEXT_OR_NOT, INT))
         return [parked_run(*row) for row in rows]
+
+    def parked_until(self, run_id: str) -> ParkedUntil | None:
+        """Return when a run is due if it is parked."""
+        sql = (
+            "SELECT detail FROM liteflow_requests WHERE run_id=? AND action=? AND handled_at IS NULL ORDER BY 1 LIMIT 1"
+        )
+        rows = self._rows(sql, (run_id, WAKE), (TEXT_OR_NOT,))
+        return ParkedUntil.of(rows[0][0]) if rows else None
 
     def answers(self, run_id: str) -> list[StoredAnswer]:
         """Return the answers of people to tasks of a run, the first one first."""

@@ -713,6 +713,21 @@ def test_workers_are_put_right_after_each_task(bench: Open, mode: str) -> None:
     assert value_of(made.run("look")) == [pid, os.getcwd(), mask, None, sys.argv[0]]
 
 
+def test_each_task_has_its_variables_whatever_the_last_one_did_to_them(bench: Open) -> None:
+    def mess() -> tuple[int, str | None]:
+        before = os.environ.get("LIGHTFLOW_TASK")
+        os.environ["LIGHTFLOW_TASK"] = "other"
+        return os.getpid(), before
+
+    def remove() -> tuple[int, str | None]:
+        return os.getpid(), os.environ.pop("LIGHTFLOW_TASK", None)
+
+    made = bench("process", {"mess": Call(mess), "remove": Call(remove)})
+    pid, _ = value_of(made.run("mess"))
+    for task in ("mess", "remove", "remove", "mess"):
+        assert value_of(made.run(task)) == (pid, task)
+
+
 @pytest.mark.parametrize("mode", PROCESSES)
 def test_a_worker_that_cannot_be_put_right_is_replaced(bench: Open, mode: str) -> None:
     def handlers() -> int:

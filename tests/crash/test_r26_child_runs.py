@@ -4,7 +4,7 @@ Proved: a run of a mapped task with two child runs, killed after each stored cha
 guardian, both at once, the process of a child run, the guardian of a child run. Nothing is alive without a parent after
 that; a resume ends the run, no task that has succeeded runs again, no step runs twice at a time, and each instance has
 one child run.
-Not proved: kills between two stored changes at a moment of its own choice; three levels (tests/integration).
+Not proved: kills between two stored changes at a moment of its own choice, and three levels (R1, R1b, R2).
 """
 
 from __future__ import annotations

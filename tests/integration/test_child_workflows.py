@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from liteflow.api import History
+
 LIMIT_S = 120.0
 
 PARENT = """
@@ -292,3 +294,32 @@ def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
         lightflow("approve", run_id, name, "--by", "ann")
         assert process.wait(LIMIT_S) == 0
     assert values_of("a", None)["by"] == "ann"
+
+
+def test_a_run_whose_child_runs_only_wait_parks_as_a_whole() -> None:
+    Path("top.yaml").write_text(
+        "workflow_name: top\ntasks:\n  part: {type: workflow, workflow: middle}\n  other: {run: sleep 0.3}\n"
+        "---\nworkflow_name: middle\ntasks:\n  inner: {type: workflow, workflow: inner, foreach: [1, 2]}\n"
+        "---\nworkflow_name: inner\ntasks:\n  first: {run: 'true'}\n"
+        "  ok: {type: approval, message: 'Go?', depends_on: first}\n",
+        encoding="utf-8",
+    )
+    lightflow("run", "top.yaml", "--park")
+    with History("lightflow.db") as history:
+        runs = history.runs(with_children=True)
+        assert [(run.dag_id, run.status) for run in runs] == [
+            (name, "INTERRUPTED") for name in ("inner", "inner", "middle", "top")
+        ]
+        assert all(str(run.reason).startswith("parked: it waits until ") for run in runs)
+        (parked,) = history.parked_runs()
+        assert (parked.dag_id, parked.has_answer) == ("top", False)
+    lightflow("approve", runs[0].run_id, "ok")
+    with History("lightflow.db") as history:
+        assert history.parked_runs()[0].has_answer, "a decision in a child run wakes the run that is parked"
+    lightflow("resume", "top.yaml", "--park")
+    lightflow("approve", runs[1].run_id, "ok")
+    lightflow("resume", "top.yaml", "--park")
+    with History("lightflow.db") as history:
+        assert {run.status for run in history.runs(with_children=True)} == {"SUCCESS"}
+        assert history.parked_runs() == []
+        assert len(history.attempts(runs[-1].run_id, "part")) == 1

@@ -603,6 +603,9 @@ class FakeStore:
             if row.hook_events is not None
         ]
 
+    def is_family_busy(self) -> bool:
+        return False
+
     def due_undos(self) -> Sequence[DueUndo]:
         return []
 

@@ -18,7 +18,7 @@ _RUN = click.argument("run", shell_complete=run_ids)
 _TASK = click.argument("task", required=False, shell_complete=task_ids)
 _COMMENT = click.option("--comment", default="", metavar="TEXT", help="Why; it is stored with the decision.")
 _BY = click.option("--by", metavar="NAME", help="The person who decides; by default the user of this machine.")
-_ALL = click.option("--all", "every", is_flag=True, help="Decide about all instances of the task, or all tasks.")
+_ALL = click.option("--all", "every", is_flag=True, help="Decide about all instances that TASK means, or all tasks.")
 
 
 @command(
@@ -27,6 +27,7 @@ Examples:
   lightflow approve latest deploy
   lightflow approve 20260102T030405 deploy --field reason="fixes #12" --comment "go"
   lightflow approve latest check --all
+  lightflow approve latest 'check[eu-*]' --all
 
 {_EXIT_CODES}"""
 )
@@ -41,8 +42,8 @@ Examples:
 def approve(run: str, task: str | None, *, fields: tuple[str, ...], db: str, as_json: bool, **how: Any) -> None:
     """Approve a task that waits for a decision.
 
-    TASK is a task of type approval, or an instance of it such as deploy[3]. The first decision counts. If no process
-    runs the run, the next one that resumes it acts on the decision.
+    TASK is a task of type approval, or an instance of it such as deploy[3], or deploy[eu] by its label; with --all also
+    a pattern of labels. The first decision counts. If no process runs the run, the next one that resumes it acts on it.
     """
     _decide(run, task, db, as_json=as_json, approved=True, words=fields, **how)
 
@@ -64,7 +65,8 @@ Examples:
 def reject(run: str, task: str | None, *, db: str, as_json: bool, **how: Any) -> None:
     """Reject a task that waits for a decision: it fails.
 
-    TASK is a task of type approval, or an instance of it such as deploy[3]. The first decision counts.
+    TASK is a task of type approval, or an instance of it such as deploy[3], or deploy[eu] by its label; with --all also
+    a pattern of labels. The first decision counts.
     """
     _decide(run, task, db, as_json=as_json, approved=False, **how)
 
@@ -81,4 +83,4 @@ def _decide(run: str, task: str | None, db: str, *, as_json: bool, **arguments: 
     for each in decided:
         word = "approved" if each.choice.approved else "rejected"
         then = "" if each.state == "done" else "; the next process that resumes the run acts on it"
-        say(f"{printable(each.approval.name)} of run {printable(each.approval.run_id)} is {word}{then}")
+        say(f"{printable(each.name)} of run {printable(each.approval.run_id)} is {word}{then}")

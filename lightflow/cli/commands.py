@@ -14,6 +14,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "task": ("task:task", "Run a single task."),
         "fork": ("fork:fork", "Start a new run from the middle of another one."),
         "mark": ("mark:mark", "Give tasks of a run a state by hand."),
+        "wake": ("wake:wake", "Resume the parked runs that are due."),
         "cancel": ("cancel:cancel", "Cancel a run."),
         "approve": ("approve:approve", "Approve a task that waits for a decision."),
         "reject": ("approve:reject", "Reject a task that waits for a decision: it fails."),

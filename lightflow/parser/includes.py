@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Location, Problem, WorkflowError
@@ -41,19 +41,15 @@ class Includer:
         self.paths: set[str] = set()  #: of all files that are included, also of those that cannot be read
 
     def include(self, tree: Tree) -> None:
-        """Add the tasks of the files that the groups of a tree include.
-
-        Raises:
-            WorkflowError: with the problems of included files; other mistakes in the tree may follow from them.
-        """
+        """Add the tasks of the files that the groups of a tree include, and the problems that prevent it."""
         groups = [group for group in tree.groups if isinstance(tree.tasks[group].get("include"), str)]
         if not groups:
             return
         self._chain.append(os.path.realpath(tree.source.file))
-        problems = [problem for group in groups for problem in self._include(tree, group)]
+        for group in groups:
+            if problems := list(self._include(tree, group)):
+                tree.not_included[group] = problems
         self._chain.pop()
-        if problems:
-            raise WorkflowError([*problems, *tree.problems, *tree.source.problems])
         for task_id in tree.grafted:
             if task_id in tree.tasks:
                 message = f"{quoted(task_id)} is a task of the included file, too; rename it"
@@ -203,6 +199,23 @@ def _templates(tree: Tree, group: str) -> tuple[Mapping[str, Template], list[Pro
     from lightflow.parser.expressions import read_arguments  # imports Jinja
 
     return read_arguments(tree, group)
+
+
+def independent_problems(tree: Tree, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the problems of a file, and those of the files that it includes.
+
+    Left out is what may follow from a file that cannot be included: what names one of its tasks, from its place to the
+    end of the line.
+    """
+    names = {group.rpartition(".")[2] for group in tree.not_included}
+    member = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\.") if names else None
+    lines = tree.source.text.splitlines()
+    for problem in problems:
+        line = lines[problem.line - 1] if 0 < problem.line <= len(lines) else ""
+        if member is None or not member.search(line, problem.column - 1):
+            yield problem
+    for included in tree.not_included.values():
+        yield from included
 
 
 # -- building ------------------------------------------------------------------------------------------------------

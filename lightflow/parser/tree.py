@@ -107,6 +107,7 @@ class Tree:
         self.origins: dict[tuple[int, Key], Origin] = {}  # (container, key) -> the place of a value that is not there
         self.parents: dict[str, str] = {}  # the innermost group of each task and group that is in one
         self.includes: dict[str, Inclusion] = {}  # by the id of the group whose tasks are in another file
+        self.not_included: dict[str, list[Problem]] = {}  # by the id of a group whose file cannot be included: why
         self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
         self.unknown_types: dict[int, str] = {}  # normalized container -> the type in the file, for an assumed type
 

@@ -42,8 +42,7 @@ class ParkedRuns:
         key = secrets.token_hex(8)
         self._orders[key] = run.run_id
         self._not_before[run.run_id] = now + _AGAIN_S
-        folder = run.cwd if run.cwd is not None and os.path.isdir(run.cwd) else os.getcwd()
-        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder, parks=True)
+        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder_of(run), parks=True)
 
     def end(self, end: ProcessEnd) -> str | None:
         """Take the end of a process. Return the run and why it was not resumed; None: it was, or it is another's."""
@@ -52,6 +51,16 @@ class ParkedRuns:
             self._not_before.pop(run_id or "", None)
             return None
         return f"run {run_id} was not resumed: {end.failure}"
+
+
+def folder_of(run: ParkedRun) -> str:
+    """Return the folder in which a run is resumed: the one where it was started, if it exists."""
+    return run.cwd if run.cwd is not None and os.path.isdir(run.cwd) else os.getcwd()
+
+
+def why_due(run: ParkedRun) -> str:
+    """Return why a run is due."""
+    return "a person has decided" if run.has_answer else "a wait is due"
 
 
 def is_source(workflow: WatchedWorkflow, source: str | None, cwd: str | None) -> bool:

@@ -21,7 +21,7 @@ from lightflow.instants import clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.failures import Failures
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
-from lightflow.scheduler.parked_runs import ParkedRuns, is_source
+from lightflow.scheduler.parked_runs import ParkedRuns, is_source, why_due
 from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFile, WorkflowFiles
@@ -29,7 +29,6 @@ from liteflow import DefinitionError, LiteflowError, Schedule, WorkflowTrigger
 from liteflow.api import (
     FireRecord,
     NewFire,
-    ParkedRun,
     Record,
     TriggerRecord,
     TriggerStore,
@@ -445,7 +444,7 @@ class Scheduler:
             workflow = self.view.workflows.get(run.dag_id)
             if workflow is not None and is_source(workflow, run.source, run.cwd) and self._starts.room() > 0:
                 self._starts.order(parked.order(run, now))
-                self.options.report(f"{run.dag_id}: resumes run {run.run_id} ({_why_due(run)})")
+                self.options.report(f"{run.dag_id}: resumes run {run.run_id} ({why_due(run)})")
 
     def _start_waiting(self) -> None:
         """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
@@ -523,10 +522,6 @@ def _why_unserved(row: TriggerRecord, files: Mapping[str, WorkflowFile]) -> str:
     if row.source in files:
         return f"{row.source} no longer has workflow {row.dag_id!r}; its triggers rest"
     return f"{row.source} is not served; its triggers rest"
-
-
-def _why_due(run: ParkedRun) -> str:
-    return "a person has decided" if run.has_answer else "a wait is due"
 
 
 class _Timers:

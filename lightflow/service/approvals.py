@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from lightflow.engine.formatting import display_name
 from lightflow.errors import Problem, WorkflowError
 from lightflow.service.lookup import find_instance, find_run
-from lightflow.service.mapped_instances import split_name
 from liteflow import DefinitionError, Param, RunNotFound
-from liteflow.api import Choice, History, OpenApproval, Record, current_day, decide, find_approval, open_approvals
+from liteflow.api import (
+    Choice,
+    History,
+    OpenApproval,
+    Record,
+    RunRecord,
+    current_day,
+    decide,
+    find_approval,
+    open_approvals,
+)
 from liteflow.api import user_name as user_name_of_process
+from liteflow.planning.targets import chosen_instances, split_target
 from liteflow.values.params import unknown
 
 
@@ -18,6 +29,7 @@ class Decided(Record):
     """A decision that is stored."""
 
     approval: OpenApproval
+    name: str  #: of the task or the instance, with its label
     choice: Choice
     state: Literal["done", "stored"]  #: "stored": the next process that resumes the run acts on it
 
@@ -35,8 +47,11 @@ class DecisionArguments(Record):
 def decide_about(db: str, run_id: str | None, name: str | None, arguments: DecisionArguments) -> list[Decided]:
     """Decide about a task, an instance such as `ok[3]`, or with `every` about all that wait.
 
+    With `every`, an instance may be named by a pattern of its label: `ok[e*]`.
+
     Raises:
         RunNotFound: there is no such run or task, or it waits for no decision.
+        DefinitionError: no task is named, or there is no such instance.
         AlreadyDecided: it has been decided, or its time is over.
         WorkflowError: a field is not valid.
     """
@@ -48,18 +63,38 @@ def decide_about(db: str, run_id: str | None, name: str | None, arguments: Decis
                 f"name the task, or write --all; in run {run.run_id} these wait for a decision: {names}"
             )
         if arguments.every:
-            task_id = None if name is None else split_name(name)[0]
-            approvals = open_approvals(history, run, task_id)
+            approvals = _all_named(history, run, name)
             if not approvals:
-                raise RunNotFound(f"nothing in run {run.run_id} waits for a decision")
+                what = "nothing" if name is None else f"nothing of {name}"
+                raise RunNotFound(f"{what} in run {run.run_id} waits for a decision")
         else:
             assert name is not None
             approvals = [find_approval(history, run, find_instance(history, run, name))]
+        labels = {task_id: history.labels(run.run_id, task_id) for task_id in {each.task_id for each in approvals}}
     by = arguments.by or user_name_of_process()
     choices = [(approval, _choice(approval, arguments, by)) for approval in approvals]  # all are checked first
     return [
-        Decided(approval=approval, choice=choice, state=decide(db, approval, choice)) for approval, choice in choices
+        Decided(
+            approval=approval,
+            name=display_name(approval.task_id, approval.map_index, labels[approval.task_id].get(approval.map_index)),
+            choice=choice,
+            state=decide(db, approval, choice),
+        )
+        for approval, choice in choices
     ]
+
+
+def _all_named(history: History, run: RunRecord, name: str | None) -> list[OpenApproval]:
+    """Return all that waits in a run, in a task, or in the instances with an index, a label or a pattern of it."""
+    if name is None:
+        return open_approvals(history, run)
+    task_id, key = split_target(name)
+    approvals = open_approvals(history, run, task_id)
+    if key is None:
+        return approvals
+    labels = history.labels(run.run_id, task_id)
+    indexes = chosen_instances(task_id, key, labels, f"run {run.run_id}") if approvals else ()
+    return [approval for approval in approvals if approval.map_index in indexes]
 
 
 def _choice(approval: OpenApproval, arguments: DecisionArguments, by: str) -> Choice:

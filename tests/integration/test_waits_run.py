@@ -243,16 +243,22 @@ def test_all_instances_of_a_mapped_approval(tmp_path: Path, running: Any) -> Non
     run = running(
         """
         tasks:
-          ok: {type: approval, message: "Load ${{ item }}?", foreach: {items: [a, b, c], fail_fast: false}}
+          ok:
+            type: approval
+            message: "Load ${{ item }}?"
+            foreach: {items: [eu-a, us, eu-b, asia], key: "${{ item }}", fail_fast: false}
         """
     )
     sql = "SELECT count(*) FROM liteflow_task_instances WHERE status='WAITING'"
-    run.until(sql, [(3,)])
-    assert lightflow(tmp_path, "reject", "latest", "ok[1]").returncode == 0
-    assert lightflow(tmp_path, "approve", "latest", "ok", "--all").returncode == 0
+    run.until(sql, [(4,)])
+    assert lightflow(tmp_path, "reject", "latest", "ok[1]", "--all").stdout.startswith("ok[1] us of run ")
+    assert lightflow(tmp_path, "approve", "latest", "ok[nowhere]", "--all").returncode == 2
+    decided = lightflow(tmp_path, "approve", "latest", "ok[eu-*]", "--all").stdout
+    assert [line.split(" of ")[0] for line in decided.splitlines()] == ["ok[0] eu-a", "ok[2] eu-b"]
+    assert lightflow(tmp_path, "approve", "latest", "ok", "--all").stdout.startswith("ok[3] asia of run ")
     assert run.ends() == 1
     instances = status(tmp_path)["tasks"][0]["instances"]
-    assert [each["status"] for each in instances] == ["SUCCESS", "FAILED", "SUCCESS"]
+    assert [each["status"] for each in instances] == ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS"]
 
 
 def test_python_defines_and_decides_the_same(tmp_path: Path) -> None:

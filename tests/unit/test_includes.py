@@ -253,6 +253,33 @@ def test_a_mistake_in_an_included_file_has_its_place_and_is_reported_once(files:
     assert mistakes() == ['common/checks.yaml:2:20: tasks.one: unknown key "retriez", did you mean "retries"?']
 
 
+def test_mistakes_of_all_files_are_reported_at_once_without_consequences(files: Callable[..., Path]) -> None:
+    files(
+        main="""\
+tasks:
+  a: {include: common/checks.yaml, depends_on: nope}
+  b: {include: absent.yaml}
+  c:
+    depends_on: [a.fetch, b.lint, lost]
+    retriez: 1
+    run: |
+      echo ${{ tasks.a.fetch.outputs.n }} ${{ tasks.b.lint.outputs.n }}
+      echo ${{ tasks.missing.outputs.n }}
+outputs: {n: "${{ tasks.a.fetch.outputs.n }}", m: "${{ tasks.missing.outputs.n }}"}
+""",
+        common__checks="tasks:\n  fetch: {run: echo, timeout: soon}\n",
+    )
+    assert [line.split(": ")[:2] for line in mistakes()] == [
+        ["common/checks.yaml:2:31", "tasks.fetch.timeout"],
+        ["main.yaml:2:36", "tasks.a.depends_on"],
+        ["main.yaml:3:16", "tasks.b.include"],
+        ["main.yaml:5:35", "tasks.c.depends_on"],
+        ["main.yaml:6:5", "tasks.c"],
+        ["main.yaml:9:12", "tasks.c.run"],
+        ["main.yaml:10:52", "outputs.m"],
+    ]
+
+
 def test_values_that_the_file_does_not_take_are_refused_where_they_are_written(files: Callable[..., Path]) -> None:
     files(
         main="""\

@@ -1,0 +1,60 @@
+"""`lightflow wake`: resume the parked runs that are due."""
+
+from __future__ import annotations
+
+import click
+
+from lightflow.cli.error_boundary import complain
+from lightflow.cli.options import command, db_option, json_option
+from lightflow.cli.output import say, say_json, state
+from lightflow.text import printable
+
+
+@command(
+    epilog="""\b
+Examples:
+  lightflow wake
+  lightflow wake --dry-run
+  */10 * * * *  lightflow -C /srv/etl wake --quiet      # in a crontab
+
+\b
+Exit codes: 0 all runs that were due continue or have ended well, also if there was none; 1 a run has
+failed or was not resumed, 3 state file.
+--json prints {db, dry_run, runs}; a run has run_id, workflow, due (the reason), status and problem."""
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Show which runs are due; resume nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only runs that have failed or were not resumed.")
+@db_option
+@json_option
+def wake(*, dry_run: bool, quiet: bool, db: str, as_json: bool) -> int:
+    """Resume the parked runs that are due.
+
+    A parked run is due when a wait of it is, or when a person has decided. It is resumed in the folder where it was
+    started, one run after another, and parks again when only long waits are left. `lightflow serve` does the same for
+    the workflows that it serves.
+    """
+    from lightflow.scheduler import waking
+
+    runs = []
+    for run in waking.wake(db, dry_run=dry_run):
+        runs.append(run)
+        name = f"{printable(run.workflow)}: run {run.run_id}"
+        if run.problem is not None:
+            complain(f"{name} was not resumed: {printable(run.problem)}")
+        elif not as_json and (not quiet or run.status == "FAILED"):
+            say(f"{name} is due: {run.due}" if dry_run else f"{name} ({run.due}): {state(run.status)}")
+    if as_json:
+        shapes = [
+            {
+                "run_id": run.run_id,
+                "workflow": run.workflow,
+                "due": run.due,
+                "status": run.status,
+                "problem": run.problem,
+            }
+            for run in runs
+        ]
+        say_json({"db": db, "dry_run": dry_run, "runs": shapes})
+    elif not runs and not quiet:
+        say("no parked run is due")
+    return int(any(run.problem is not None or run.status in ("FAILED", "CANCELLED") for run in runs))

@@ -36,7 +36,9 @@ def change_file(folder: Path, rng: random.Random) -> None:
     files = [folder / f"c{number}.yaml" for number in range(CHANGING)]
     file, other = rng.sample(files, 2)
     kind = rng.choice(["break", "cut", "swap", "remove", "link", "folder", "restore", "restore"])
-    if file.is_dir() and not file.is_symlink():
+    if file.is_symlink():
+        file.unlink()
+    elif file.is_dir():
         file.rmdir()
     if kind == "break":
         file.write_text(rng.choice(_BROKEN))

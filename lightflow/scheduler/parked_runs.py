@@ -43,7 +43,7 @@ class ParkedRuns:
         self._orders[key] = run.run_id
         self._not_before[run.run_id] = now + _AGAIN_S
         folder = run.cwd if run.cwd is not None and os.path.isdir(run.cwd) else os.getcwd()
-        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder, parks=True)
+        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder, parks=True, requested_by="scheduler")
 
     def end(self, end: ProcessEnd) -> str | None:
         """Take the end of a process. Return the run and why it was not resumed; None: it was, or it is another's."""

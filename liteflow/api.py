@@ -16,6 +16,8 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "FireDelays": ("liteflow.state.run_fires", "FireDelays"),
+    "RunRequest": ("liteflow.state.run_requests", "RunRequest"),
+    "acting_for": ("liteflow.state.process_identity", "acting_for"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),

@@ -99,12 +99,14 @@ from liteflow.state.leftovers import remove_leftovers as remove_leftovers
 from liteflow.state.parking import ParkedRun as ParkedRun
 from liteflow.state.pool_history import PoolRecord as PoolRecord
 from liteflow.state.pool_history import SlotRecord as SlotRecord
+from liteflow.state.process_identity import acting_for as acting_for
 from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.state.run_fires import FireDelays as FireDelays
 from liteflow.state.run_fires import RunFire as RunFire
+from liteflow.state.run_requests import RunRequest as RunRequest
 from liteflow.state.triggers import FireRecord as FireRecord
 from liteflow.state.triggers import NewFire as NewFire
 from liteflow.state.triggers import TriggerRecord as TriggerRecord
@@ -258,6 +260,7 @@ __all__ = [
     "RunFire",
     "RunInfo",
     "RunRecord",
+    "RunRequest",
     "RunStatus",
     "SlotNeeds",
     "SlotRecord",
@@ -272,6 +275,7 @@ __all__ = [
     "ValueRecord",
     "Work",
     "WorkflowTriggers",
+    "acting_for",
     "arranged",
     "back_up",
     "box_label",

@@ -20,7 +20,7 @@ Examples:
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
 duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by), parent (run_id,
-task, map_index)."""
+task, map_index), request (action, requested_by, at)."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("-a", "--all", "every", is_flag=True, help="Also child runs, which tasks of other runs execute.")

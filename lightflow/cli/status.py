@@ -62,7 +62,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     from lightflow.service import queries
     from lightflow.service.child_views import parent_task
     from lightflow.service.parameters import values_text
-    from lightflow.service.queries import fire_text
+    from lightflow.service.queries import fire_text, request_text
     from lightflow.service.tolerated_failures import summary_text
 
     run = view.run
@@ -74,6 +74,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("duration", duration_text(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
+        ("request", None if run.request is None else printable(request_text(run.request))),
         ("params", printable(values_text(run.params))),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
         ("parent", run.parent_run_id and printable(f"task {parent_task(run)} of run {run.parent_run_id}")),

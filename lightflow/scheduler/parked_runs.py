@@ -42,7 +42,8 @@ class ParkedRuns:
         key = secrets.token_hex(8)
         self._orders[key] = run.run_id
         self._not_before[run.run_id] = now + _AGAIN_S
-        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder_of(run), parks=True)
+        folder = folder_of(run)
+        return RerunOrder(key=key, run_id=run.run_id, db=self._db, folder=folder, parks=True, requested_by="scheduler")
 
     def end(self, end: ProcessEnd) -> str | None:
         """Take the end of a process. Return the run and why it was not resumed; None: it was, or it is another's."""

@@ -64,6 +64,7 @@ class RerunOrder(Record):
     ignore_upstream: bool = False
     params: Mapping[str, Any] = EMPTY_MAPPING
     parks: bool = False  #: whether the run ends again when only long waits are left
+    requested_by: str | None = None  #: the person or program; None: the user of this process
 
 
 Order = StartOrder | RerunOrder
@@ -299,11 +300,12 @@ def _rerun(order: RerunOrder) -> int:
     from lightflow.service import reruns, runs
     from lightflow.service.parameters import ParamArguments
     from liteflow import LiteflowError, RunOwned
+    from liteflow.api import acting_for
 
     params = ParamArguments(values=order.params)
     options = runs.RunOptions(db=order.db, params=params, claim_children=True, park=order.parks)
     try:
-        with runs.captured_streams():
+        with runs.captured_streams(), acting_for(order.requested_by):
             if order.origin is not None:
                 forked = replace(options, run_id=order.run_id)
                 run = reruns.fork(order.origin, forked, order.tasks, file=None, notify=_unheard)

@@ -15,7 +15,7 @@ from lightflow.service.approvals import DecisionArguments, decide_about
 from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
-from liteflow.api import RUN_ENDED, RunRecord
+from liteflow.api import RUN_ENDED, RunRecord, acting_for
 
 
 def login(request: CheckedRequest) -> Answer:
@@ -36,7 +36,8 @@ def cancel_run(request: CheckedRequest) -> Answer:
     """Request the owner of a run to cancel it; a second request also ends its teardowns and hooks."""
     run_id = queries.run_record(request.services.db, request.path["run"]).run_id
     try:
-        record = runs.cancel(request.services.db, run_id, wait_s=0.0, caller=request.caller)
+        with acting_for(request.caller):
+            record = runs.cancel(request.services.db, run_id, wait_s=0.0, caller=request.caller)
     except DefinitionError as error:
         raise RequestProblem(409, "CONFLICT", str(error)) from None
     return Answer(body=cancelled_run_shape(record), status=202)
@@ -45,7 +46,7 @@ def cancel_run(request: CheckedRequest) -> Answer:
 def resume_run(request: CheckedRequest) -> Answer:
     """Resume a run that has ended, in the folder in which it was started."""
     run = _ended_run(request)
-    return _started(_control(request).rerun(run.run_id, RESUME))
+    return _started(_control(request).rerun(run.run_id, RESUME, caller=request.caller))
 
 
 def retry_run(request: CheckedRequest) -> Answer:
@@ -62,7 +63,7 @@ def retry_run(request: CheckedRequest) -> Answer:
     if run.status == "SUCCESS" and not rerun.start and not rerun.changed:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} has succeeded: name the tasks to run again")
     reruns.preview(request.services.db, run.run_id, rerun)  # so that an unknown task is named
-    return _started(_control(request).rerun(run.run_id, rerun))
+    return _started(_control(request).rerun(run.run_id, rerun, caller=request.caller))
 
 
 def _check_rerun(rerun: RerunOptions) -> None:
@@ -83,7 +84,7 @@ def fork_run(request: CheckedRequest) -> Answer:
     control = _control(request)
     _check_served(control, run.dag_id)
     _check_params(control, run.dag_id, {**run.params, **params})
-    return _started(control.fork(run.run_id, body["tasks"], params))
+    return _started(control.fork(run.run_id, body["tasks"], params, caller=request.caller))
 
 
 def start_again(request: CheckedRequest) -> Answer:
@@ -110,22 +111,23 @@ def _ended_run(request: CheckedRequest) -> RunRecord:
 def clear_tasks(request: CheckedRequest) -> Answer:
     """Set tasks of a run, and what follows them, back to PENDING; the next resume runs them."""
     body = request.body
-    changed = reruns.clear(request.services.db, request.path["run"], body["tasks"], only=body.get("only", False))
+    with acting_for(request.caller):
+        changed = reruns.clear(request.services.db, request.path["run"], body["tasks"], only=body.get("only", False))
     return _changed(changed)
 
 
 def mark_tasks(request: CheckedRequest) -> Answer:
     """Give tasks of a run a state by hand, and a success its values."""
     body = request.body
-    reason = ", ".join(text for text in (body.get("reason"), request.caller) if text)
-    changed = reruns.mark(
-        request.services.db,
-        request.path["run"],
-        body["tasks"],
-        body["status"],
-        reason=reason,
-        values=body.get("outputs") or {},
-    )
+    with acting_for(request.caller):
+        changed = reruns.mark(
+            request.services.db,
+            request.path["run"],
+            body["tasks"],
+            body["status"],
+            reason=body.get("reason") or "",
+            values=body.get("outputs") or {},
+        )
     return _changed(changed)
 
 

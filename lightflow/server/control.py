@@ -140,17 +140,17 @@ class SchedulerControl:
     def _fire(self, run_id: str) -> FireRecord:
         return read_fires(self._db, run_ids=[run_id])[0]
 
-    def rerun(self, run_id: str, rerun: RerunOptions) -> StartedRun:
+    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
         run = self._served_run(run_id)
         order = self._order(run, tasks=tuple(rerun.start), only=rerun.only, changed=rerun.changed,
-                            ignore_upstream=rerun.ignore_upstream)  # fmt: skip
+                            ignore_upstream=rerun.ignore_upstream, requested_by=caller)  # fmt: skip
         return self._continued(order)
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any]) -> StartedRun:
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str) -> StartedRun:
         """Start a new run that begins in the middle of another one."""
         run = self._served_run(run_id)
-        order = self._order(run, origin=run.run_id, tasks=tuple(tasks), params=params)
+        order = self._order(run, origin=run.run_id, tasks=tuple(tasks), params=params, requested_by=caller)
         return self._continued(replace(order, run_id=run_id_of(run.run_id, order.key, time.time())))
 
     def _served_run(self, run_id: str) -> RunRecord:

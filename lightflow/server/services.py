@@ -63,10 +63,10 @@ class Control(Protocol):
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once."""
 
-    def rerun(self, run_id: str, rerun: RerunOptions) -> StartedRun:
+    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any]) -> StartedRun:
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str) -> StartedRun:
         """Start a new run that begins in the middle of another one."""
 
     def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,

@@ -16,7 +16,7 @@ from lightflow.service.mapped_instances import (
     with_times,
 )
 from lightflow.service.pools import group_reason
-from lightflow.service.queries import fire_text
+from lightflow.service.queries import fire_text, request_text
 from lightflow.service.run_tasks import RunTasks
 from lightflow.service.stale import find_stale
 from lightflow.service.tolerated_failures import reason_text
@@ -64,6 +64,8 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         explanation.because.append(f"the run is SUCCESS all the same: {tolerated}")
     if run.fire is not None:
         explanation.because.append(f"the run was started by trigger {fire_text(run.fire)}")
+    if run.request is not None:
+        explanation.because.append(f"the last request for the run was {request_text(run.request)}")
     run_reason = queued or run.reason
     if run.status != Status.SUCCESS and run_reason:
         explanation.because.append(f"the run is {run.status}: {run_reason}")

@@ -28,6 +28,7 @@ from liteflow.api import (
     InstanceRecord,
     RunFire,
     RunRecord,
+    RunRequest,
     SlotRecord,
     day_text,
     read_trace,
@@ -98,7 +99,13 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "parent": None if run.parent_run_id is None else _parent_shape(run),
         "selection": run.selection,
         "trigger": None if run.fire is None else fire_shape(run.fire),
+        "request": None if run.request is None else _request_shape(run.request),
     }
+
+
+def _request_shape(request: RunRequest) -> Shape:
+    """Return the last change of a run that a person or program requested."""
+    return {"action": request.action, "requested_by": request.requested_by, "at": iso(request.at)}
 
 
 def _parent_shape(run: RunRecord) -> Shape:

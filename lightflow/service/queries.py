@@ -29,6 +29,7 @@ from liteflow.api import (
     Record,
     RunFire,
     RunRecord,
+    RunRequest,
     ValueRecord,
     decode_value,
     gc_paused,
@@ -143,6 +144,12 @@ def fire_text(fire: RunFire) -> str:
     """Return the trigger that started a run, its instant and who requested it."""
     requested = "" if fire.started_by is None else f", requested by {fire.started_by}"
     return f"{fire.trigger_id}, for {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(fire.at))}{requested}"
+
+
+def request_text(request: RunRequest) -> str:
+    """Return the last change of a run that a person or program requested."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(request.at))
+    return f"{request.action} at {at} by {request.requested_by}"
 
 
 def newest_runs(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:

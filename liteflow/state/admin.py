@@ -13,7 +13,9 @@ from liteflow.errors import RunNotFound, RunOwned
 from liteflow.state.answers import ANSWER, StoredAnswer
 from liteflow.state.child_rows import cancel_open_run, cancel_run, family
 from liteflow.state.locks import LockFile
+from liteflow.state.process_identity import user_name
 from liteflow.state.records import Request
+from liteflow.state.run_requests import record_request
 from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
 from liteflow.state.transitions import RunKey
 from liteflow.values.payload import Payload, spill_root
@@ -23,8 +25,8 @@ def request(path: str, run_id: str, action: str, detail: str | None = None) -> N
     """Send a request to the owner of a run, which sees it within a quarter of a second."""
     with StateWriter(path) as connection:
         connection.execute(
-            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
-            (run_id, action, detail, time.time()),
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at, requested_by) VALUES (?,?,?,?,?)",
+            (run_id, action, detail, time.time(), user_name()),
         )
 
 
@@ -54,8 +56,8 @@ def send_answer(path: str, run_id: str, answer: StoredAnswer) -> tuple[int, Stor
         if row != ("WAITING", answer.attempt):
             raise RunNotFound(f"{path}: it no longer waits" if row else f"{path}: there is no such task")
         cursor = connection.execute(
-            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
-            (run_id, ANSWER, answer.to_text(), answer.at),
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at, requested_by) VALUES (?,?,?,?,?)",
+            (run_id, ANSWER, answer.to_text(), answer.at, answer.by),
         )
         return int(cursor.lastrowid or 0), None
 
@@ -91,6 +93,7 @@ def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
         now = time.time()
         run, status, epoch = lock_out(connection, path, run_id)
         cancel_open_run(connection, run, status, epoch, reason, now)
+        record_request(connection, run_id, "cancel", now)
         for child in family(connection, run_id)[1:]:
             lock_out(connection, path, child)
             cancel_run(connection, child, f"its parent run was {reason}", now)

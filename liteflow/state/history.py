@@ -36,6 +36,7 @@ from liteflow.state.row_kinds import (
     holds,
 )
 from liteflow.state.run_fires import FIRE_COLUMN, FireHistory, RunFire, run_fire
+from liteflow.state.run_requests import REQUEST_COLUMN, RunRequest, run_request
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
@@ -74,6 +75,7 @@ class RunRecord(Record, kw_only=False):
     fire: RunFire | None = None  # of a trigger that started it
     parent_task_id: str | None = None  # of a child run: the task of its parent run
     parent_map_index: int | None = None
+    request: RunRequest | None = None  # the last change of it that a person or program requested
 
 
 class UndoRecord(Record, kw_only=False):
@@ -170,7 +172,8 @@ class DagRecord(Record, kw_only=False):
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
-    f"origin_run_id, selection, {FIRE_COLUMN}, parent_task_id, parent_map_index FROM liteflow_dag_runs "
+    f"origin_run_id, selection, {FIRE_COLUMN}, parent_task_id, parent_map_index, {REQUEST_COLUMN} "
+    "FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
@@ -380,9 +383,10 @@ class History(WaitHistory, FireHistory, PoolHistory):
         values[11], values[12] = path_as_named(values[11]), path_as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        origin, selection, fire, *parent_task = values[20:]
+        origin, selection, fire, *parent_task, request = values[20:]
         selected = None if selection is None else from_json(selection, [])
         values[20:] = [values[3] == "UP_FOR_RETRY", origin, selected, run_fire(fire), *parent_task]
+        values.append(run_request(request))
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)

@@ -5,7 +5,13 @@ A pid alone is reused; the three together name one process for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Final
+
+_REQUESTED_BY: Final = ContextVar[str | None]("requested_by", default=None)
 
 
 def start_ticks(pid: int | str = "self") -> int | None:
@@ -27,8 +33,23 @@ def boot_id() -> str | None:
         return None
 
 
+@contextlib.contextmanager
+def acting_for(name: str | None) -> Iterator[None]:
+    """Let what this thread does count as requested by a person or program; None: by the user of this process."""
+    token = _REQUESTED_BY.set(name)
+    try:
+        yield
+    finally:
+        _REQUESTED_BY.reset(token)
+
+
 def user_name() -> str:
-    """Return who runs this process, as `ann@host`. The name of the system user proves nothing."""
+    """Return who requests what this thread does (see `acting_for`), by default the user of this process: `ann@host`.
+
+    The name of the system user proves nothing.
+    """
+    if (name := _REQUESTED_BY.get()) is not None:
+        return name
     import pwd  # imported for this text alone
 
     try:

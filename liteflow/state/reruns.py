@@ -29,6 +29,7 @@ from liteflow.state.new_run import insert_run
 from liteflow.state.process_identity import user_name
 from liteflow.state.records import InstanceKey, NewRun, PreviousInstance, PreviousState, Resets, TaskEvent
 from liteflow.state.resets import ResetRules, chosen_resets, set_back
+from liteflow.state.run_requests import record_request
 from liteflow.state.transitions import RunKey
 from liteflow.states import RUN_ENDED, TASK_ENDED
 from liteflow.values.payload import Payload, encode, spill_dir, spill_root
@@ -111,6 +112,7 @@ def clear(path: str, run_id: str, rerun: Rerun) -> list[str]:
             return resets
 
         set_back(connection, run_id, open_status, ResetRules(reason=rerun.reason, choose=choose, rerun=True), now)
+        record_request(connection, run_id, "clear", now)
         _leave_interrupted(connection, run, open_status, rerun.reason, now)
     return names
 
@@ -151,6 +153,7 @@ def mark(
             _replace_values(connection, path, run_id, keys, values, now)
         _end_mapped(connection, run_id, [task_id for task_id, indexes in chosen.items() if indexes is not None], now)
         _reset_followers(connection, run_id, graph, chosen, now)
+        record_request(connection, run_id, "mark", now)
         _leave_interrupted(connection, run, open_status, reason, now)
     return [instance_name(*key) for key in keys]
 
@@ -182,6 +185,7 @@ def create_fork(path: str, run: NewRun, reason: str) -> None:
         now = time.time()
         key = insert_run(connection, path, run, now)
         transitions.change_run(connection, key, None, "INTERRUPTED", now, reason=reason)
+        record_request(connection, run.run_id, "fork", now)
         transitions.add_tasks(connection, run.run_id, run.instances, now)
         if run.copied is not None:
             transitions.copy_results(connection, run.run_id, run.copied, now)

@@ -201,6 +201,7 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: the values of 
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+ALTER TABLE liteflow_requests ADD COLUMN requested_by TEXT; -- the person or program
 CREATE INDEX liteflow_removals ON liteflow_requests (request_no) WHERE action = 'remove_files';
 CREATE INDEX liteflow_runs_by_origin ON liteflow_dag_runs (origin_run_id) WHERE origin_run_id IS NOT NULL;
 
@@ -299,6 +300,7 @@ CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out
   NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
+CREATE TEMP VIEW liteflow_requests AS SELECT *, NULL AS requested_by FROM main.liteflow_requests;
 CREATE TEMP TABLE liteflow_fires (run_id, trigger_id, at, started_by);
 CREATE TEMP TABLE liteflow_triggers (dag_id, next_at, paused_at, problem);
 CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);

@@ -43,6 +43,7 @@ from liteflow.state.records import (
     SharedLimits,
 )
 from liteflow.state.resets import RESUME, ResetRules, previous_results, set_back, skip_new_tasks
+from liteflow.state.run_requests import record_request
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
@@ -176,6 +177,8 @@ class Store:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
             self._begin(status, rules.reason, now)
+            if pid is not None:  # a fork begins: it was requested before
+                record_request(self._connection, run_id, "retry" if rules.rerun else "resume", now)
             transitions.record_lost(self._connection, run_id, epoch, now)
             tasks, mapped = set_back(self._connection, run_id, status, rules, now)
             self._load_rounds()

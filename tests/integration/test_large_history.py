@@ -63,7 +63,10 @@ def fill(path: Path, runs: int) -> str:
         )
         many("INSERT INTO liteflow_events VALUES (NULL,?,?,-1,1,'RUNNING','FAILED',NULL,1.0)", named(run))
         many("INSERT INTO liteflow_xcom VALUES (?,?,-1,'return_value','json','1',1,NULL,NULL,1.0)", named(run))
-        many("INSERT INTO liteflow_requests VALUES (NULL,?,'cancel',NULL,0.0,?)", [(run, 1.0)])
+        many(
+            "INSERT INTO liteflow_requests (run_id, action, created_at, handled_at) VALUES (?,'cancel',0.0,?)",
+            [(run, 1.0)],
+        )
         fire = (f"{dag}:schedule", number, number, "WAITING" if number < 9 else "STARTED", run)
         many("INSERT INTO liteflow_fires (trigger_id, key, at, status, run_id) VALUES (?,?,?,?,?)", [fire])
     connection.execute("COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -369,3 +370,41 @@ def test_triggers_and_fires_by_graphql(server: RunningServer) -> None:
     assert started["run"] == {"id": fired["run"]["id"], "fire": {"number": started["number"]}}
     again = f'mutation {{ startRunAgain(id: "{fired["run"]["id"]}", requestKey: "a") {{ run {{ params }} }} }}'
     assert ask(again)["startRunAgain"]["run"]["params"]["count"] == 1
+
+
+def test_who_requested_a_change_of_a_run_is_stored_and_shown(parts: RunningServer) -> None:
+    client, by = Client(parts.url, parts.operator), "operator of the server"
+
+    def request(run: str) -> tuple[str, str]:
+        shape = client.run(run)["request"]
+        return shape["action"], shape["requested_by"]
+
+    (parts.folder / "go").touch()
+    run_id = client.start("parts")["run_id"]
+    client.wait(run_id, timeout_s=60)
+    assert client.run(run_id)["request"] is None
+    client.retry(run_id, ["d"])
+    client.wait(run_id, timeout_s=60)
+    assert request(run_id) == ("retry", by)
+    fork = client.fork(run_id, ["d"])["run_id"]
+    client.wait(fork, timeout_s=60)
+    assert request(fork) == ("fork", by)
+    body = {"tasks": ["d"], "status": "failed", "reason": "wrong rows"}
+    assert parts.request("POST", f"/api/v1/runs/{run_id}/mark", body).status == 200
+    assert request(run_id) == ("mark", by)
+    (task,) = [row for row in client.tasks(run_id) if row["task"] == "d"]
+    assert task["reason"] == f"marked by {by}: wrong rows"
+    assert parts.request("POST", f"/api/v1/runs/{run_id}/clear", {"tasks": ["d"]}).status == 200
+    assert request(run_id) == ("clear", by)
+    assert client.cancel(run_id)["status"] == "CANCELLED"
+    assert request(run_id) == ("cancel", by)
+    why = lightflow(parts.folder, "why", run_id, "d").stdout
+    assert f"by {by}" in why
+    (row,) = [run for run in json.loads(lightflow(parts.folder, "runs", "--json").stdout) if run["run_id"] == run_id]
+    assert (row["request"]["action"], row["request"]["requested_by"]) == ("cancel", by)
+    query = {"query": f'{{ run(id: "{run_id}") {{ request {{ action requestedBy }} }} }}'}
+    answer = parts.request("POST", "/graphql", query).json()["data"]["run"]["request"]
+    assert answer == {"action": "cancel", "requestedBy": by}
+    assert lightflow(parts.folder, "mark", run_id, "a", "success").returncode == 0
+    action, name = request(run_id)
+    assert (action, "@" in name) == ("mark", True)

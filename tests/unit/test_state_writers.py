@@ -18,6 +18,7 @@ WRITERS: dict[str, set[str]] = {
     "write_batch": {"attempts", "xcom", "requests"},
     "parking": {"requests"},
     "undo_rows": {"undos"},
+    "run_requests": {"requests"},
     "store": {"dag_runs"},
     "new_run": {"dags", "graphs"},
     "pools": {"pools", "slots", "requests"},

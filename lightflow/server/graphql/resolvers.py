@@ -419,6 +419,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "owner": _owner,
         "resumable": of("resumable"),
         "parent": of("parent_run_id"),
+        "request": of("request"),
         "origin": of("origin_run_id"),
         "children": _list_related(History.children),
         "forks": _list_related(History.forks),
@@ -428,6 +429,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "task": get_task,
         "events": list_events,
     },
+    "RunRequest": {"action": of("action"), "requestedBy": of("requested_by"), "at": of("at")},
     "Owner": _keys("pid", "host"),
     "Count": _keys("state", "number"),
     "TaskInstance": {

@@ -6,6 +6,7 @@ Each view is shown alone, by the modules that the server delivers. Frames and dr
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -14,12 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from lightflow.server import static
 from liteflow import Dag
 
 LAYERS, BREADTH = 30, 50  # a graph of 1,500 tasks
 FRAMES: Final = 90
 LIVE_TASKS: Final = 150
 ROUNDS: Final = 300
+PAGES: Final = Path(static.__file__).parent / "pages"
+EXPORTS: Final = re.compile(r"^export (?:\{ ([^}]*) \};|(?:async function|function|class|const) (\w+))", re.MULTILINE)
 
 #: Shows a component alone; `show` draws it again with further properties.
 HARNESS: Final = """async ({name, run, props}) => {
@@ -115,6 +119,7 @@ def browser_page(url: str, token: str) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        export_all(page)
         items = {"lightflow/api/v1/": token, "lightflow/api/v1/role": "operator"}
         page.add_init_script("".join(f"sessionStorage.setItem({key!r},{value!r});" for key, value in items.items()))
         page.goto(url)
@@ -158,6 +163,15 @@ def heap_growth(page: Any, run_id: str, rounds: int) -> tuple[float, float]:
     before = heap_mb(page)
     page.evaluate(CHURN, rounds)
     return before, heap_mb(page)
+
+
+def export_all(context: Any) -> None:
+    """Let the script of the pages export what its modules export."""
+    texts = [path.read_text() for path in PAGES.glob("*.js")]
+    names = ", ".join(sorted({first or second for text in texts for first, second in EXPORTS.findall(text)}))
+    script = static.static_file("/ui/app.js").content.decode()
+    body = f"{script}\nexport {{ {names} }};"
+    context.route("**/ui/app.js", lambda route: route.fulfill(body=body, content_type="text/javascript"))
 
 
 def graph_times(page: Any, run_id: str) -> dict[str, Any]:

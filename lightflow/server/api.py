@@ -54,7 +54,7 @@ _INSTANCES_QUERY: Final = (
     Query(name="label", about="Only instances whose label contains this text."),
     Query(name="order", about="The order.", default="failures", enum=("failures", "index", "duration")),
     _AFTER,
-    _limit(100, 1000),
+    _limit(100, 100_000),
 )
 
 

@@ -6,13 +6,14 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
+from lightflow.server.services import ServedWorkflow
 from lightflow.server.shapes import (
     attempt_columns,
     event_shape,
@@ -121,8 +122,7 @@ def get_geometry(request: CheckedRequest) -> Answer:
 def get_workflow_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
     name = request.path["workflow"]
-    control = request.services.control
-    served = next((each for each in control.workflows() if each.name == name), None) if control else None
+    served = _served(request)
     if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
         return _geometry(request, workflows.picture(workflows.outline(served.reference)))
     with reading(request) as (history, _):
@@ -276,9 +276,7 @@ def get_workflow(request: CheckedRequest) -> Answer:
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         shape = None if history.dag(name) is None else _workflow(history, request, name)
-    served = None
-    if request.services.control is not None:
-        served = next((each for each in request.services.control.workflows() if each.name == name), None)
+    served = _served(request)
     if shape is None and served is None:
         raise RunNotFound(f"there is no workflow {name!r}")
     if shape is None:
@@ -307,7 +305,19 @@ def seconds_of(run: RunRecord) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _served_shape(workflow: Any) -> Shape:
+def _served(request: CheckedRequest) -> ServedWorkflow | None:
+    """Return the workflow of the path of a request; None where this server does not serve it."""
+    control, name = request.services.control, request.path["workflow"]
+    return None if control is None else next((each for each in control.workflows() if each.name == name), None)
+
+
+def require_workflow(history: History, request: CheckedRequest) -> None:
+    """Raise RunNotFound unless the workflow of the path of a request has run or is served."""
+    if history.dag(request.path["workflow"]) is None and _served(request) is None:
+        raise RunNotFound(f"there is no workflow {request.path['workflow']!r}")
+
+
+def _served_shape(workflow: ServedWorkflow) -> Shape:
     return {
         "file": workflow.file,
         "problem": workflow.problem,
@@ -320,12 +330,10 @@ def _served_shape(workflow: Any) -> Shape:
 def get_source(request: CheckedRequest) -> Answer:
     """Return the text of the file of a workflow that this server serves."""
     _refuse_hidden(request)
-    name = request.path["workflow"]
-    control = request.services.control
-    served = {} if control is None else {each.name: each for each in control.workflows()}
-    if name not in served:
+    name, served = request.path["workflow"], _served(request)
+    if served is None:
         raise RunNotFound(f"this server does not serve a file of the workflow {name!r}")
-    path = served[name].file
+    path = served.file
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(_MOST_SOURCE)
@@ -338,8 +346,7 @@ def get_grid(request: CheckedRequest) -> Answer:
     """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task, in graph order."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
-        if history.dag(name) is None:
-            raise RunNotFound(f"there is no workflow {name!r}")
+        require_workflow(history, request)
         records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
         shown = records[: request.query["runs"]]
         columns = [(run, history.task_statuses(run.run_id)) for run in shown]

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 _IMPORT: Final = re.compile(r'^import\b[^;]*?\bfrom "\./([\w./]+)";\n', re.MULTILINE)
-_EXPORT: Final = re.compile(
-    r"^export (?:\{ (?P<list>[^}]*) \};\n|(?=(?:async function|function|class|const) (?P<name>\w+)))", re.MULTILINE
-)
+_EXPORT: Final = re.compile(r"^export (?:\{[^}]*\};\n|(?=(?:async function|function|class|const) ))", re.MULTILINE)
 _VENDORED: Final = "vendor/"
 
 _TOKEN: Final = re.compile(
@@ -22,6 +20,8 @@ _TOKEN: Final = re.compile(
 )
 _PATTERN: Final = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/\w*")
 _TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
+_STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+_AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space is no part of a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
@@ -29,7 +29,7 @@ _AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues
 
 
 def joined_script(read: Callable[[str], str], main: str) -> str:
-    """Return a module and all modules that it imports as one module; only what is vendored is still imported.
+    """Return a module and all modules that it imports as one; it exports nothing, and imports what is vendored.
 
     Args:
         read: returns the text of a module by its name, such as `kit.js`.
@@ -37,9 +37,8 @@ def joined_script(read: Callable[[str], str], main: str) -> str:
     """
     texts = _in_order(read, main)
     imports = [match[0] for text in texts for match in _IMPORT.finditer(text) if match[1].startswith(_VENDORED)]
-    names = [match["list"] or match["name"] for text in texts for match in _EXPORT.finditer(text)]
     bodies = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts]
-    return packed_script("\n".join([*imports, *bodies, f"export {{ {', '.join(names)} }};\n"]))
+    return packed_script("\n".join(imports + bodies))
 
 
 def packed_script(text: str) -> str:
@@ -58,8 +57,8 @@ def packed_script(text: str) -> str:
 
 
 def packed_style(text: str) -> str:
-    """Return a stylesheet without comments and indentation."""
-    return _LINE_END.sub("\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).lstrip()
+    """Return a stylesheet without comments, and without the white space around its signs."""
+    return _AROUND_SIGNS.sub(r"\1", _STYLE_COMMENT.sub("", text)).strip()
 
 
 def _in_order(read: Callable[[str], str], main: str) -> list[str]:

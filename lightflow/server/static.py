@@ -98,21 +98,20 @@ def _static_file(content: bytes, media_type: str) -> StaticFile:
 
 def _state_css() -> str:
     """Return the colours of all states, for light and dark pages."""
-    light = "\n".join(_rule(state, style, dark=False) for state, style in ALL_STYLES.items())
-    dark = "\n".join(_rule(state, style, dark=True) for state, style in ALL_STYLES.items())
-    return (
-        f"\n{light}\n@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{\n{dark}\n}} }}\n"
-        f":root[data-theme=dark] {{\n{dark}\n}}\n"
-    )
+    return "\n".join(_rule(state, style) for state, style in ALL_STYLES.items()) + "\n"
 
 
-def _rule(state: str, style: StatusStyle, *, dark: bool) -> str:
-    colours = style.dark if dark else style.light
-    border = "dashed" if style.dashed else "solid"
-    return (
-        f'[data-state="{state}"] {{ --fill: {colours.fill}; --stroke: {colours.stroke}; --ink: {colours.ink}; '
-        f"--border: {border} }}"
+def _rule(state: str, style: StatusStyle) -> str:
+    light, dark = style.light, style.dark
+    colours = "".join(
+        f"--{name}:light-dark({on_light},{on_dark});"
+        for name, on_light, on_dark in (
+            ("fill", light.fill, dark.fill),
+            ("stroke", light.stroke, dark.stroke),
+            ("ink", light.ink, dark.ink),
+        )
     )
+    return f"[data-state={state}]{{{colours}--border:{'dashed' if style.dashed else 'solid'}}}"
 
 
 def _state_script() -> str:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +49,12 @@ tasks:
       python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(1_200_000))"
   silent: {run: "true"}
 """
+WIDE = """
+workflow_name: wide
+tasks:
+  each: {run: "test ${{ item }} != 2", foreach: [1, 2, 3]}
+"""
+INSTANCES = 10_000
 FAN = 600
 
 
@@ -59,6 +67,19 @@ def fan(db: Path) -> None:
     for task in middle:
         first >> task >> last
     dag.run(2, "thread", run_id="fan")
+
+
+def widen(db: Path) -> None:
+    """Copy the first instance of the mapped task of the run `wide1`, which succeeded, until there are INSTANCES."""
+    with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(liteflow_task_instances)")]
+        others = ", ".join(name for name in columns if name not in ("map_index", "map_key"))
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO "
+            f"liteflow_task_instances ({others}, map_index, map_key) SELECT {others}, i, 'item ' || i FROM n, "
+            "(SELECT * FROM liteflow_task_instances WHERE run_id='wide1' AND task_id='each' AND map_index=0)",
+            (INSTANCES - 1,),
+        )
 
 
 def nothing() -> None:
@@ -78,6 +99,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     (folder / "prints.yaml").write_text(PRINTS)
     assert lightflow(folder, "run", "shapes.yaml", "--run-id", "shapes1").returncode == 1
     assert lightflow(folder, "run", "prints.yaml", "--run-id", "prints1", "--quiet").returncode == 0
+    (folder / "wide.yaml").write_text(WIDE)
+    assert lightflow(folder, "run", "wide.yaml", "--run-id", "wide1", "--quiet").returncode == 1
+    widen(folder / "lightflow.db")
     fan(folder / "lightflow.db")
     with serving(folder, "ui", "lightflow.db") as running:
         yield running
@@ -315,6 +339,71 @@ def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.locator("[data-task='9999']").wait_for()
     assert page.locator("tr[data-task]").count() < 100
+
+
+# -- the mosaic --------------------------------------------------------------------------------------------------------
+
+
+def pixel(page: Any, at: int) -> str:
+    """Return the fill of a cell of the mosaic: the colour at the left of its upper edge, below its border."""
+    colour: str = page.evaluate(
+        """at => {
+      const canvas = document.querySelector('.mosaic canvas'), ratio = devicePixelRatio, across = Math.floor(canvas.clientWidth / 8);
+      const [x, y] = [at % across * 8 + 3, Math.floor(at / across) * 8 + 1.5].map(each => Math.round(each * ratio));
+      const pen = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+      pen.drawImage(canvas, -x, -y);
+      return [...pen.getImageData(0, 0, 1, 1).data.slice(0, 3)].join();
+    }""",
+        at,
+    )
+    return colour
+
+
+def test_10_000_instances_are_a_mosaic(page: Any, server: RunningServer) -> None:
+    page.goto(f"{server.url}/#/r/wide1/t/each")
+    mosaic = page.locator(".mosaic")
+    mosaic.wait_for()
+    assert mosaic.get_attribute("aria-label") == "10,000 instances: 1 failed, 9,999 success"
+    assert page.locator("tr[data-row]").count() < 150  # the table has the rows in view
+    failed, success = pixel(page, 0), pixel(page, 1)  # failures are first
+    assert failed != success == pixel(page, 9_999)
+    mosaic.focus()
+    assert "each[1]" in page.locator("#cell").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.locator("#cell", has_text="each[0]").wait_for()
+    page.keyboard.press("End")
+    page.locator("#cell", has_text="item 9999").wait_for()
+    page.keyboard.press("e")
+    page.locator("#cell", has_text="each[1]").wait_for()
+    page.locator(".mosaic canvas").hover(position={"x": 12, "y": 4})
+    page.locator("#cell", has_text="each[0]").wait_for()
+    page.get_by_label("Order of instances").select_option("index")
+    page.locator("#cell", has_text="each[1]").wait_for()
+    assert pixel(page, 0) == success
+    assert pixel(page, 1) == failed
+    page.get_by_label("Filter instances").fill("item 77")
+    page.locator(".mosaic[aria-label^='111 instances']").wait_for()
+    page.locator(".mosaic canvas").click(position={"x": 5, "y": 5})
+    page.wait_for_url("**/#/r/wide1/t/each/77")
+    page.go_back()
+    page.locator(".mosaic[aria-label^='10,000']").wait_for()
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert pixel(page, 1) != success
+
+
+def test_a_small_mosaic_has_the_signs_of_states(page: Any) -> None:
+    shown(page, "Mosaic", None, rows=[])
+    page.evaluate("""() => window.show({rows: Array.from({length: 40}, (_, at) => (
+      {task: 't', map_index: at, map_key: null, status: at % 2 ? 'FAILED' : 'SUCCESS', attempt: 1, reason: ''}))})""")
+    page.locator(".mosaic[aria-label='40 instances: 20 success, 20 failed']").wait_for()
+    different = page.evaluate("""() => {
+      const canvas = document.querySelector('.mosaic canvas'), pen = new OffscreenCanvas(100, 20).getContext('2d', {willReadFrequently: true});
+      pen.drawImage(canvas, 0, 0);
+      const dark = at => pen.getImageData(at * 20 + 2, 2, 15, 15).data.reduce((sum, value) => sum + value, 0);
+      return dark(0) !== dark(1) && dark(0) === dark(2);
+    }""")
+    assert different
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------

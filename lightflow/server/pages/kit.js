@@ -461,16 +461,65 @@ export const Waiting = () => {
   return html`<p class="muted waiting" aria-busy="true">${shown ? "Reading…" : ""}</p>`;
 };
 
+/** Return the first row to draw of a long table, and the one after the last. All rows have one height, in pixels. */
+export function useWindow(count, body, height = 32) {
+  const [range, set] = useState([0, 60]), isLong = count > 150;
+  useLayoutEffect(() => {
+    if (!isLong) return undefined;
+    const update = () => {
+      const box = body.current?.getBoundingClientRect();
+      if (!box) return;
+      const first = Math.max(0, Math.floor(-box.top / height) - 10), last = first + Math.ceil(innerHeight / height) + 20;
+      set(old => old[0] === first && old[1] === last ? old : [first, last]);
+    };
+    update();
+    addEventListener("scroll", update, { passive: true, capture: true });
+    addEventListener("resize", update);
+    return () => { removeEventListener("scroll", update, { capture: true }); removeEventListener("resize", update); };
+  }, [count]);
+  return isLong ? [Math.min(range[0], count - 1), Math.min(range[1], count)] : [0, count];
+}
+
+/** Rows of a table that are not drawn. */
+export const Space = ({ count, height = 32 }) => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="99"><i style=${{ height: `${count * height}px` }}></i></td></tr>`;
+
+/** What is shown in the place of an answer: the wait for it, or why there is none. */
+export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 
-export const Copy = ({ text, label = "Copy", title }) => {
+export const Copy = ({ text, label = "Copy", ...rest }) => {
   const [done, set] = useState(false);
   const copy = async () => {
     try { await navigator.clipboard.writeText(text); set(true); announce("copied"); setTimeout(() => set(false), 1500); }
     catch { notify(text, "Copy it from here:"); }
   };
-  return html`<button type="button" class="quiet" title=${title || text} onClick=${copy}>${done ? "Copied" : label}</button>`;
+  return html`<button type="button" class="quiet" ...${rest} onClick=${copy}>${done ? "Copied" : label}</button>`;
 };
+
+// -- keys -------------------------------------------------------------------------------------------------------------
+
+/**
+ * All actions: the key of each and what it does. A control with `...${keyed("cancel")}` is clicked by its key; one in a row
+ * only while the row has the focus.
+ */
+export const KEYS = {
+  help: ["?", "this help"], colours: ["t", "colours: of the system, light, dark"],
+  filter: ["/", "filter, find"], open: ["Enter", "open"], back: ["Escape", "close, back"],
+  more: ["m", "more rows"], older: ["[", "previous run of the workflow"], newer: ["]", "next run of the workflow"],
+  failure: ["e", "next failure"], log: ["l", "log of the selected task"],
+  run: ["n", "run the workflow (asks)"], pause: ["o", "pause or continue triggers"], fire: ["i", "fire the trigger now"],
+  cancel: ["x", "cancel the run (asks)"], resume: ["c", "resume the run (asks)"], again: ["a", "run again (asks)"],
+  copy: ["y", "copy the command"], retry: ["h", "run from here (asks)"], mark: ["d", "mark by hand (asks)"],
+  clear: ["u", "set back (asks)"], resize: ["z", "resize the pool (asks)"],
+  follow: ["f", "follow the log"], wrap: ["w", "wrap lines of the log"], raw: ["v", "raw text of the log"], save: ["s", "download the log"],
+  start: ["<", "start of the log"], end: [">", "end of the log"],
+  zoomIn: ["+", "zoom in"], zoomOut: ["-", "zoom out"], fit: ["0", "fit the graph"], fold: ["b", "fold or unfold the graph"],
+};
+
+/** Return the attributes of the control of an action. */
+export const keyed = (action, title = KEYS[action][1]) =>
+  ({ "data-key": KEYS[action][0], "aria-keyshortcuts": KEYS[action][0], title: `${title} (${KEYS[action][0]})` });
 
 // -- messages ---------------------------------------------------------------------------------------------------------
 

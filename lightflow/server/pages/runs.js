@@ -1,7 +1,7 @@
 // Runs, the newest first; the filters are in the address.
 
 import {
-  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, clean, wordOf, act, rowsOf,
+  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, clean, wordOf, act, rowsOf, keyed,
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
@@ -72,5 +72,5 @@ export function Runs({ query }) {
         <td><${Tally} counts=${run.counts} /></td>
         <td class="wide muted">${clean(origin(run))}</td>
         <td class="wide muted cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</td></tr>`)}</tbody></table>
-      ${after && html`<p><button type="button" disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
+      ${after && html`<p><button type="button" ...${keyed("more")} disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
 }

@@ -1,8 +1,8 @@
 // Schedules and other triggers: a week of past, missed and planned fires, and all triggers with their next instant.
 
 import {
-  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Waiting, Empty, Action, act, session,
-  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode,
+  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Unread, Empty, Action, act, session,
+  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode, keyed,
 } from "./kit.js";
 
 const DAY = 86400000;
@@ -60,8 +60,8 @@ export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => htm
     ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${clean(each.workflow)}</a></td>`}
     <td>${clean(each.words)}${each.problem && html`<br /><span class="bad">${clean(each.problem)}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${clean(each.paused_by)}</span>`}</td>
     <td>${each.next_at && each.state === "active" ? html`<${Instant} at=${each.next_at} zone=${each.timezone} />` : html`<span class="muted">–</span>`}</td>
-    <td class="acts">${session.mayAct && html`<${Action} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
-      <${Action} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
+    <td class="acts">${session.mayAct && html`<${Action} ...${keyed("pause")} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
+      <${Action} ...${keyed("fire")} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
 
 const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" : "PUT", `triggers/${encode(each.trigger)}/pause`, {}),
   each.state === "paused" ? "It continues; what was due during the pause does not run." : "It is paused.");
@@ -78,7 +78,7 @@ export function Schedules() {
       .then(lists => { if (!abort.signal.aborted) setPlanned(lists.flat()); });
     return () => abort.abort();
   }, [ids, new Date(now).getMinutes() === 0]);
-  if (!triggers.data) return triggers.problem ? html`<${Failure} problem=${triggers.problem} retry=${triggers.reload} />` : html`<${Waiting} />`;
+  if (!triggers.data) return html`<${Unread} live=${triggers} />`;
   const list = triggers.data.triggers, reload = () => { triggers.reload(); fires.reload(); };
   const past = (fires.data?.fires || []).filter(each => !each.trigger.endsWith(":manual"));
   return html`<div class="head"><h1>Schedules</h1><span class="muted">times of this browser: ${ZONE}</span><span class="grow"></span>

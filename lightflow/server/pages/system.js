@@ -1,13 +1,13 @@
 // What the server is, and the state of its file.
 
-import { html, usePolled, useLive, href, Failure, Waiting, clean, number, size, duration, session, State } from "./kit.js";
+import { html, usePolled, useLive, href, Failure, Unread, clean, number, size, duration, session, State } from "./kit.js";
 
 const Fact = ({ name, children }) => html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
 
 export function System() {
   const live = usePolled("system", 2000), triggers = useLive("triggers");
   const workflows = useLive("workflows?runs=0");
-  if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const system = live.data, broken = workflows.data?.problems || [];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${system.problem && html`<p class="problem"><span>${clean(system.problem)}</span></p>`}

@@ -52,6 +52,11 @@ class SchedulerControl:
         self._db = db
         self._scheduler = scheduler
 
+    @property
+    def is_active(self) -> bool:
+        """Whether the scheduler works; otherwise it is the standby of another process."""
+        return self._scheduler.is_active
+
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
         rows = {row.trigger_id: row for row in read_triggers(self._db)}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
-from lightflow.server.services import ServedWorkflow
+from lightflow.server.services import ServedWorkflow, Services
 from lightflow.server.shapes import (
     attempt_columns,
     event_shape,
@@ -28,6 +29,7 @@ from lightflow.service.json_shapes import (
     Shape,
     explanation_shape,
     iso,
+    moment_of,
     output_shape,
     pool_shape,
     summary_shape,
@@ -39,12 +41,13 @@ from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     History,
-    Picture,
+    RunFilter,
     RunRecord,
     arranged,
     critical_path_of,
     picture_of_graph,
     read_fires,
+    scheduler_is_active,
 )
 
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
@@ -71,7 +74,16 @@ def list_runs(request: CheckedRequest) -> Answer:
     query = request.query
     with reading(request) as (history, as_of):
         records = history.runs(
-            query["workflow"], status=query["status"], limit=query["limit"] + 1, before=_number(query["after"])
+            query["workflow"],
+            status=query["status"],
+            limit=query["limit"] + 1,
+            before=_number(query["after"]),
+            matching=RunFilter(
+                text=query["text"],
+                trigger=query["trigger"],
+                since=_moment(query, "since"),
+                until=_moment(query, "until"),
+            ),
         )
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
@@ -113,29 +125,39 @@ def get_graph(request: CheckedRequest) -> Answer:
 
 def get_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a run are; a graph that is too large is folded."""
-    with reading(request) as (history, _):
-        run = _run(history, request)
-        picture = picture_of_graph(run.dag_id, history.graph(run.graph_digest))
-    return _geometry(request, picture)
+    return _geometry_of_run(request, lambda history: _run(history, request))
 
 
 def get_workflow_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
-    name = request.path["workflow"]
     served = _served(request)
     if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
-        return _geometry(request, workflows.picture(workflows.outline(served.reference)))
+        picture = workflows.picture(workflows.outline(served.reference))
+        return Answer(body=request.services.layouts.geometry(arranged(picture, *_folding(request))))
+    return _geometry_of_run(request, lambda history: _latest_run(history, request.path["workflow"]))
+
+
+def _latest_run(history: History, workflow: str) -> RunRecord:
+    runs = history.runs(workflow, limit=1)
+    if not runs:
+        raise RunNotFound(f"workflow {workflow!r} has not run yet, so its graph is not available")
+    return runs[0]
+
+
+def _geometry_of_run(request: CheckedRequest, find: Callable[[History], RunRecord]) -> Answer:
+    layouts, folding = request.services.layouts, _folding(request)
     with reading(request) as (history, _):
-        runs = history.runs(name, limit=1)
-        if not runs:
-            raise RunNotFound(f"workflow {name!r} has not run yet, so its graph is not available")
-        picture = picture_of_graph(name, history.graph(runs[0].graph_digest))
-    return _geometry(request, picture)
+        run = find(history)
+        key = (run.dag_id, run.graph_digest, *folding)
+        answer = layouts.known(key)
+        graph = history.graph(run.graph_digest) if answer is None else {}
+    if answer is None:
+        answer = layouts.geometry(arranged(picture_of_graph(run.dag_id, graph), *folding), key)
+    return Answer(body=answer)
 
 
-def _geometry(request: CheckedRequest, picture: Picture) -> Answer:
-    toggled = frozenset(filter(None, (request.query["toggled"] or "").split(",")))
-    return Answer(body=request.services.layouts.geometry(arranged(picture, request.query["fold"], toggled)))
+def _folding(request: CheckedRequest) -> tuple[Any, frozenset[str]]:
+    return request.query["fold"], frozenset(filter(None, (request.query["toggled"] or "").split(",")))
 
 
 def get_critical_path(request: CheckedRequest) -> Answer:
@@ -179,6 +201,19 @@ def _refuse_hidden(request: CheckedRequest) -> None:
 
 def _run(history: History, request: CheckedRequest) -> RunRecord:
     return find_run(history, request.path["run"])
+
+
+def _moment(query: Mapping[str, Any], name: str) -> float | None:
+    """Return the seconds since 1970 of a moment of a query.
+
+    Raises:
+        RequestProblem: it is not a moment.
+    """
+    try:
+        return None if query[name] is None else moment_of(query[name])
+    except ValueError:
+        message = "write a moment as 2026-01-31T02:30:00Z"
+        raise RequestProblem(400, "BAD_INPUT", f"{name}: {message}", fields={name: message}) from None
 
 
 def _number(cursor: str | None) -> int | None:
@@ -419,6 +454,9 @@ def get_system(request: CheckedRequest) -> Answer:
             "db": services.db,
             "bytes": _size(services.db),
             "wal_bytes": _size(f"{services.db}-wal"),
+            "disk_free_bytes": _free(services.db),
+            "time": iso(time.time()),
+            "scheduler": _scheduler(services),
             "problem": services.feed.problem,
             "uptime_s": round(services.uptime_s, 3),
             "read_only": services.is_read_only,
@@ -428,6 +466,20 @@ def get_system(request: CheckedRequest) -> Answer:
             "as_of": str(services.feed.position),
         }
     )
+
+
+def _scheduler(services: Services) -> str:
+    """Return `active` if the scheduler of this server works, `other` if that of another process does, else `none`."""
+    if services.control is not None and services.control.is_active:
+        return "active"
+    return "other" if scheduler_is_active(services.db) else "none"
+
+
+def _free(path: str) -> int | None:
+    try:
+        return shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    except OSError:
+        return None
 
 
 def _size(path: str) -> int | None:

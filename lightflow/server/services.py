@@ -47,6 +47,10 @@ class ParamProblem(Record):
 class Control(Protocol):
     """Starts and pauses workflows, on behalf of `lightflow serve`. Every change has the name of its caller."""
 
+    @property
+    def is_active(self) -> bool:
+        """Whether its scheduler works; otherwise it is the standby of another process."""
+
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served."""
 

@@ -18,7 +18,6 @@ from liteflow.api import ALL_STYLES, Record, StatusStyle, sha256_hex
 
 _FOLDER: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pages")
 _STYLES: Final = ("ui.css", "views.css")
-_VENDORED: Final = ("vendor/preact.js", "vendor/hooks.js", "vendor/htm.js")
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -37,7 +36,7 @@ class StaticFile(Record):
 
 
 #: The paths of the requests for files of the dashboard.
-STATIC_PATHS: Final = frozenset({"/", "/ui/ui.css", "/ui/app.js", *(f"/ui/{name}" for name in _VENDORED)})
+STATIC_PATHS: Final = frozenset({"/", "/ui/ui.css", "/ui/app.js"})
 
 
 def static_file(path: str) -> StaticFile:
@@ -68,8 +67,7 @@ def _files() -> Mapping[str, StaticFile]:
         "/ui/ui.css": packed_style(styles),
         "/ui/app.js": joined_script(module_text, "app.js"),
     }
-    vendored = {f"/ui/{name}": _read(name) for name in _VENDORED}
-    return {path: _static_file(text.encode(), _media_type(path)) for path, text in {**texts, **vendored}.items()}
+    return {path: _static_file(text.encode(), _media_type(path)) for path, text in texts.items()}
 
 
 def _read(name: str) -> str:

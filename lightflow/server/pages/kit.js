@@ -356,7 +356,7 @@ export function useLive(path, topic = null, apply = (data, frame) => data) {
       if (document.hidden && frames.length > 50) { cancelAnimationFrame(picture); paint(); }
     };
     get(path, { signal: abort.signal }).then(data => {
-      set({ data, problem: null, path });
+      set({ data, problem: null, path, at: Date.now() });
       if (topic) stop = feed.follow(topic, data.as_of, onFrame, () => setRound(count => count + 1));
     }, problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem, path })); });
     return () => { abort.abort(); stop?.(); cancelAnimationFrame(picture); };

@@ -78,8 +78,8 @@ bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE
 bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
 	$(BIN)/python -m bench quick
 
-bench-live: $(VENV)/ok  ## measure the server: start, memory, reads of a long history, the live feed
-	$(BIN)/python -m bench live
+bench-live: $(VENV)/ok  ## measure the server, its pages and its scheduler beside peers; WRITE=--write as above
+	$(BIN)/python -m bench live $(WRITE)
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)

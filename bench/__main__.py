@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import children, environments, live, profile, quick, requests, retention, table, waits
+from bench import children, environments, live, live_rows, profile, quick, requests, retention, table, waits
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -33,6 +33,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default="all", help="all (the default), none, or names with commas: doit,parsl")
     parser.add_argument("--rounds", type=int, default=5, help="how many, for those that are fast enough (5)")
     parser.add_argument("--write", action="store_true", help="record it, and put tables and chart into the docs")
+    live_options = parser.add_argument_group("for `live`")
+    live_options.add_argument("--row", action="append", choices=[row.name for row in live_rows.ROWS], metavar="NAME",
+                              help=", ".join(row.name for row in live_rows.ROWS))  # fmt: skip
+    live_options.add_argument("--minutes", type=float, default=0, help="how long `heap-hour` leaves a page open (0)")
     return parser.parse_args()
 
 
@@ -102,7 +106,7 @@ def main() -> int:
     if options.what == "children":
         return children.main()
     if options.what == "live":
-        return live.main()
+        return live.main(options)
     record = load()
     if options.what == "run":
         results = run(options)

@@ -72,6 +72,8 @@ PARSL: Final = Environment("parsl", ("parsl>=2025.1",))
 DBOS: Final = Environment("dbos", ("dbos>=2.0",))
 DASK: Final = Environment("dask", ("dask>=2025.1", "distributed>=2025.1"))
 PREFECT: Final = Environment("prefect", ("prefect>=3.4", "fastapi<0.120"))  # newer FastAPIs do not start its server
+DAGSTER: Final = Environment("dagster", ("dagster-webserver>=1.12", "dagster>=1.12"))
+AIRFLOW: Final = Environment("airflow", ("apache-airflow>=3.1",))
 PYPYR: Final = Environment("pypyr", ("pypyr>=5.9",))
 NINJA: Final = Environment("ninja", ("ninja>=1.11",))
 CHART: Final = Environment("chart", ("matplotlib>=3.9",))

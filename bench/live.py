@@ -1,18 +1,14 @@
-"""`python -m bench live`: the budget of the server: start, memory, reads of a long history, the live feed, the engine,
-schedules.
-
-The views of the dashboard are measured in a browser, if there is one.
+"""`python -m bench live`: the budget of the server, of its scheduler and of its pages, beside the servers of peers.
 
 The history has RUNS runs of TASKS tasks, one run of 10,000 tasks, and two events an attempt; its rows are copies of
-those of real runs. Ratios to a bare stack and to a run without a server are compared with their limits; milliseconds
-are printed only, because machines are shared.
+those of real runs. Ratios are compared with their limits; milliseconds are printed only, because machines are shared.
 """
 
 from __future__ import annotations
 
-import http.client
+import argparse
+import datetime
 import json
-import os
 import select
 import socket
 import sqlite3
@@ -22,13 +18,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from bench import schedules
-from bench.measure import ROOT, memory_mb
-from bench.pages import view_rows
+from bench import live_rows, pages, schedules, table
+from bench.live_rows import Figure, Figures, Row
+from bench.live_servers import BARE, PEERS, Peer, PeerFigures, ServerProcess, get, idle_percent, measure_peer
+from bench.measure import ROOT, NotRun, descendants, memory_mb
 from liteflow import Dag
 
 RUNS: Final = 10_000
@@ -37,18 +35,8 @@ CLIENTS: Final = 100
 FOLLOWED_S: Final = 15
 ENGINE_TASKS: Final = 10_000
 ROUNDS: Final = 5
+IDLE_S: Final = 30
 
-#: The smallest server of the same stack.
-BARE: Final = """
-import socket, sys, uvicorn
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-app = Starlette(routes=[Route("/healthz", lambda request: PlainTextResponse("ok"))])
-listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen()
-print(f"serving on http://127.0.0.1:{listener.getsockname()[1]}/,", flush=True)
-uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, http="h11")).run(sockets=[listener])
-"""
 ENGINE: Final = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -66,60 +54,62 @@ print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 """
 
 
+#: The requests of the rows about reads.
+READS: Final = (
+    ("runs-page", "/api/v1/runs?limit=50"),
+    ("grid", "/api/v1/workflows/nightly/grid?runs=25"),
+    ("run-tasks", "/api/v1/runs/large/tasks"),
+    ("workflows", "/api/v1/workflows"),
+    ("geometry", "/api/v1/runs/large/geometry"),
+    ("critical-path", "/api/v1/runs/large/critical-path"),
+)
+QUERY: Final = "{ runs(first: 20) { nodes { id state tasks(first: 10) { nodes { id state attempts { number } } } } } }"
+LIVE_RUN: Final = f"""
+import sys, time
+from liteflow import Dag
+def nap():
+    time.sleep(0.04)
+dag = Dag("live", sys.argv[1])
+for number in range({FOLLOWED_S * 100}):
+    dag.task(nap, f"t{{number}}")
+dag.run(4, "thread", run_id="live")
+"""
+
+
+class Bench:
+    """A folder for the measurements, and the server of the long history, which is made when it is first needed."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.folder = folder
+        self.minutes = minutes  # how long a page is open on a busy engine
+
+    @cached_property
+    def history(self) -> ServerProcess:
+        """A server of the long history."""
+        make_history(self.history_db)
+        return ServerProcess(["-m", "lightflow", "ui", "history.db", "--port", "0"], self.folder)
+
+    @property
+    def history_db(self) -> str:
+        """The path of the long history."""
+        return str(self.folder / "history.db")
+
+    def new_folder(self, name: str) -> Path:
+        """Return a new folder."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
+
+    def close(self) -> None:
+        """End the server."""
+        if "history" in self.__dict__:
+            self.history.stop()
+
+
 def nothing() -> None:
     """Do nothing: the task of the history."""
 
 
-class Row(NamedTuple):
-    """A line of the table."""
-
-    name: str
-    value: str
-    goal: str
-    met: bool | None  # None: milliseconds, which are not compared
-
-
-class ServerProcess:
-    """A server that the bench started."""
-
-    def __init__(self, argv: Sequence[str], folder: Path) -> None:
-        self.environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder)}
-        began = time.perf_counter()
-        self.process = subprocess.Popen(
-            [sys.executable, *argv], cwd=folder, env=self.environ, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        self.port = int(line.partition("http://127.0.0.1:")[2].split("/")[0])
-        while get(self.port, "/healthz")[0] != 200:
-            time.sleep(0.001)
-        self.start_s = time.perf_counter() - began
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-    def cpu_s(self) -> float:
-        """Return the processor time that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def get(port: int, path: str, token: str = "", body: bytes | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        connection.request("GET" if body is None else "POST", path, body, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except OSError:
-        return 0, b""
-    finally:
-        connection.close()
-
-
-def make_history(db: str) -> str:
-    """Make the history; return the id of its large run."""
+def make_history(db: str) -> None:
+    """Make the history; the id of its large run is `large`."""
     small = Dag("nightly", db)
     for number in range(TASKS):
         small.task(nothing, f"t{number}")
@@ -132,100 +122,127 @@ def make_history(db: str) -> str:
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("CREATE TEMP TABLE numbers AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n "
                        f"WHERE i<{RUNS - 1}) SELECT printf('r%05d', i) AS name FROM n")  # fmt: skip
-    for table in ("dag_runs", "task_instances", "attempts", "events"):
-        names = [row[1] for row in connection.execute(f"PRAGMA table_info(liteflow_{table})")]
+    for rows in ("dag_runs", "task_instances", "attempts", "events"):
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info(liteflow_{rows})")]
         columns = [name for name in names if name not in ("run_no", "seq")]
         chosen = ["numbers.name" if column == "run_id" else f"old.{column}" for column in columns]
         connection.execute(
-            f"INSERT INTO liteflow_{table} ({', '.join(columns)}) SELECT {', '.join(chosen)} "
-            f"FROM liteflow_{table} AS old, numbers WHERE old.run_id='r00000'"
+            f"INSERT INTO liteflow_{rows} ({', '.join(columns)}) SELECT {', '.join(chosen)} "
+            f"FROM liteflow_{rows} AS old, numbers WHERE old.run_id='r00000'"
         )
     connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    return "large"
 
 
 def p95(seconds: Sequence[float]) -> float:
     return statistics.quantiles(seconds, n=20)[18] if len(seconds) > 1 else seconds[0]
 
 
-def start_rows(folder: Path) -> list[Row]:
-    """Start the server and the bare stack in turns."""
-    ours, bare, memory = list[float](), list[float](), 0.0
-    for _ in range(ROUNDS):
-        for argv, times in ((["-c", BARE], bare), (["-m", "lightflow", "ui", "state.db", "--port", "0"], ours)):
+def latency(seconds: Sequence[float]) -> Figure:
+    """Return the median and the 95th percentile, in milliseconds."""
+    digits = 0 if p95(seconds) > 0.1 else 1
+    return Figure(f"{statistics.median(seconds) * 1000:.{digits}f} / {p95(seconds) * 1000:.{digits}f} ms")
+
+
+# -- the measurements --------------------------------------------------------------------------------------------------
+
+
+def start_figures(bench: Bench) -> Figures:
+    """Start the server and the bare one in turns; the first round stores bytecode."""
+    folder = schedules.write_flows(bench.new_folder("start"), ["'0 2 * * *'"] * 5)
+    ours, bare, ready = list[float](), list[float](), list[float]()
+    for _ in range(ROUNDS + 1):
+        for argv, times in ((["-c", BARE], bare), (["-m", "lightflow", "serve", "flows", "--port", "0"], ours)):
             server = ServerProcess(argv, folder)
             times.append(server.start_s)
-            if times is ours:
-                memory = memory_mb([server.process.pid])
             server.stop()
+        began = time.perf_counter()
+        with schedules.serving(folder):
+            ready.append(time.perf_counter() - began)
     ratio = min(ours) / min(bare)
-    return [
-        Row("start to the first answer", f"{min(ours) * 1000:.0f} ms", "350 ms", None),
-        Row("the same, to the bare stack", f"{ratio:.2f} ×", "2.0 ×", ratio <= 2.0),
-        Row("memory when idle (PSS)", f"{memory:.0f} MB", "65 MB", memory <= 65),
-    ]
+    return {
+        "start": Figure(f"{min(ours) * 1000:.0f} ms"),
+        "start-ratio": Figure(f"{ratio:.2f} ×", ratio),
+        "ready": Figure(f"{min(ready) * 1000:.0f} ms"),
+    }
 
 
-def read_rows(server: ServerProcess, token: str, large: str) -> list[Row]:
+def idle_figures(bench: Bench) -> Figures:
+    """Let a server with its starter, pages and schedules that are not due wait."""
+    never = [f'"{number % 60} {number % 24} 1 1 *"' for number in range(schedules.WAITING)]
+    folder = schedules.write_flows(bench.new_folder("idle"), never)
+    server = ServerProcess(["-m", "lightflow", "serve", "flows", "--port", "0"], folder)
+    try:
+        read_s = server.cpu_s()
+        time.sleep(5)
+        pids = [server.process.pid, *descendants(server.process.pid)]
+        used = memory_mb(pids)
+        percent = idle_percent(server.process.pid, IDLE_S)
+    finally:
+        server.stop()
+    return {
+        "memory": Figure(f"{used:.0f} MB, {len(pids)}", used),
+        "idle": Figure(f"{percent:.2f} %"),
+        "read-files": Figure(f"{read_s:.1f} s"),
+    }
+
+
+def page_figures(bench: Bench) -> Figures:
+    """Load the first page of a server with five workflows."""
+    folder = schedules.write_flows(bench.new_folder("page"), ["'0 2 * * *'"] * 5)
+    server = ServerProcess(["-m", "lightflow", "serve", "flows", "--port", "0"], folder)
+    try:
+        load = pages.first_load(server.address, pages.login(server.token()))
+    finally:
+        server.stop()
+    return {} if load is None else {"page": Figure(str(load), load.requests)}
+
+
+def due_figures(bench: Bench) -> Figures:
+    seconds = schedules.steady_delays(bench.new_folder("due"))
+    claims, starts = zip(*seconds, strict=True)
+    return {"claim": Figure(f"{p95(claims) * 1000:.0f} ms"), "task": Figure(f"{p95(starts) * 1000:.0f} ms")}
+
+
+def at_once_figures(bench: Bench) -> Figures:
+    return {"at-once": Figure(f"{schedules.at_once_s(bench.new_folder('at-once')):.1f} s")}
+
+
+def run_figures(bench: Bench) -> Figures:
+    ratio = schedules.run_ratio(bench.new_folder("run"))
+    return {"run-ratio": Figure(f"{ratio:.0f} ×", ratio)}
+
+
+def read_figures(bench: Bench) -> Figures:
     """Time reads of the long history."""
-    rows = []
-    for name, path, goal in (
-        ("page of runs", "/api/v1/runs?limit=50", 30),
-        ("grid of 25 runs", "/api/v1/workflows/nightly/grid?runs=25", 30),
-        ("run of 10,000 tasks", f"/api/v1/runs/{large}/tasks", 60),
-        ("workflows with their last runs", "/api/v1/workflows", 30),
-        ("geometry of a graph of 10,000 tasks, from the cache", f"/api/v1/runs/{large}/geometry", 300),
-        ("critical path of 10,000 tasks", f"/api/v1/runs/{large}/critical-path", 300),
-    ):
+    server = bench.history
+    token = server.token("history.db")
+    query = json.dumps({"query": QUERY}).encode()
+    requests = [*((name, path, None) for name, path in READS), ("graphql", "/graphql", query)]
+    figures: Figures = {}
+    for name, path, body in requests:
         times = []
         for _ in range(40):
             began = time.perf_counter()
-            status, _ = get(server.port, path, token)
+            status, answer = get(server.port, path, token, body)
             times.append(time.perf_counter() - began)
-            assert status == 200, (path, status)
-        rows.append(_latency_row(name, times, goal))
-    query = "{ runs(first: 20) { nodes { id state tasks(first: 10) { nodes { id state attempts { number } } } } } }"
-    times = []
-    for _ in range(40):
-        began = time.perf_counter()
-        status, body = get(server.port, "/graphql", token, json.dumps({"query": query}).encode())
-        times.append(time.perf_counter() - began)
-        assert status == 200, body
-    return [*rows, _latency_row("GraphQL, 20 runs with 10 tasks and their attempts", times, 60)]
+            assert status == 200, (path, status, answer[:200])
+        figures[name] = latency(times)
+    return figures
 
 
-def _latency_row(name: str, times: Sequence[float], goal: int) -> Row:
-    latency = f"{statistics.median(times) * 1000:.1f} / {p95(times) * 1000:.1f} ms"
-    return Row(f"{name}, p50 / p95", latency, f"p95 {goal} ms", None)
-
-
-def feed_rows(server: ServerProcess, token: str, db: str) -> list[Row]:
+def feed_figures(bench: Bench) -> Figures:
     """Let clients follow while tasks end at 100 a second; time from the commit to the frame."""
-    request = (
-        f"GET /api/v1/stream?topics=runs,run:live HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
-    )
-    sockets = []
-    for _ in range(CLIENTS):
-        each = socket.create_connection(("127.0.0.1", server.port))
-        each.sendall(request.encode())
-        sockets.append(each)
+    server = bench.history
+    sockets = [_follow(server, server.token("history.db"), "runs,run:live") for _ in range(CLIENTS)]
     delays: list[float] = []
     ended = threading.Event()
     reader = threading.Thread(target=_collect, args=(sockets, delays, ended))
     reader.start()
     time.sleep(1)
-    before = server.cpu_s()
-    script = (
-        "import sys, time\nfrom liteflow import Dag\n"
-        "def nap() -> None:\n    time.sleep(0.04)\n"
-        f"dag = Dag('live', sys.argv[1])\nfor n in range({FOLLOWED_S * 100}):\n    dag.task(nap, f't{{n}}')\n"
-        "dag.run(4, 'thread', run_id='live')\n"
-    )
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", script, db], check=True, env=server.environ)
+    before, began = server.cpu_s(), time.perf_counter()
+    subprocess.run([sys.executable, "-c", LIVE_RUN, bench.history_db], check=True, env=server.environ)
     seconds = time.perf_counter() - began
     cpu = (server.cpu_s() - before) / seconds
     time.sleep(1)
@@ -233,12 +250,18 @@ def feed_rows(server: ServerProcess, token: str, db: str) -> list[Row]:
     reader.join()
     for each in sockets:
         each.close()
-    return [
-        Row(f"{CLIENTS} clients, commit to frame, p50 / p95", f"{statistics.median(delays) * 1000:.0f} / "
-            f"{p95(delays) * 1000:.0f} ms", "p95 200 ms", None),
-        Row(f"the server meanwhile, at {FOLLOWED_S * 100 / seconds:.0f} tasks/s", f"{cpu * 100:.1f} % of a core",
-            "10 %", None),
-    ]  # fmt: skip
+    rate = FOLLOWED_S * 100 / seconds
+    return {"clients": latency(delays), "clients-cpu": Figure(f"{cpu * 100:.1f} % at {rate:.0f} tasks/s")}
+
+
+def _follow(server: ServerProcess, token: str, topics: str) -> socket.socket:
+    """Open a stream."""
+    follower = socket.create_connection(("127.0.0.1", server.port))
+    follower.sendall(
+        f"GET /api/v1/stream?topics={topics} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n".encode()
+    )
+    return follower
 
 
 def _collect(sockets: list[socket.socket], delays: list[float], ended: threading.Event) -> None:
@@ -257,8 +280,6 @@ def _collect(sockets: list[socket.socket], delays: list[float], ended: threading
 
 
 def _ages(frame: dict[str, Any], now: float) -> list[float]:
-    import datetime
-
     if frame.get("tasks") is None:
         return []
     place = frame["tasks"]["columns"].index("ended_at")
@@ -268,37 +289,21 @@ def _ages(frame: dict[str, Any], now: float) -> list[float]:
     return [now - datetime.datetime.fromisoformat(max(ends)).timestamp()]
 
 
-def engine_rows(folder: Path) -> list[Row]:
+def engine_figures(bench: Bench) -> Figures:
     """Run the engine at full speed alone and with a server that a client follows, in turns."""
-    ratios = []
+    ratios, folder = [], bench.new_folder("engine")
     for number in range(ROUNDS):
         alone = _engine_cpu(folder / f"alone{number}.db")
         db = folder / f"watched{number}.db"
         Dag("first", str(db)).run()
         server = ServerProcess(["-m", "lightflow", "ui", db.name, "--port", "0"], folder)
-        token = token_of(server, db.name)
-        follower = socket.create_connection(("127.0.0.1", server.port))
-        follower.sendall(
-            f"GET /api/v1/stream?topics=runs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n".encode()
-        )
+        follower = _follow(server, server.token(db.name), "runs")
         threading.Thread(target=_drain, args=(follower,), daemon=True).start()
         ratios.append(_engine_cpu(db) / alone)
         server.stop()
         follower.close()
     ratio = statistics.median(ratios)
-    return [Row("CPU of 10,000 tasks with a server and a client, to alone", f"{ratio:.2f} ×", "1.03 ×", ratio <= 1.15)]
-
-
-def schedule_rows(folder: Path) -> list[Row]:
-    figures = schedules.measure(folder)
-    return [
-        Row(f"CPU to read {schedules.WAITING:,} files", f"{figures.start_cpu_s:.1f} s", "", None),
-        Row(f"idle with {schedules.WAITING:,} schedules", f"{figures.idle_percent:.2f} % of a core", "0.5 %", None),
-        Row("due to claimed, p95", f"{figures.to_claim_ms:.0f} ms", "20 ms", None),
-        Row("due to the first task, p95", f"{figures.to_task_ms:.0f} ms", "100 ms", None),
-        Row(f"{schedules.AT_ONCE} due in one instant, all at work", f"{figures.at_once_s:.1f} s", "4 s", None),
-    ]
+    return {"engine": Figure(f"{ratio:.2f} ×", ratio)}
 
 
 def _drain(follower: socket.socket) -> None:
@@ -315,37 +320,98 @@ def _engine_cpu(db: Path) -> float:
     return float(done.stdout)
 
 
-def token_of(server: ServerProcess, db: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "lightflow", "token", "--db", db],
-        cwd=Path(server.environ["XDG_STATE_HOME"]),
-        env=server.environ,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+def view_figures(bench: Bench) -> Figures:
+    """Measure the heavy views in a browser."""
+    server = bench.history
+    return pages.view_figures(server.address, server.token("history.db"), bench.history_db, server.environ)
 
 
-def main() -> int:
-    """Print the table. Return 1 if a ratio misses its limit."""
-    with tempfile.TemporaryDirectory(prefix="bench-live-") as name:
-        folder = Path(name)
-        db = str(folder / "state.db")
-        large = make_history(db)
-        rows = start_rows(folder)
-        server = ServerProcess(["-m", "lightflow", "ui", "state.db", "--port", "0"], folder)
-        token = token_of(server, "state.db")
-        rows += read_rows(server, token, large)
-        rows += feed_rows(server, token, db)
-        rows += [Row(*row) for row in view_rows(f"http://127.0.0.1:{server.port}/", token, db, server.environ)]
+def hour_figures(bench: Bench) -> Figures:
+    """Leave a page open while runs come and go."""
+    if not bench.minutes:
+        return {}
+    folder = bench.new_folder("hour")
+    Dag("first", str(folder / "lightflow.db")).run()
+    server = ServerProcess(["-m", "lightflow", "ui", "lightflow.db", "--port", "0"], folder)
+    try:
+        return pages.heap_figures(server.address, server.token(), folder / "lightflow.db", bench.minutes)
+    finally:
         server.stop()
-        rows += engine_rows(folder)
-        rows += schedule_rows(folder)
-    print(f"| {RUNS:,} runs, {RUNS * TASKS + 10_000:,} attempts | measured | goal |\n| --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.name} | {row.value} | {row.goal} |")
-    failed = [row.name for row in rows if row.met is False]
+
+
+MEASUREMENTS: Final[tuple[tuple[Sequence[Row], Callable[[Bench], Figures]], ...]] = (
+    (live_rows.START, start_figures),
+    (live_rows.IDLE, idle_figures),
+    (live_rows.PAGE, page_figures),
+    (live_rows.DUE, due_figures),
+    (live_rows.AT_ONCE, at_once_figures),
+    (live_rows.RUN, run_figures),
+    (live_rows.READS, read_figures),
+    (live_rows.FEED, feed_figures),
+    (live_rows.VIEWS, view_figures),
+    (live_rows.ENGINE, engine_figures),
+    (live_rows.HEAP_HOUR, hour_figures),
+)
+#: The rows that peers have too.
+SHARED: Final = ("start", "memory", "idle", "page")
+
+
+def peer_figures(peer: Peer, folder: Path, wanted: Iterable[str]) -> Figures:
+    """Return the figures of a peer; a text that says why where there are none."""
+    look = pages.first_load if "page" in wanted else None
+    try:
+        measured, load = measure_peer(peer, folder, look)
+    except NotRun as error:
+        return {row: Figure(f"not run: {error}") for row in wanted}
+    figures = _figures_of(measured) | ({} if load is None else {"page": Figure(str(load))})
+    return {name: figure for name, figure in figures.items() if name in wanted}
+
+
+def _figures_of(measured: PeerFigures) -> Figures:
+    return {
+        "start": Figure(f"{measured.start_s:.1f} s"),
+        "memory": Figure(f"{measured.memory_mb:.0f} MB, {measured.processes}"),
+        "idle": Figure(f"{measured.idle_percent:.1f} %"),
+    }
+
+
+def measure(names: Sequence[str], peers: Sequence[Peer], minutes: float) -> dict[str, Figures]:
+    """Measure rows, all if none is named; return the figures of Lightflow and of each peer."""
+    wanted = set(names or [row.name for row in live_rows.ROWS])
+    columns: dict[str, Figures] = {"Lightflow": {}}
+    with tempfile.TemporaryDirectory(prefix="bench-live-", ignore_cleanup_errors=True) as name:
+        bench = Bench(Path(name), minutes)
+        try:
+            for rows, measurement in MEASUREMENTS:
+                if chosen := wanted & {row.name for row in rows}:
+                    figures = {row: figure for row, figure in measurement(bench).items() if row in chosen}
+                    columns["Lightflow"] |= figures
+                    _report("Lightflow", figures)
+        finally:
+            bench.close()
+        shared = [row for row in SHARED if row in wanted]
+        for peer in peers if shared else ():
+            columns[peer.name] = peer_figures(peer, bench.new_folder(peer.name), shared)
+            _report(peer.name, columns[peer.name])
+    return columns
+
+
+def _report(column: str, figures: Mapping[str, Figure]) -> None:
+    for row, figure in figures.items():
+        print(f"{column}: {row}: {figure.text}", file=sys.stderr, flush=True)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the table. Return 1 if a ratio misses its limit."""
+    peers = options.peers.lower().split(",")
+    selected = [peer for peer in PEERS if options.peers == "all" or peer.name.lower() in peers]
+    columns = measure(options.row or (), selected, options.minutes)
+    texts = {name: {row: figure.text for row, figure in figures.items()} for name, figures in columns.items()}
+    print(f"Reads: {RUNS:,} runs, {RUNS * TASKS + 10_000:,} attempts\n\n{live_rows.table(texts)}")
+    failed = live_rows.exceeded(columns["Lightflow"])
     if failed:
-        print(f"\nbeyond the limit: {', '.join(failed)}")
+        print(f"\nbeyond the limit: {', '.join(row.title for row in failed)}")
+    elif options.write:
+        for page in table.write({"live": live_rows.documentation(live_rows.record(texts))}):
+            print(f"wrote {page.relative_to(ROOT)}", file=sys.stderr)
     return int(bool(failed))

@@ -1,6 +1,6 @@
-"""The budget of the dashboard's heavy views, in Chromium: the graph, the grid, the live feed, and the heap of a page.
+"""The budget of pages in Chromium: the first load, the graph, the grid, the live feed, and the heap.
 
-Each view is shown alone, by the modules that the server delivers. Frames and draws are timed in the page.
+Each heavy view is shown alone, by the modules that the server delivers. Frames and draws are timed in the page.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from bench.live_rows import Figure, Figures
+from bench.measure import NotRun
 from lightflow.server import static
 from liteflow import Dag
 
@@ -24,6 +27,22 @@ LIVE_TASKS: Final = 150
 ROUNDS: Final = 300
 PAGES: Final = Path(static.__file__).parent / "pages"
 EXPORTS: Final = re.compile(r"^export (?:\{ ([^}]*) \};|(?:async function|function|class|const) (\w+))", re.MULTILINE)
+LOADS: Final = 3
+QUIET_MS: Final = 1_000
+PAGE_LIMIT_MS: Final = 120_000
+WARM_MS: Final = 120_000
+#: Runs follow each other until the program is ended.
+BUSY: Final = """
+import sys, time
+from liteflow import Dag
+def nap():
+    time.sleep(0.1)
+while True:
+    dag = Dag("busy", sys.argv[1])
+    for number in range(50):
+        dag.task(nap, f"t{number}")
+    dag.run(2, "thread")
+"""
 
 #: Shows a component alone; `show` draws it again with further properties.
 HARNESS: Final = """async ({name, run, props}) => {
@@ -108,8 +127,8 @@ CHURN: Final = """async rounds => {
 
 
 @contextlib.contextmanager
-def browser_page(url: str, token: str) -> Iterator[Any]:
-    """Open a page that is logged in; None where there is no browser."""
+def chromium() -> Iterator[Any]:
+    """Start a browser; None where there is none."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         yield None
@@ -118,14 +137,29 @@ def browser_page(url: str, token: str) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def login(token: str) -> str:
+    """Return the script that logs the pages of a server in."""
+    items = {"lightflow/api/v1/": token, "lightflow/api/v1/role": "operator"}
+    return "".join(f"sessionStorage.setItem({key!r},{value!r});" for key, value in items.items())
+
+
+@contextlib.contextmanager
+def browser_page(url: str, token: str) -> Iterator[Any]:
+    """Open a page that is logged in; None where there is no browser."""
+    with chromium() as browser:
+        if browser is None:
+            yield None
+            return
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         export_all(page)
-        items = {"lightflow/api/v1/": token, "lightflow/api/v1/role": "operator"}
-        page.add_init_script("".join(f"sessionStorage.setItem({key!r},{value!r});" for key, value in items.items()))
+        page.add_init_script(login(token))
         page.goto(url)
         page.wait_for_selector("main")
         yield page
-        browser.close()
 
 
 def nothing() -> None:
@@ -227,44 +261,88 @@ def p95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20)[18]
 
 
-def view_rows(url: str, token: str, db: str, environ: dict[str, str]) -> list[tuple[str, str, str, bool | None]]:
-    """Return the lines of the table: name, measured, goal, whether a limit is met."""
+def view_figures(url: str, token: str, db: str, environ: dict[str, str]) -> Figures:
+    """Return the figures of the heavy views; none where there is no browser."""
     make_mesh(db, "mesh")
     with browser_page(url, token) as page:
         if page is None:
-            return [("the views in a browser", "not measured: no Chromium", "", None)]
+            return {}
         graph, grid = graph_times(page, "mesh"), grid_times(page)
         delays = painted_delays(page, db, environ)
         before, after = heap_growth(page, "mesh", ROUNDS)
     rate = 1000 / statistics.mean(graph["frames"])
-    return [
-        ("graph of 1,500 tasks, first draw", f"{graph['first']:.0f} ms", "-", None),
-        ("the same while it is moved", f"{rate:.0f} frames/s, p95 {p95(graph['frames']):.0f} ms", "30 frames/s", None),
-        ("grid of 5,000 cells, first draw", f"{grid['first']:.0f} ms", "100 ms", None),
-        ("the same, 50 changes, p95", f"{p95(grid['changes']):.1f} ms", "16 ms", None),
-        ("commit to pixel, p50 / p95", f"{statistics.median(delays):.0f} / {p95(delays):.0f} ms", "p95 100 ms", None),
-        (f"heap after {ROUNDS * 50:,} changes", f"{before:.1f} to {after:.1f} MB", "+10 %", after <= before * 1.1 + 1),
-    ]  # fmt: skip
+    return {
+        "graph": Figure(f"{graph['first']:.0f} ms"),
+        "pan": Figure(f"{rate:.0f} frames/s, p95 {p95(graph['frames']):.0f} ms"),
+        "cells": Figure(f"{grid['first']:.0f} ms"),
+        "cell-changes": Figure(f"{p95(grid['changes']):.1f} ms"),
+        "painted": Figure(f"{statistics.median(delays):.0f} / {p95(delays):.0f} ms"),
+        "heap": _growth(before, after),
+    }
 
 
-def main() -> int:
-    """Print the table for a server on an empty state file."""
-    import tempfile
+def _growth(before: float, after: float) -> Figure:
+    return Figure(f"{after / before:.2f} × ({before:.1f} to {after:.1f} MB)", after / before)
 
-    from bench.live import ServerProcess, token_of
 
-    with tempfile.TemporaryDirectory(prefix="bench-pages-") as name:
-        db = str(Path(name) / "state.db")
-        make_mesh(db, "first")
-        server = ServerProcess(["-m", "lightflow", "ui", "state.db", "--port", "0"], Path(name))
+def heap_figures(url: str, token: str, db: Path, minutes: float) -> Figures:
+    """Leave the page of all runs open while runs of 50 tasks come and go without a pause."""
+    with browser_page(url, token) as page, subprocess.Popen([sys.executable, "-c", BUSY, str(db)]) as busy:
         try:
-            rows = view_rows(f"http://127.0.0.1:{server.port}/", token_of(server, "state.db"), db, server.environ)
+            if page is None:
+                return {}
+            page.goto(f"{url}#/runs")
+            page.wait_for_timeout(WARM_MS)
+            before = heap_mb(page)
+            page.wait_for_timeout(minutes * 60_000)
+            return {"heap-hour": _growth(before, heap_mb(page))}
         finally:
-            server.stop()
-    for row in rows:
-        print(f"| {row[0]} | {row[1]} | {row[2]} |")
-    return int(any(row[3] is False for row in rows))
+            busy.terminate()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+# -- the first page ----------------------------------------------------------------------------------------------------
+
+
+class Load(NamedTuple):
+    """What a browser with an empty cache requests for a page."""
+
+    requests: int
+    kilobytes: float  # as they are sent: compressed, with headers
+    code_kilobytes: float  # those of scripts
+    paint_ms: float  # until the first text or picture
+
+    def __str__(self) -> str:
+        return f"{self.requests}, {self.kilobytes:,.0f} KB ({self.code_kilobytes:,.0f} KB), {self.paint_ms:.0f} ms"
+
+
+def first_load(url: str, script: str = "") -> Load | None:
+    """Load a page in new browsers and return the median of each number; None where there is no browser.
+
+    `script` is executed before those of the page.
+    """
+    loads = []
+    for _ in range(LOADS + 1):  # the first one warms the server
+        with chromium() as browser:
+            if browser is None:
+                return None
+            loads.append(_load(browser.new_page(viewport={"width": 1280, "height": 800}), url, script))
+    return Load(*(statistics.median(values) for values in zip(*loads[1:], strict=True)))
+
+
+def _load(page: Any, url: str, script: str) -> Load:
+    types, sizes = dict[str, str](), dict[str, float]()
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.requestWillBeSent", lambda event: types.update({event["requestId"]: event.get("type", "")}))
+    session.on("Network.loadingFinished", lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]}))
+    page.add_init_script(script)
+    page.goto(url, wait_until="load", timeout=PAGE_LIMIT_MS)
+    count, paint_ms, give_up = -1, None, time.monotonic() + PAGE_LIMIT_MS / 1000
+    while paint_ms is None or count != len(types):  # a page with a stream is never without a request
+        if time.monotonic() > give_up:
+            raise NotRun(f"{url} shows nothing")
+        count = len(types)
+        page.wait_for_timeout(QUIET_MS)
+        paint_ms = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    code = sum(size for request, size in sizes.items() if types.get(request) == "Script")
+    return Load(count, sum(sizes.values()) / 1000, code / 1000, paint_ms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import statistics
 import subprocess
@@ -11,27 +10,42 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from bench.measure import ROOT
+from bench.live_servers import environment
 
 WAITING: Final = 1_000  # schedules that are not due
-IDLE_S: Final = 30
 STEADY: Final = 3  # schedules of one second
 STEADY_S: Final = 12
 STARTING_S: Final = 4
 AT_ONCE: Final = 100  # schedules that are due in one instant
+FORKS: Final = 20
+#: Forks runs as the starter does, and bare commands in turns; prints the ratio of their processor times.
+_FORKS: Final = """
+import os, resource, statistics, sys
+from lightflow.scheduler import starter
+starter.prepare_forks()
+
+def order(number):
+    return starter.StartOrder(key=str(number), run_id=f"r{number}", source=sys.argv[1], dag=None, db="lightflow.db",
+        folder=os.getcwd(), params={}, date=0.0, day=None, scheduled_at=None, overlap=None)
+
+def cpu(child):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    pid = os.fork()
+    if pid == 0:
+        child()
+    os.waitpid(pid, 0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+ratios = []
+for number in range(int(sys.argv[2])):
+    run = cpu(lambda: os._exit(starter.execute(order(number))))
+    ratios.append(run / cpu(lambda: os.execv("/bin/true", ["true"])))
+print(statistics.median(ratios))
+"""
 _FLOW: Final = "workflow_name: {name}\nschedule: {schedule}\ntasks: {{t: {{run: 'true'}}}}\n"
-
-
-class ScheduleFigures(NamedTuple):
-    """What was measured."""
-
-    start_cpu_s: float  # of reading the files
-    idle_percent: float
-    to_claim_ms: float  # p95
-    to_task_ms: float  # p95
-    at_once_s: float  # from the instant to the start of the last run
 
 
 @contextmanager
@@ -39,7 +53,7 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Start `lightflow serve --no-ui` there, until it has read its files."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lightflow", "serve", "--no-ui", "flows"],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -48,11 +62,6 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.terminate()
         process.communicate()
-
-
-def cpu_s(process: subprocess.Popen[str]) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def write_flows(folder: Path, schedules: Sequence[str]) -> Path:
@@ -82,19 +91,16 @@ def p95_ms(seconds: Sequence[float]) -> float:
     return 1000 * statistics.quantiles(seconds, n=20)[18]
 
 
-def measure(folder: Path) -> ScheduleFigures:
-    """Measure each figure with a server of its own."""
-    idle = write_flows(folder / "idle", [f'"{number % 60} {number % 24} 1 1 *"' for number in range(WAITING)])
-    with serving(idle) as server:
-        start_cpu_s = cpu_s(server)
-        time.sleep(3)
-        before = cpu_s(server)
-        time.sleep(IDLE_S)
-        idle_percent = 100 * (cpu_s(server) - before) / IDLE_S
+def steady_delays(folder: Path) -> list[tuple[float, float]]:
+    """Return the delays of schedules of one second: see `delays`."""
     steady = write_flows(folder / "steady", ["{every: 1s, overlap: allow}"] * STEADY)
     with serving(steady):
         time.sleep(STEADY_S)
-    seconds = delays(steady, skip_s=STARTING_S)
+    return delays(steady, skip_s=STARTING_S)
+
+
+def at_once_s(folder: Path) -> float:
+    """Return the seconds from an instant at which many schedules are due to the start of the last task."""
     instant = int(time.time()) + 10
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))
     at_once = write_flows(folder / "at_once", [f'{{every: 1h, start: "{moment}"}}'] * AT_ONCE)
@@ -103,10 +109,12 @@ def measure(folder: Path) -> ScheduleFigures:
         while len(delays(at_once)) < AT_ONCE and time.monotonic() < give_up:
             time.sleep(0.2)
     started = [start for _, start in delays(at_once)]
-    return ScheduleFigures(
-        start_cpu_s=start_cpu_s,
-        idle_percent=idle_percent,
-        to_claim_ms=p95_ms([claim for claim, _ in seconds]),
-        to_task_ms=p95_ms([start for _, start in seconds]),
-        at_once_s=max(started) if len(started) == AT_ONCE else float("inf"),
-    )
+    return max(started) if len(started) == AT_ONCE else float("inf")
+
+
+def run_ratio(folder: Path) -> float:
+    """Return the CPU of a run as the starter forks it, to that of a bare `fork` and `exec`, in turns."""
+    flows = write_flows(folder / "forks", ["{every: 1h}"])
+    command = [sys.executable, "-c", _FORKS, "flows/w0.yaml", str(FORKS)]
+    done = subprocess.run(command, cwd=flows, env=environment(folder), check=True, capture_output=True, text=True)
+    return float(done.stdout)

@@ -37,6 +37,7 @@ BUSY: Final = 0.15
 PAGES: Final = {
     "bench:short": (ROOT / "docs" / "explanation" / "performance.md",),
     "bench": (ROOT / "docs" / "explanation" / "performance.md",),
+    "live": (ROOT / "docs" / "explanation" / "performance.md",),
 }
 
 

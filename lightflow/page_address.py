@@ -7,6 +7,8 @@ from typing import Final
 
 from liteflow.api import sha256_hex
 
+#: The port on which a server listens if no other is named.
+DEFAULT_PORT: Final = 8787
 #: The address of the server for people, such as that of a proxy before it.
 URL_VARIABLE: Final = "LIGHTFLOW_URL"
 _MAX_BYTES: Final = 1000

@@ -53,7 +53,7 @@ _HOMES = {
     "XCom": "xcom",
     "__version__": "version",
     "current_context": "context",
-    "init_schema": "dag",
+    "init_schema": "state.state_file",
     "read_dotenv": "values.dotenv",
     "setup": "definition.decorators",
     "task": "definition.decorators",

@@ -3,7 +3,6 @@
 from liteflow.context import TaskContext as TaskContext
 from liteflow.context import current_context as current_context
 from liteflow.dag import Dag as Dag
-from liteflow.dag import init_schema as init_schema
 from liteflow.dagrun import DagRun as DagRun
 from liteflow.definition.decorators import setup as setup
 from liteflow.definition.decorators import task as task
@@ -37,6 +36,7 @@ from liteflow.running.observers import Change as Change
 from liteflow.running.observers import ListChange as ListChange
 from liteflow.running.observers import Observer as Observer
 from liteflow.running.observers import RunStart as RunStart
+from liteflow.state.state_file import init_schema as init_schema
 from liteflow.states import Status as Status
 from liteflow.triggers import FileTrigger as FileTrigger
 from liteflow.triggers import Schedule as Schedule

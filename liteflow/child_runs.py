@@ -13,7 +13,17 @@ from typing import Any, Final, Protocol
 from liteflow.context import current_context
 from liteflow.dagrun import DagRun
 from liteflow.definition.task import Task
-from liteflow.errors import DefinitionError, LiteflowError, RunNotFound, RunOwned, SkipTask, TaskFailed
+from liteflow.errors import (
+    DefinitionError,
+    LiteflowError,
+    ResourceError,
+    RunNotFound,
+    RunOwned,
+    SkipTask,
+    StaleRun,
+    StoreError,
+    TaskFailed,
+)
 from liteflow.record import Record
 from liteflow.state.history import History, RunRecord
 from liteflow.state.records import ParentTask
@@ -94,7 +104,11 @@ def execute(child: ChildRun) -> Any:
         if record is None:
             raise TaskFailed(str(error), codes=(REFUSED,)) from None
         return Waiting(None, _OWNED_S, str(error))
+    except StaleRun as error:
+        return Waiting(None, _OWNED_S, str(error))
     except LiteflowError as error:
+        if type(error) in (StoreError, ResourceError):
+            raise  # it may pass: the next poll continues the child run
         raise TaskFailed(f"child run {run_id}: {error}", codes=(REFUSED,), final=True) from None
     return _answer(run, child)
 

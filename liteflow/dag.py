@@ -44,6 +44,8 @@ from liteflow.limits import (
     DagLimits,
     Pool,
     Retention,
+    checked_clusters,
+    checked_max_lost,
     checked_retention,
     checked_timeout,
     normalize_concurrency,
@@ -52,7 +54,7 @@ from liteflow.limits import (
 )
 from liteflow.planning.graph import Graph
 from liteflow.planning.rerun import Rerun
-from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy
 from liteflow.planning.selection import Selection
 from liteflow.record import replace
 from liteflow.reruns import DagReruns
@@ -63,22 +65,13 @@ from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.records import ParentTask
-from liteflow.state.state_file import connect, current_folder, real_path
+from liteflow.state.state_file import current_folder, real_path
 from liteflow.states import Status
 from liteflow.values.dates import Day, check_moment
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
 from liteflow.waiting_tasks import WaitingTasks
 from liteflow.work import KEYWORDS, Body, Call, Command
-
-
-def init_schema(db_path: str = "liteflow.db") -> None:
-    """Create the state file, or bring its tables up to date. `Dag.run` does it too, and repeating it is harmless.
-
-    Raises:
-        StoreError: the file cannot be written, or belongs to another program.
-    """
-    connect(real_path(db_path)).close()
 
 
 class Dag(CurrentDag, DagReruns, WaitingTasks):
@@ -94,6 +87,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         on_start, on_success, on_failure, on_cancel, on_exit: hooks of the run, functions that are called with no
             argument or with the context: before all tasks; after all tasks, by the state of the run; and last.
         pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
+        clusters: other machines by name (see `lightflow.clusters`). The name is a mode of runs and tasks of the dag.
+        max_lost: how often a task is started again because its process or its machine died, before it is FAILED.
         timeout: seconds a run may take; after that its running tasks are ended and the run is FAILED.
         retry: how often a failed run resumes by itself, and after which delay.
         concurrency: how many runs may be active at once, and what happens to one more: a `Concurrency`, a limit, or
@@ -112,6 +107,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         secrets: Sequence[str | Secret] = (),
         *,
         pools: Mapping[str, int | Pool] | None = None,
+        clusters: Mapping[str, Any] = MappingProxyType({}),
+        max_lost: int = MAX_LOST,
         timeout: float | None = None,
         retry: RetryPolicy | int = NEVER,
         concurrency: Concurrency | int | str | None = None,
@@ -139,6 +136,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         self.secrets = declared_secrets(secrets)
         self.limits = DagLimits(
             pools=normalize_pools(pools or {}),
+            clusters=checked_clusters(clusters),
+            max_lost=checked_max_lost(max_lost),
             timeout_s=checked_timeout(timeout),
             retry=normalize_retry(retry),
             concurrency=normalize_concurrency(concurrency),
@@ -384,7 +383,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             source=self.source or this_script(),
             hooks=self.hooks,
             secrets=self.secrets,
-            pools=limits.pools,
+            limits=limits,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -466,7 +465,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             db_path=path,
             run_id=new_id,
             mode=mode,
-            max_workers=worker_count(max_workers, mode, backends),
+            max_workers=worker_count(max_workers, mode, {**backends, **self.limits.clusters}),
             log_dir=None if log_dir is None else os.path.abspath(log_dir),
             durability=durability,
             fail_fast=fail_fast,
@@ -529,7 +528,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             db_path=path,
             run_id=previous.run_id,
             mode=mode,
-            max_workers=worker_count(workers, mode, backends),
+            max_workers=worker_count(workers, mode, {**backends, **self.limits.clusters}),
             log_dir=os.path.abspath(log_dir) if log_dir is not None else settings.get("log_dir"),
             durability=durability,
             fail_fast=fail_fast,

@@ -169,7 +169,15 @@ class RunOwned(LiteflowError):
 
 
 class OwnerDied(RunOwned):
-    """The owner is dead, and its processes are being ended: the run can be resumed in a moment."""
+    """The owner is dead, and its processes are being ended: the run can be resumed in a moment.
+
+    Attributes:
+        lease_s: for how many seconds processes on its clusters may still live; 0: there are none.
+    """
+
+    def __init__(self, message: str, lease_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.lease_s = lease_s
 
 
 class GroupBusy(RunOwned):

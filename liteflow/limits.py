@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from liteflow.errors import DefinitionError
 from liteflow.identifiers import NEW_ID_PATTERN, did_you_mean
-from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.modes import MODES
+from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
+#: Names that backends have which are no mode: no cluster can have them.
+_BACKENDS: Final = ("command", "child_run")
 MAX_SLOTS: Final = 1_000_000
 MAX_PRIORITY: Final = 1_000_000
 MAX_DAYS: Final = 36_500
@@ -53,6 +56,8 @@ class DagLimits(Record):
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER
     concurrency: Concurrency | None = None
+    clusters: Mapping[str, Any] = EMPTY_MAPPING  #: see `remote.cluster`; not imported here, because few dags have some
+    max_lost: int = MAX_LOST  #: how often an instance is started again because its process or its place died
     triggers: tuple[Any, ...] = ()  #: see `triggers`; not imported here, because few dags have some
     retention: Retention | None = None
 
@@ -72,6 +77,39 @@ def normalize_pools(pools_or_sizes: Mapping[str, Any]) -> dict[str, Pool]:
             raise DefinitionError(f"pool {name!r}: its slots must be a whole number, 1 or more, not {pool.slots!r}")
         pools[name] = pool
     return pools
+
+
+def checked_clusters(clusters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the clusters of a dag by name. Raises DefinitionError."""
+    if not clusters:
+        return EMPTY_MAPPING
+    from liteflow.remote.cluster import Cluster  # few dags have some
+
+    for name, cluster in clusters.items():
+        if not isinstance(name, str) or not NEW_ID_PATTERN.match(name):
+            raise DefinitionError(f"cluster {name!r}: use letters, digits, '_', '.' and '-', at most 128 of them")
+        if name in (*MODES, *_BACKENDS):
+            raise DefinitionError(f"cluster {name!r}: this is a mode of this machine; give the cluster another name")
+        if not isinstance(cluster, Cluster):
+            raise DefinitionError(f"cluster {name!r}: {cluster!r} must be made by lightflow.clusters.ssh or dask")
+        if not _whole(cluster.slots, 1, MAX_SLOTS):
+            raise DefinitionError(f"cluster {name!r}: slots={cluster.slots!r} must be a whole number, 1 or more")
+    return dict(clusters)
+
+
+def checked_mode(mode: str | None, clusters: Iterable[str], task_id: str) -> str | None:
+    """Return the execution mode of a task. Raises DefinitionError: there is no such mode and no such cluster."""
+    if mode is None or mode in MODES or mode in clusters:
+        return mode
+    hint = did_you_mean(mode, [*MODES, *clusters]) or "; declare a cluster of that name: Dag(…, clusters={…})"
+    raise DefinitionError(f"task {task_id!r}: there is no mode {mode!r}{hint}")
+
+
+def checked_max_lost(count: int) -> int:
+    """Return how often a task is started again because its process or its place died. Raises DefinitionError."""
+    if not _whole(count, 0, MAX_SLOTS):
+        raise DefinitionError(f"max_lost={count!r} must be a whole number, 0 or more")
+    return count
 
 
 def normalize_concurrency(value: Concurrency | int | str | None) -> Concurrency | None:

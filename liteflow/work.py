@@ -171,6 +171,14 @@ def runs_child(body: Body | None) -> bool:
     return isinstance(body, Call) and body.poll is not None and body.poll.child is not None
 
 
+def stays_here(body: Body) -> bool:
+    """Return whether only the machine of the owner runs a task: it waits without a worker, or has an undo.
+
+    Polls and undos outlive the attempt and its place.
+    """
+    return body.undo is not None or (isinstance(body, Call) and body.poll is not None)
+
+
 def input_name(ref: Ref) -> str:
     """Return the name of the value of an upstream task in `Work.inputs`."""
     return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"

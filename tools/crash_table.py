@@ -56,6 +56,9 @@ CLAIMS: Final = {
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "R22": "schedules of one second while server and starter are killed: one run for each instant, none lost",
     "R22-servers": "the same with several servers on one state file, which are also stopped and continued",
+    "R22-clock": "the clock is set forward and back by one second to ten years, and the server is stopped across "
+    "instants: no instant runs twice, and schedules go on",
+    "R23": "files of a served folder are broken, cut, swapped and removed: schedules of the others lose no instant",
     "R22-zones": "the instants of cron expressions around changes of the clock agree with an oracle, in all zones",
     "R22-control": "the same without the check in the transaction that creates a run: instants run twice",
     "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",

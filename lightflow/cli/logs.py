@@ -209,10 +209,11 @@ class LogPrinter:
         if not self._headings:
             return
         took = "" if attempt.ended_at is None else f" after {duration_text(attempt.ended_at - attempt.started_at)}"
+        status = attempt.status if attempt.host is None else f"{attempt.status} on {attempt.host}"
         named = attempt.map_index >= 0 or self._of_run
         name = f"{instance_name(attempt.task_id, attempt.map_index)}, " if named else ""
         path = "" if attempt.log_path is None else f", {near_path(attempt.log_path)}"
-        text = f"==> {printable(name)}attempt {attempt.attempt}: {printable(attempt.status)}{took}{path} <=="
+        text = f"==> {printable(name)}attempt {attempt.attempt}: {printable(status)}{took}{path} <=="
         if self._of_run:
             self._write(b"", new_line=True)
             say(paint(text, "dim"))

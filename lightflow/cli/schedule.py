@@ -216,11 +216,19 @@ def _fire_shape(fire: FireRecord) -> dict[str, Any]:
         "due_at": iso(fire.due_at),
         "status": fire.status,
         "run_id": fire.run_id if fire.status in ("STARTED", "CLAIMED", "WAITING") else None,
-        "params": fire.values,
+        "params": _params(fire),
         "started_by": fire.started_by,
         "reason": fire.reason,
         "decided_at": iso(fire.decided_at),
     }
+
+
+def _params(fire: FireRecord) -> dict[str, Any] | None:
+    """Return the parameters of a fire; None where its row was altered."""
+    try:
+        return fire.values
+    except ValueError:
+        return None
 
 
 def _export(kind: str, paths: Sequence[str], db: str) -> int:

@@ -58,7 +58,7 @@ def serve(
     if no_ui and (no_scheduler or values["opens"]):
         raise click.UsageError("--no-ui leaves nothing to do with --no-scheduler, and nothing to --open")
     if not no_ui:
-        from lightflow.server.options import check_installed
+        from lightflow.server.extra import check_installed
 
         check_installed()
     options = SchedulerOptions(db=db, paths=paths or (".",), takes_over=not no_scheduler, report=_print_change)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import compress
 from typing import Final, TextIO
 
 from lightflow.cli.error_boundary import complain
@@ -127,6 +128,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     elif not every:
         records, left_out = _rows_worth_listing(view, instance_counts)
     attempts = Counter((attempt.task_id, attempt.map_index) for attempt in view.attempts)
+    hosts = {(attempt.task_id, attempt.map_index): attempt.host for attempt in view.attempts}  # of the last ones
     columns = columns_of(stream)
     name_columns = None if columns is None else max(_MIN_NAME_COLUMNS, columns - _OTHER_COLUMNS)
     rows = [
@@ -135,13 +137,15 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
             state(record.status, stream),
             duration_text(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
+            printable(hosts.get((record.task_id, record.map_index)) or "-"),
             printable(_note(view, record, instance_counts)),
         )
         for record in records
     ]
-    heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "WHY")
-    shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
-    return table(heads[:shown], [row[:shown] for row in rows], "DURATION ATTEMPTS", stream) + left_out
+    heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "HOST", "WHY")
+    shown = [True] * 4 + [any(hosts.values()), any(row[-1] for row in rows)]
+    lines = [list(compress(row, shown)) for row in rows]
+    return table(list(compress(heads, shown)), lines, "DURATION ATTEMPTS", stream) + left_out
 
 
 def _with_groups(view: RunView, *, fold: bool) -> Iterator[InstanceRecord]:

@@ -28,7 +28,7 @@ def ui(db: str, **values: Any) -> None:
 
     Runs that other processes start appear live. The server starts nothing and changes nothing. It needs the extra `ui`.
     """
-    from lightflow.server.options import check_installed
+    from lightflow.server.extra import check_installed
 
     check_installed()
     from lightflow.server.web import WebServer

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lightflow.cli.options import PATH, Function
-from lightflow.server.options import DEFAULT_PORT
+from lightflow.page_address import DEFAULT_PORT
 
 
 def web_options(function: Function) -> Function:

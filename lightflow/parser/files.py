@@ -106,6 +106,8 @@ def read_text(path: str, kind: FileKind) -> str:
         # Without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
+        if os.path.islink(path):
+            raise UnreadableFile("is a link to a file that does not exist") from None
         raise UnreadableFile(f"no such file{_similar(path)}") from None
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None

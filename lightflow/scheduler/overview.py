@@ -68,14 +68,18 @@ def overview(db: str, name: str | None = None) -> TriggerSummary:
     return TriggerSummary(triggers=views, has_scheduler=scheduler_is_active(db))
 
 
-def find_triggers(db: str, name: str | None) -> list[TriggerRecord]:
-    """Return all triggers, or those with this id or of this workflow.
+def find_triggers(db: str, name: str | None, *, with_manual: bool = False) -> list[TriggerRecord]:
+    """Return all triggers, or those with this id or of this workflow; `with_manual` also what starts runs by request.
 
     Raises:
         RunNotFound: there is none.
     """
     rows = read_triggers(db)
-    selected = [row for row in rows if name == row.trigger_id or (name in (None, row.dag_id) and row.kind != "manual")]
+    selected = [
+        row
+        for row in rows
+        if name == row.trigger_id or (name in (None, row.dag_id) and (with_manual or row.kind != "manual"))
+    ]
     if name is not None and not selected:
         names = {row.dag_id for row in rows} | {row.trigger_id for row in rows}
         hint = (
@@ -157,9 +161,28 @@ def _clocks_of_file(path: str) -> Iterator[tuple[str, ScheduleClock]]:
 
 
 def history(db: str, name: str | None, limit: int) -> list[FireRecord]:
-    """Return the newest fires of all triggers, of those of a workflow, or of one. Raises RunNotFound."""
-    rows = find_triggers(db, name)
-    return read_fires(db, None if name is None else [row.trigger_id for row in rows], limit=limit)
+    """Return the newest fires of all triggers, of a workflow also those by request, or of one trigger.
+
+    Raises:
+        RunNotFound: there is no such trigger and no such workflow.
+    """
+    return read_fires(db, None if name is None else fired_by(db, name), limit=limit)
+
+
+def fired_by(db: str, name: str) -> list[str]:
+    """Return the ids of what starts runs of a workflow, requests too, or of one trigger. Raises RunNotFound."""
+    return [row.trigger_id for row in find_triggers(db, name, with_manual=True)]
+
+
+def chosen_triggers(db: str, workflow: str | None, trigger: str | None) -> list[str] | None:
+    """Return the ids of the triggers of a workflow, of one trigger, or of one that is both; None: of all.
+
+    Raises:
+        RunNotFound: there is no such workflow.
+    """
+    if workflow is None:
+        return None if trigger is None else [trigger]
+    return [name for name in fired_by(db, workflow) if trigger in (None, name)]
 
 
 def pause(db: str, name: str, by: str) -> list[TriggerRecord]:
@@ -193,7 +216,8 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
 
     Raises:
         RunNotFound: there is no such trigger.
-        DefinitionError: a workflow has several triggers, or the runs of the trigger are not for this moment.
+        DefinitionError: a workflow has several triggers, the runs of the trigger are not for this moment, or the key
+            was used for other parameters or another moment.
     """
     try:
         rows = find_triggers(db, trigger_id)
@@ -220,6 +244,10 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
         started_by=by,
     )
     if not request_fire(db, new) and (before := find_fire(db, row.trigger_id, key)) is not None:
+        if before.params != new.stored_params or (at is not None and before.at != at):
+            raise DefinitionError(
+                f"{row.trigger_id}: this key has started run {before.run_id} with other parameters; send another key"
+            )
         run_id = str(before.run_id)
     return run_id
 

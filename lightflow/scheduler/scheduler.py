@@ -19,16 +19,15 @@ from typing import Any, Final, NamedTuple
 import liteflow
 from lightflow.instants import clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
+from lightflow.scheduler.failures import Failures
 from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, joined_key
 from lightflow.scheduler.parked_runs import ParkedRuns, is_source
 from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
-from liteflow import LiteflowError, RunNotFound, Schedule, WorkflowTrigger
+from liteflow import DefinitionError, LiteflowError, Schedule, WorkflowTrigger
 from liteflow.api import (
-    RUN_ENDED,
     FireRecord,
-    History,
     NewFire,
     ParkedRun,
     Record,
@@ -45,6 +44,7 @@ _CLOCK_STEP_S: Final = 2.0
 _FORGET_EVERY_S: Final = 86_400.0
 _MAX_QUEUED: Final = 16  # runs of a workflow that wait because of `overlap: queue`
 _RESTART_S: Final = 1.0
+_FAILED_S: Final = 60.0  # until a schedule that has failed is looked at again
 
 Report = Callable[[str], None]
 
@@ -72,9 +72,11 @@ class Scheduler:
 
     def __init__(self, options: SchedulerOptions) -> None:
         self.options = options
-        self.files = WorkflowFiles(options.paths)
+        self.failures = Failures(options.report)
+        self.files = WorkflowFiles(options.paths, self.failures)
         self._starts = _Starts(options)
         self._store = TriggerStore(options.db)
+        self._is_open = True  # whether the store can be used
         self._active = False
         self._triggers = ServedTriggers()
         self._timers = _Timers(options.db)
@@ -91,8 +93,10 @@ class Scheduler:
             while not self._stopped:
                 try:
                     self.turn()
-                except LiteflowError as error:
+                except Exception as error:  # noqa: BLE001 - the boundary: a turn that fails does not end the server
                     self._recover(error)
+                else:
+                    self.failures.clear("scheduler")
                 self._starts.wait(0 if self._stopped else self._pause())
         finally:
             self._starts.close()
@@ -122,18 +126,19 @@ class Scheduler:
         """Whether this scheduler works; otherwise it is the standby of another."""
         return self._active
 
-    def _recover(self, error: LiteflowError) -> None:
+    def _recover(self, error: Exception) -> None:
         """Begin again from the state file, which may be locked, full or replaced; nothing counts as decided."""
-        self.options.report(f"problem: {error}")
+        self.failures.note("scheduler", error)
         self._starts.wait(_TURN_S)
         self._store.close()
-        self._active, self._triggers = False, ServedTriggers()
+        self._is_open, self._active, self._triggers = False, False, ServedTriggers()
         self._timers = _Timers(self.options.db)
-        self._store = TriggerStore(self.options.db)
 
     def turn(self) -> None:
         """Do once what is to do now."""
         now = time.time()
+        if not self._is_open:
+            self._store, self._is_open = TriggerStore(self.options.db), True
         if (step := self._timers.clock_step()) is not None:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
             self._triggers.look_again()
@@ -253,7 +258,7 @@ class Scheduler:
                 trigger = row.trigger
                 clock = clock_of(trigger) if isinstance(trigger, Schedule) else None
             except ValueError as error:
-                self.options.report(f"problem: {row.trigger_id}: {error}")
+                self.failures.note(row.trigger_id, DefinitionError(f"{row.trigger_id}: {error}"))
                 continue
             triggers[row.trigger_id] = ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
         self._triggers.replace(triggers)
@@ -274,12 +279,14 @@ class Scheduler:
         for trigger_id in self._triggers.agenda.take(now):
             served = self._triggers[trigger_id]
             assert served.clock is not None
-            decision = decide(served.row, served.clock, now, self.options.grace_s)
-            self._triggers.agenda.set(trigger_id, NEVER if decision.next_at is None else decision.next_at)
-            if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
-                watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
-                self._triggers.remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
-            yield from decision.fires
+            self._triggers.agenda.set(trigger_id, now + _FAILED_S)
+            with self.failures.contained(trigger_id):
+                decision = decide(served.row, served.clock, now, self.options.grace_s)
+                self._triggers.agenda.set(trigger_id, NEVER if decision.next_at is None else decision.next_at)
+                if decision.watermark != served.row.watermark or decision.next_at != served.row.next_at:
+                    watermarks[trigger_id], next_at[trigger_id] = decision.watermark, decision.next_at
+                    self._triggers.remember(trigger_id, watermark=decision.watermark, next_at=decision.next_at)
+                yield from decision.fires
         self._timers.watermarks.update(watermarks)
         self._timers.next_at.update(next_at)
         if watermarks:
@@ -289,7 +296,8 @@ class Scheduler:
         if not self._triggers.of_files or not self._timers.is_due("files", _TURN_S):
             return
         for trigger_id in self._triggers.of_files:
-            yield from self._fires_of_files(trigger_id, self._triggers[trigger_id])
+            with self.failures.contained(trigger_id):
+                yield from self._fires_of_files(trigger_id, self._triggers[trigger_id])
 
     def _fires_of_files(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
         watch = self._triggers.watches.get(trigger_id)
@@ -338,7 +346,8 @@ class Scheduler:
             return
         self._timers.ends_version = version
         for trigger_id in self._triggers.of_workflows:
-            yield from self._fires_of_ends(trigger_id, self._triggers[trigger_id])
+            with self.failures.contained(trigger_id):
+                yield from self._fires_of_ends(trigger_id, self._triggers[trigger_id])
 
     def _fires_of_ends(self, trigger_id: str, served: ServedTrigger) -> Iterator[NewFire]:
         trigger, mark = served.trigger, str(served.row.watermark or "0")
@@ -403,8 +412,7 @@ class Scheduler:
         if not (starts.starting or starts.has_news or starts.waiting or ends):
             return
         starts.has_news = False
-        fires = self._store.open_fires()
-        claimed = {str(fire.run_id): fire for fire in fires if fire.status == "CLAIMED"}
+        claimed = {str(fire.run_id): fire for fire in self._store.claimed_fires()}
         for end in ends:
             if (problem := self._timers.parked.end(end)) is not None:
                 self.options.report(problem)
@@ -416,7 +424,7 @@ class Scheduler:
         for run_id, fire in claimed.items():
             if run_id not in starts.ordered:
                 self._order_again(fire)
-        starts.waiting = [fire for fire in fires if fire.status == "WAITING"]
+        starts.waiting = self._store.first_waiting_fires()
         self._start_waiting()
 
     def _wake_parked(self, now: float) -> None:
@@ -430,27 +438,14 @@ class Scheduler:
 
     def _start_waiting(self) -> None:
         """Start the oldest waiting fire of each trigger whose last run has ended, as far as there is room."""
-        first: dict[str, FireRecord] = {}
-        for fire in self._starts.waiting:
-            first.setdefault(fire.trigger_id, fire)
-        if not first or not self._starts.room():
+        waiting = self._starts.waiting
+        if not waiting or not self._starts.room():
             return
-        busy = self._busy_triggers(list(first))
-        for trigger_id, fire in first.items():
-            if self._starts.room() > 0 and trigger_id not in busy and self._store.claim(fire.fire_no):
+        busy = self._store.busy_triggers([fire.trigger_id for fire in waiting])
+        busy |= {fire.trigger_id for fire in self._store.claimed_fires()}
+        for fire in waiting:
+            if self._starts.room() > 0 and fire.trigger_id not in busy and self._store.claim(fire.fire_no):
                 self._order(fire)
-
-    def _busy_triggers(self, trigger_ids: Sequence[str]) -> set[str]:
-        """Return the triggers whose last run is running; the kernel's lock of the run says whether it is."""
-        busy = set()
-        with History(self.options.db) as history:
-            for trigger_id, run_id in self._store.last_runs(trigger_ids):
-                try:
-                    if history.run(run_id).status not in RUN_ENDED:
-                        busy.add(trigger_id)
-                except RunNotFound:  # deleted
-                    continue
-        return busy | {fire.trigger_id for fire in self._store.open_fires() if fire.status == "CLAIMED"}
 
     def _order_again(self, fire: FireRecord) -> None:
         """Order the start of a fire that was claimed before this scheduler worked, unless it is too old."""
@@ -464,6 +459,14 @@ class Scheduler:
 
     def _order(self, fire: FireRecord) -> None:
         """Have the run of a claimed fire started."""
+        try:
+            self._order_start(fire)
+        except LiteflowError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: a fire that cannot be started hurts no other
+            self._store.end(str(fire.run_id), "FAILED", self.failures.note(fire.trigger_id, error))
+
+    def _order_start(self, fire: FireRecord) -> None:
         served = self._triggers.get(fire.trigger_id)
         if served is None or not served.workflow.path:
             self._store.end(str(fire.run_id), "FAILED", "its workflow is not served here")
@@ -473,7 +476,7 @@ class Scheduler:
         if queues and self._store.waiting_runs(served.workflow.name) >= _MAX_QUEUED:
             self._store.end(str(fire.run_id), "SKIPPED", f"{_MAX_QUEUED} runs of the workflow wait already")
             return
-        day = None
+        day, path = None, served.workflow.path
         if served.clock is not None:
             try:
                 date = served.clock.local(fire.at)
@@ -485,8 +488,8 @@ class Scheduler:
             StartOrder(
                 key=str(fire.run_id),
                 run_id=str(fire.run_id),
-                source=served.workflow.reference,
-                dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
+                source=path if path.endswith(".py") else f"{path}#{served.workflow.name}",  # the file may have changed
+                dag=served.workflow.name if path.endswith(".py") else None,
                 db=os.path.abspath(self.options.db),
                 folder=self._folder,
                 params=fire.values,
@@ -549,7 +552,7 @@ class _Starts:
         self.starting: set[str] = set()  # those of them that start a run whose first commit is to come
         self._requests: SimpleQueue[RerunOrder] = SimpleQueue()  # of other threads
         self._requested: dict[str, SimpleQueue[ProcessEnd]] = {}  # by the key of the order
-        self.waiting: list[FireRecord] = []
+        self.waiting: list[FireRecord] = []  # the oldest of each trigger
         self.has_news = True  # whether fires may have to be started
 
     def room(self) -> int:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Final, NamedTuple, NoReturn
 
-from lightflow.service.runs import import_engine
+from lightflow.service.runs import prepare_forks
 from liteflow.api import EMPTY_MAPPING, Record, replace
 
 #: So much of the output of a run that did not begin is its reason.
@@ -195,7 +195,7 @@ class _Children:
 
 def main() -> None:
     """Start runs until the server ends."""
-    import_engine()
+    prepare_forks()
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

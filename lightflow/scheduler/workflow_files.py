@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflows
+from lightflow.scheduler.failures import Failures
 from lightflow.service.python_files import is_script
 from liteflow import DefinitionError, Param
 from liteflow.api import DeclaredTrigger, Record, Trigger, declared_triggers, manual_trigger
@@ -65,7 +66,9 @@ class WorkflowChanges(NamedTuple):
 class WorkflowFiles:
     """The files and folders that a server was given."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], failures: Failures | None = None) -> None:
+        """Take the paths, and what contains the defects in reading a file; without it they are raised."""
+        self._failures = failures
         self._paths = [os.path.abspath(path) for path in paths]
         self._signatures: dict[str, _Signature] = {}
         self._included: dict[
@@ -85,7 +88,7 @@ class WorkflowFiles:
             if path in self._signatures and time.time() - signature.mtime_ns / 1e9 < _STILL_S:
                 continue
             self._signatures[path] = signature
-            file = read_workflow_file(path, named=path in self._paths)
+            file = self._read(path)
             self._included.pop(path, None)
             if file is not None and file.included:
                 self._included[path] = {other: _signature(other) for other in file.included}
@@ -103,6 +106,17 @@ class WorkflowFiles:
         self._missing = absent - set(removed)
         self.other_files = len(self._signatures) - len(self.files)
         return WorkflowChanges(read, [*removed, *left])
+
+    def _read(self, path: str) -> WorkflowFile | None:
+        try:
+            file = read_workflow_file(path, named=path in self._paths)
+        except Exception as error:  # the boundary: a defect in reading a file hurts only the file
+            if self._failures is None:
+                raise
+            return WorkflowFile(path=path, problem=f"{path}: cannot be read: {self._failures.note(path, error)}")
+        if self._failures is not None:
+            self._failures.clear(path)
+        return file
 
     def workflows(self) -> Mapping[str, WatchedWorkflow]:
         """Return the workflows by name: of two with the same name the first, in the order of the paths."""

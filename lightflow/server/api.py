@@ -125,6 +125,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             Query(name="trigger", about="Only runs that this trigger started; `NAME:manual` for starts by hand."),
             Query(name="since", about="Only runs from this moment on, such as `2026-01-31T02:30:00Z`."),
             Query(name="until", about="Only runs before this moment."),
+            Query(name="all", about="Whether child runs are listed, too.", kind="boolean", default=False),
             _AFTER,
             _limit(50, 500),
         ),
@@ -138,7 +139,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", f"{_RUN}/critical-path", resources.get_critical_path),
     _route("GET", f"{_RUN}/waits", run_details.list_waits),
     _route("GET", f"{_RUN}/groups", run_details.list_groups),
-    _route("GET", f"{_RUN}/children", run_details.list_children),
+    _route("GET", f"{_RUN}/children", run_details.list_children, query=(_AFTER, _limit(100, 500))),
+    _route("GET", f"{_RUN}/forks", run_details.list_forks, query=(_AFTER, _limit(100, 500))),
     _route(
         "GET",
         f"{_RUN}/rerun",
@@ -197,7 +199,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/api/v1/fires",
         resources.list_fires,
         query=(
-            Query(name="trigger", about="Only fires of this trigger; `NAME:manual` for starts by hand."),
+            Query(name="workflow", about="Only fires of this workflow, those by request too."),
+            Query(name="trigger", about="Only fires of this trigger; `NAME:manual` for starts by request."),
             Query(name="status", about="Only fires in these states.", enum=FIRE_STATUSES, many=True),
             _AFTER,
             _limit(50, 1000),

@@ -14,6 +14,7 @@ from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
 from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
 from lightflow.scheduler.starter import FORESTALLED, RerunOrder
@@ -52,11 +53,6 @@ class SchedulerControl:
         self._db = db
         self._scheduler = scheduler
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the scheduler works; otherwise it is the standby of another process."""
-        return self._scheduler.is_active
-
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
         rows = {row.trigger_id: row for row in read_triggers(self._db)}
@@ -67,6 +63,10 @@ class SchedulerControl:
     def problems(self) -> Mapping[str, str]:
         """Return why files cannot be served, by their paths."""
         return self._scheduler.view.problems
+
+    def scheduler_state(self) -> SchedulerState:
+        """Return whether the scheduler works, and what fails in it."""
+        return SchedulerState(is_active=self._scheduler.is_active, failures=self._scheduler.failures.texts)
 
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""

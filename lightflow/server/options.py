@@ -1,17 +1,12 @@
-"""The options of the web server. Importing them loads no package of the extra `ui`."""
+"""The options of the web server."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from typing import Final
 
+from lightflow.page_address import DEFAULT_PORT
 from lightflow.server.services import Control
-from liteflow import DefinitionError
 from liteflow.api import Record
-
-DEFAULT_PORT: Final = 8787
-_NEEDS: Final = ("starlette", "uvicorn", "graphql")
 
 
 class WebOptions(Record):
@@ -35,14 +30,3 @@ class WebOptions(Record):
     opens: bool = False  #: whether the pages are opened in a browser
     on_ready: Callable[[str], None] | None = None
     stop_on_signals: bool = True
-
-
-def check_installed() -> None:
-    """Check that the packages of the extra `ui` are installed.
-
-    Raises:
-        DefinitionError: one is missing.
-    """
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DefinitionError(f"the server needs {', '.join(missing)}: pip install 'lightflow-workflows[ui]'")

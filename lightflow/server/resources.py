@@ -14,13 +14,14 @@ from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
-from lightflow.server.services import ServedWorkflow, Services
+from lightflow.server.services import ServedWorkflow
 from lightflow.server.shapes import (
     attempt_columns,
     event_shape,
     fire_shape,
     instance_columns,
     run_state_shape,
+    scheduler_shape,
     trigger_shape,
     without_params,
 )
@@ -47,7 +48,6 @@ from liteflow.api import (
     critical_path_of,
     picture_of_graph,
     read_fires,
-    scheduler_is_active,
 )
 
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
@@ -77,13 +77,14 @@ def list_runs(request: CheckedRequest) -> Answer:
             query["workflow"],
             status=query["status"],
             limit=query["limit"] + 1,
-            before=_number(query["after"]),
+            before=cursor_number(query["after"]),
             matching=RunFilter(
                 text=query["text"],
                 trigger=query["trigger"],
                 since=_moment(query, "since"),
                 until=_moment(query, "until"),
             ),
+            with_children=query["all"],
         )
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
@@ -171,7 +172,7 @@ def get_critical_path(request: CheckedRequest) -> Answer:
 def list_events(request: CheckedRequest) -> Answer:
     """Return a page of changes of state, the oldest first."""
     run_id = request.path.get("run")
-    after = _number(request.query["after"]) or 0
+    after = cursor_number(request.query["after"]) or 0
     with reading(request) as (history, as_of):
         run = None if run_id is None else find_run(history, run_id).run_id
         events = history.events(run, after=after, limit=request.query["limit"])
@@ -216,7 +217,7 @@ def _moment(query: Mapping[str, Any], name: str) -> float | None:
         raise RequestProblem(400, "BAD_INPUT", f"{name}: {message}", fields={name: message}) from None
 
 
-def _number(cursor: str | None) -> int | None:
+def cursor_number(cursor: str | None) -> int | None:
     """Return the number that a cursor is.
 
     Raises:
@@ -255,11 +256,11 @@ def list_instances(request: CheckedRequest) -> Answer:
             statuses=query["status"],
             label=query["label"],
             order=query["order"],
-            offset=_number(query["after"]) or 0,
+            offset=cursor_number(query["after"]) or 0,
             limit=query["limit"] + 1,
         )
     shown = page[: query["limit"]]
-    after = str((_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
+    after = str((cursor_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(shown), "after": after})
 
 
@@ -273,7 +274,7 @@ def get_why(request: CheckedRequest) -> Answer:
 def get_log(request: CheckedRequest) -> Answer:
     """Return a window of the log of an attempt, as text."""
     query, path = request.query, request.path
-    attempt = _number(path["attempt"]) or 0
+    attempt = cursor_number(path["attempt"]) or 0
     index = -1 if path.get("index") is None else int(name_in_path(request).rpartition("[")[2].rstrip("]"))
     log = find_log(request.services.db, path["run"], path["task"], index, attempt)
     window = log.window(
@@ -382,7 +383,7 @@ def get_grid(request: CheckedRequest) -> Answer:
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         require_workflow(history, request)
-        records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
+        records = history.runs(name, limit=request.query["runs"] + 1, before=cursor_number(request.query["after"]))
         shown = records[: request.query["runs"]]
         columns = [(run, history.task_statuses(run.run_id)) for run in shown]
         drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
@@ -423,14 +424,13 @@ def list_planned(request: CheckedRequest) -> Answer:
 
 
 def list_fires(request: CheckedRequest) -> Answer:
-    """Return a page of fires, the newest first: of all triggers, or of one."""
-    query = request.query
-    trigger, limit = query["trigger"], query["limit"]
+    """Return a page of fires, the newest first: of all triggers, of a workflow, or of one trigger."""
+    query, limit = request.query, request.query["limit"]
     fires = read_fires(
         request.services.db,
-        None if trigger is None else [trigger],
+        overview.chosen_triggers(request.services.db, query["workflow"], query["trigger"]),
         statuses=query["status"],
-        before=_number(query["after"]),
+        before=cursor_number(query["after"]),
         limit=limit + 1,
     )
     after = str(fires[limit - 1].fire_no) if len(fires) > limit else None
@@ -456,23 +456,16 @@ def get_system(request: CheckedRequest) -> Answer:
             "wal_bytes": _size(f"{services.db}-wal"),
             "disk_free_bytes": _free(services.db),
             "time": iso(time.time()),
-            "scheduler": _scheduler(services),
             "problem": services.feed.problem,
             "uptime_s": round(services.uptime_s, 3),
             "read_only": services.is_read_only,
             "hides_values": services.hides_values,
             "starts_runs": services.control is not None,
+            "scheduler": None if services.control is None else scheduler_shape(services.control.scheduler_state()),
             "stream_clients": services.metrics.stream_clients,
             "as_of": str(services.feed.position),
         }
     )
-
-
-def _scheduler(services: Services) -> str:
-    """Return `active` if the scheduler of this server works, `other` if that of another process does, else `none`."""
-    if services.control is not None and services.control.is_active:
-        return "active"
-    return "other" if scheduler_is_active(services.db) else "none"
 
 
 def _free(path: str) -> int | None:

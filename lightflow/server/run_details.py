@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from lightflow.engine.choices import RerunOptions
-from lightflow.server.resources import hide_values, reading, require_workflow, seconds_of
+from lightflow.server.resources import cursor_number, hide_values, reading, require_workflow, seconds_of
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
@@ -13,7 +13,7 @@ from lightflow.service.durations import durations
 from lightflow.service.json_shapes import group_shape, iso, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
-from liteflow.api import History, open_approvals
+from liteflow.api import History, RunRecord, open_approvals
 
 
 def list_waits(request: CheckedRequest) -> Answer:
@@ -48,21 +48,25 @@ def list_groups(request: CheckedRequest) -> Answer:
 
 
 def list_children(request: CheckedRequest) -> Answer:
-    """Return the runs that the tasks of a run have started, and the forks of it."""
+    """Return a page of the runs that the tasks of a run have started, the oldest first."""
+    return _list_related(request, "children", History.children)
+
+
+def list_forks(request: CheckedRequest) -> Answer:
+    """Return a page of the forks of a run, the oldest first."""
+    return _list_related(request, "forks", History.forks)
+
+
+def _list_related(request: CheckedRequest, name: str, read: Callable[..., list[RunRecord]]) -> Answer:
+    after, limit = cursor_number(request.query["after"]) or 0, request.query["limit"]
     with reading(request) as (history, as_of):
         run = find_run(history, request.path["run"])
-        children = [_summary(history, each) for each in history.children(run.run_id)]
-        forks = [_summary(history, each) for each in history.forks(run.run_id)]
+        records = read(history, run.run_id, after=after, limit=limit + 1)
+        page = [RunSummary(each, *history.tally(each.run_id)) for each in records[:limit]]
     body = {"as_of": as_of, "run_id": run.run_id, "parent": run.parent_run_id, "origin": run.origin_run_id}
-    shown = {
-        name: [hide_values(request, summary_shape(each)) for each in runs]
-        for name, runs in (("children", children), ("forks", forks))
-    }
-    return Answer(body={**body, **shown})
-
-
-def _summary(history: History, run: Any) -> RunSummary:
-    return RunSummary(run, *history.tally(run.run_id))
+    runs = [hide_values(request, summary_shape(each)) for each in page]
+    end = str(page[-1].run.run_no) if len(records) > len(page) else None
+    return Answer(body={**body, name: runs, "after": end})
 
 
 def preview_rerun(request: CheckedRequest) -> Answer:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.layouts import Layouts
@@ -47,15 +48,14 @@ class ParamProblem(Record):
 class Control(Protocol):
     """Starts and pauses workflows, on behalf of `lightflow serve`. Every change has the name of its caller."""
 
-    @property
-    def is_active(self) -> bool:
-        """Whether its scheduler works; otherwise it is the standby of another process."""
-
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served."""
 
     def problems(self) -> Mapping[str, str]:
         """Return why files cannot be served, by their paths."""
+
+    def scheduler_state(self) -> SchedulerState:
+        """Return whether the scheduler works, and what fails in it."""
 
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run."""

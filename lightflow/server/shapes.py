@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final
 
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.overview import TriggerView
 from lightflow.service.json_shapes import Shape, iso, run_shape
 from lightflow.service.queries import RunSummary
@@ -38,6 +39,7 @@ _ATTEMPT: Final[dict[str, Column]] = {
     "started_at": ("started_at", iso),
     "ended_at": ("ended_at", iso),
     "exit_code": ("exit_code", None),
+    "host": ("host", None),
 }
 INSTANCE_COLUMNS: Final = list(_INSTANCE)
 ATTEMPT_COLUMNS: Final = list(_ATTEMPT)
@@ -106,6 +108,12 @@ def trigger_shape(view: TriggerView) -> Shape:
         "paused_by": view.row.paused_by,
         "next_at": iso(view.next_at),
     }
+
+
+def scheduler_shape(state: SchedulerState) -> Shape:
+    """Return the state of the scheduler of a server."""
+    failures = [{"subject": name, "problem": state.failures[name]} for name in sorted(state.failures)]
+    return {"active": state.is_active, "failures": failures}
 
 
 def without_params(shape: Shape) -> Shape:

@@ -114,6 +114,10 @@ def _role_of_hook(hook: InstanceRecord) -> list[str]:
     return [] if owner is None else [f"it is a hook of {owner}, and changes nothing for it"]
 
 
+def _on_host(attempt: AttemptRecord) -> str:
+    return "" if attempt.host is None else f" on {attempt.host}"
+
+
 def _lost_output(attempt: AttemptRecord) -> str:
     return "" if attempt.log_lost is None else f"; not all of its output could be stored: {attempt.log_lost}"
 
@@ -217,7 +221,7 @@ class _Explainer:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 reason = instance.reason or "no reason given"
                 codes = f" ({', '.join(last.codes)})" if last.codes else ""
-                ended = f"attempt {last.attempt}, its last, ended as {last.status}{codes}"
+                ended = f"attempt {last.attempt}, its last, ended as {last.status}{codes}{_on_host(last)}"
                 return f"{ended}: {reason}{log}{_lost_output(last)}"
             case Status.SKIPPED | Status.UPSTREAM_FAILED:
                 return instance.reason or self._rule_result(instance)
@@ -229,7 +233,7 @@ class _Explainer:
         if last is None or last.ended_at is None or last.status != Status.SUCCESS:  # it was marked, or done before
             return instance.reason or "it succeeded"
         took = duration_text(last.ended_at - last.started_at)
-        text = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"
+        text = f"attempt {last.attempt} succeeded in {took}{_on_host(last)}{_lost_output(last)}"
         return f"{text} ({instance.reason})" if instance.reason else text
 
     def _mapped_reason(self, instance: InstanceRecord) -> str:

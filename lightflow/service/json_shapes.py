@@ -259,7 +259,10 @@ def group_shape(record: InstanceRecord, parents: Mapping[str, str]) -> Shape:
 
 
 def attempt_shape(attempt: AttemptRecord) -> Shape:
-    """Return an attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing."""
+    """Return an attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing.
+
+    `host` is null where it ran on the machine of the run, or has not ended.
+    """
     return {
         "attempt": attempt.attempt,
         "status": attempt.status,
@@ -272,6 +275,7 @@ def attempt_shape(attempt: AttemptRecord) -> Shape:
         "log": attempt.log_path,
         "trace": trace_shape(attempt.trace),
         "log_lost": attempt.log_lost,
+        "host": attempt.host,
     }
 
 

@@ -196,16 +196,31 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     return _start(loaded, options)
 
 
-def import_engine() -> None:
-    """Import what a run needs, so that processes that are forked from this one need not."""
+#: Has what most workflows have.
+_SAMPLE: Final = """
+workflow_name: sample
+schedule: {every: 1d}
+tasks:
+  first: {run: 'true', retries: 1, timeout: 1m}
+  second: {run: 'true', depends_on: [first]}
+"""
+
+
+def prepare_forks() -> None:
+    """Import and compute what each run needs, so that processes that are forked from this one need not."""
+    import ctypes
+
     import liteflow.executors.command
     import liteflow.executors.open
     import liteflow.processes.guardian
     import liteflow.running.run
     import liteflow.state.triggers  # noqa: F401 - see above
     from lightflow.parser.workflow_loader import loads_workflow
+    from liteflow.state import schema
 
-    loads_workflow("tasks: {a: {run: 'true'}}")
+    ctypes.CDLL(None)  # the guardian of each run calls the C library
+    schema.difference(schema.SCHEMA_VERSION, ())  # remembers the tables with which each file is compared
+    build_dag(loads_workflow(_SAMPLE), Registry(), "", folder=os.sep)
 
 
 def start(path: str, options: RunOptions, *, notify: Notify) -> DagRun:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from liteflow.definition.compiled import DEFAULT_SETTINGS, CompiledDag, TaskDef, TaskSettings
@@ -12,7 +12,7 @@ from liteflow.definition.options import NO_OPTIONS, FlowOptions, TaskOptions
 from liteflow.definition.task import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
 from liteflow.hooks import RUN_OWNER, HookDef, StartCheck
-from liteflow.limits import Pool, check_slot_needs
+from liteflow.limits import DagLimits, check_slot_needs, checked_mode
 from liteflow.planning.branching import Branching
 from liteflow.planning.control_flow import ControlFlow, Tolerance
 from liteflow.planning.graph import Graph
@@ -21,7 +21,7 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.repeat import checked_repeat
 from liteflow.values.secrets import Secret, unknown_secret_message
-from liteflow.work import Body, Call, Ref
+from liteflow.work import Body, Call, Ref, stays_here
 
 
 def compile_dag(
@@ -33,7 +33,7 @@ def compile_dag(
     source: str | None = None,
     hooks: Mapping[str, Task],
     secrets: Mapping[str, Secret],
-    pools: Mapping[str, Pool],
+    limits: DagLimits,
 ) -> CompiledDag:
     """Return the compiled dag of these nodes; `hooks` are those of the run, by event.
 
@@ -43,14 +43,14 @@ def compile_dag(
         DuplicateTask: a hook has the id of a task.
     """
     tasks = nodes.tasks
-    compiler = _Compiler(nodes, graph, secrets)
+    compiler = _Compiler(nodes, graph, secrets, limits.clusters)
     defs = [compiler.task(node, task) for node, task in enumerate(tasks.values())]
     needs = {
         task_id: task.settings.queue.needs
         for task_id, task in zip(tasks, defs, strict=True)
         if task.settings.queue is not DEFAULT_QUEUE
     }
-    check_slot_needs(needs, {name: pool.slots for name, pool in pools.items()})
+    check_slot_needs(needs, {name: pool.slots for name, pool in limits.pools.items()})
     digest, text = graph_json(nodes, graph, (task.body for task in defs))
     control = compiler.control()
     return CompiledDag(
@@ -61,7 +61,7 @@ def compile_dag(
         snapshot=text,
         description=description,
         source=source,
-        pools=pools,
+        pools=limits.pools,
         control=control,
         run_hooks={event: compiler.hook(hook, event, RUN_OWNER) for event, hook in hooks.items()},
     )
@@ -70,11 +70,12 @@ def compile_dag(
 class _Compiler:
     """Compiles the tasks in order and collects the facts about the graph as a whole."""
 
-    def __init__(self, nodes: DagNodes, graph: Graph, secrets: Mapping[str, Secret]) -> None:
+    def __init__(self, nodes: DagNodes, graph: Graph, secrets: Mapping[str, Secret], clusters: Collection[str]) -> None:
         self._nodes = nodes
         self._tasks = nodes.tasks
         self._graph = graph
         self._secrets = secrets
+        self._clusters = clusters
         self._hook_ids: set[str] = set()
         self._setups: set[int] = set()
         self._teardowns: dict[int, bool] = {}
@@ -136,7 +137,7 @@ class _Compiler:
             queue=DEFAULT_QUEUE if options.queue == DEFAULT_QUEUE else options.queue,
             timeout_s=_seconds(options.timeout_s),
             grace_s=_seconds(options.grace_s),
-            mode=options.mode,
+            mode=self._mode(task),
             reads=reads,
             expansion=task.expansion,
             fail_fast=task.expansion is not None and options.fail_fast,
@@ -149,6 +150,16 @@ class _Compiler:
         if not special:
             self._shared[id(options)] = settings
         return settings
+
+    def _mode(self, task: Task) -> str | None:
+        """Return the mode of a task. Raises DefinitionError: there is none of that name, or the task cannot have it."""
+        mode = checked_mode(task.options.mode, self._clusters, task.task_id)
+        if mode in self._clusters and stays_here(task.body()):
+            raise DefinitionError(
+                f"task {task.task_id!r} cannot run on cluster {mode!r}: a task that waits without a worker, or that "
+                "has an undo, runs on the machine of the run; remove its mode"
+            )
+        return mode
 
     def _collect_graph_facts(self, node: int, flow: FlowOptions) -> None:
         """Collect the facts about a task that concern other tasks."""
@@ -230,7 +241,7 @@ class _Compiler:
             retry=_retry(options),
             timeout_s=_seconds(options.timeout_s),
             grace_s=_seconds(options.grace_s),
-            mode=options.mode,
+            mode=checked_mode(options.mode, (), hook_id),
             reads=self._reads_of(body),
         )
 

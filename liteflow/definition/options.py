@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
-from liteflow.identifiers import did_you_mean
+from liteflow.identifiers import NEW_ID_PATTERN, did_you_mean
 from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.modes import MODES
 from liteflow.planning.control_flow import Tolerance
@@ -124,6 +124,11 @@ def _is_failure(value: object) -> bool:
     return type(value) in (int, str) or (isinstance(value, type) and issubclass(value, BaseException))
 
 
+def _is_mode(value: object) -> bool:
+    """Return whether it can be a mode. When the dag is compiled, its clusters are known (see `limits.checked_mode`)."""
+    return isinstance(value, str) and bool(NEW_ID_PATTERN.match(value))
+
+
 def _names(errors: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
     return tuple(error.__name__ if isinstance(error, type) else error for error in errors)
 
@@ -161,7 +166,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
     "trigger_rule": _Keyword(
         "flow.trigger_rule", lambda value: value in TRIGGER_RULES, f"one of {', '.join(TRIGGER_RULES)}"
     ),
-    "mode": _Keyword("mode", _or_none(lambda value: value in MODES), f"one of {', '.join(MODES)}"),
+    "mode": _Keyword("mode", _or_none(_is_mode), f"one of {', '.join(MODES)}, or the name of a cluster"),
     "secrets": _Keyword("secrets", _is_list_of(str), "a list of names", tuple),
     "fail_fast": _Keyword("fail_fast", _is_bool, "True or False"),
     "map_key": _Keyword(

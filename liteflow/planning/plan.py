@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from liteflow.planning.control_flow import NO_CONTROL_FLOW, TOLERATED, ControlFlow
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from liteflow.planning.ready_queue import QueueOptions, ReadyQueue
 from liteflow.planning.retry import MAX_LOST, NEVER, NO_FAILURE, Failure, RetryPolicy, RetryTracker
 from liteflow.planning.run_result import counting_failures, failure_counts, run_status
 from liteflow.planning.start_queue import StartQueue
@@ -59,6 +59,7 @@ class PlanOptions(Record):
     #: the tasks that are mapped over a list, and whether the first instance that FAILED cancels the others
     mapped: Mapping[int, bool] = EMPTY_MAPPING
     fail_fast: bool = False  # whether the first task that FAILED stops the run
+    max_lost: int = MAX_LOST  # how often an instance is started again because its process or its place died
     seed: str = ""  # of the retry jitter: the run id, so that a resumed run waits equally long
 
 
@@ -173,20 +174,13 @@ class Plan:
 
     @property
     def has_queue_options(self) -> bool:
-        """Whether a task has a priority, a limit of parallel instances, or needs slots."""
+        """Whether a task has a priority, a limit of parallel instances, a place, or needs slots."""
         return bool(self._options.queue)
 
-    def slot_needs(self, node: int) -> SlotNeeds:
-        """Return the slots of pools that the task needs to run."""
-        return self._starts.ready.needs(node)
-
-    def slots_granted(self, node: int) -> None:
-        """Record that a task that was taken got its slots."""
-        self._starts.ready.admitted(node)
-
-    def slots_freed(self) -> None:
-        """Hand out tasks that need slots again: some may have become free."""
-        self._starts.ready.reopen()
+    @property
+    def ready(self) -> ReadyQueue:
+        """The tasks that may start. The caller sets the room of places in it, and says which tasks got slots."""
+        return self._starts.ready
 
     # -- start checks and lists ----------------------------------------------------------------------------
 
@@ -408,16 +402,16 @@ class Plan:
             case "REPEATED":
                 self._repeat(node, now + repeat_s, transitions, reason)
             case "LOST":
-                self._lost(node, now, transitions, reason)
+                self._lost(node, now, transitions, reason, failure)
             case "FAILED" | "TIMED_OUT":
                 self._failed(node, now, transitions, reason, failure)
         return transitions
 
-    def _lost(self, node: int, now: float, transitions: list[Transition], reason: str | None) -> None:
+    def _lost(self, node: int, now: float, transitions: list[Transition], reason: str | None, failure: Failure) -> None:
         """End an attempt whose process died: it does not count as a retry, up to a limit."""
         if self._stop is not None and node not in self._runs_after_stop:
             self._end(node, "CANCELLED", transitions, reason)
-        elif (lost := self._retries.after_loss(node)) > MAX_LOST:
+        elif (lost := self._retries.after_loss(node, failure)) > self._options.max_lost:
             self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'its process died'}")
         else:
             self._retry(node, now, transitions, reason)

@@ -3,7 +3,8 @@
 Without queue options it is a plain queue. With them, a higher priority goes first, and among equals the task that has
 waited longest; a task starts only while fewer than `max_parallel` of its instances run; and a task that needs slots of
 pools is handed out as a candidate, one for each set of needs at a time, because only the store knows the slots that
-other runs hold (see `state`). A task that may not start now does not hold up the tasks behind it.
+other runs hold (see `state`). A task starts only while its place (this machine, or a cluster) has room. A task that may
+not start now does not hold up the tasks behind it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ class QueueOptions(Record, kw_only=False):
     priority: int = 0  # a higher number goes first
     max_parallel: int | None = None  # how many of its instances may run at once
     needs: SlotNeeds = ()
+    place: str = ""  # where it runs: the name of a cluster; empty: this machine
 
 
 DEFAULT_QUEUE = QueueOptions()
 #: A position in a line; the smallest goes first: -priority, time of arrival, task.
 _Position = tuple[int, int, int]
-#: Tasks of the same line wait for the same: an owner whose running instances are limited (or -1), and needed slots.
-_LineKey = tuple[int, SlotNeeds]
+#: Tasks of the same line wait for the same: an owner whose running instances are limited (or -1), slots, and a place.
+_LineKey = tuple[int, SlotNeeds, str]
 
 
 class ReadyQueue:
     """Tasks in the order in which they may start.
+
+    A line is open while its first task may start. The heads of all open lines are in a heap; heads of closed lines, and
+    outdated ones, are passed over.
 
     Args:
         options: of the tasks that have some, by task number.
@@ -48,9 +53,10 @@ class ReadyQueue:
         self._owner = owner or _itself
         self._queue: deque[int] = deque()  # all tasks, as long as there are no options
         self._lines: dict[_LineKey, list[_Position]] = {}  # heaps
-        self._heads: list[_Position] = []  # a heap with the head of every open line, and outdated heads
-        self._closed: set[_LineKey] = set()
+        self._heads: list[_Position] = []  # a heap
+        self._asking: set[_LineKey] = set()  # lines with a candidate that has not got its slots
         self._running: dict[int, int] = {}  # how many instances run of each owner with a limit
+        self._room: dict[str, int] = {}  # of the places whose room is counted
         self._last = self._first = 0
         if not self._options:
             self.push = self._queue.append  # type: ignore[assignment, method-assign]  # saves a call per task
@@ -65,7 +71,7 @@ class ReadyQueue:
         if not self._options:
             self._queue.appendleft(node)
             return
-        self.ended(node)
+        self._give_back(node)
         self._first -= 1
         self._insert(node, self._first)
 
@@ -76,89 +82,119 @@ class ReadyQueue:
         while self._heads:
             position = heappop(self._heads)
             node = position[2]
-            options = self._options.get(self._owner(node), DEFAULT_QUEUE)
-            key = self._key(node, options)
+            key = self._key(node)
             line = self._lines.get(key)
-            if not line or line[0] != position or key in self._closed:
+            if not line or line[0] != position or not self._is_open(key):
                 continue
             heappop(line)
-            if key[0] >= 0:
-                running = self._running[key[0]] = self._running.get(key[0], 0) + 1
-                if running >= (options.max_parallel or 0):
-                    self._closed.add(key)
-            if options.needs:
-                self._closed.add(key)
-            if not line:
+            owner, needs, place = key
+            if owner >= 0:
+                self._running[owner] = self._running.get(owner, 0) + 1
+            if needs:
+                self._asking.add(key)
+            if place in self._room:
+                self._room[place] -= 1
+            if line:
+                self._show(key)
+            else:
                 del self._lines[key]
-            elif key not in self._closed:
-                heappush(self._heads, line[0])
             return node
         return None
 
     def admitted(self, node: int) -> None:
         """Record that the task got the slots it needs: the next candidate with the same needs may be handed out."""
-        options = self._options[self._owner(node)]
-        key = self._key(node, options)
-        if key[0] < 0 or self._running.get(key[0], 0) < (options.max_parallel or 0):
-            self._open(key)
+        key = self._key(node)
+        self._asking.discard(key)
+        self._show(key)
 
     def ended(self, node: int) -> None:
         """Record the end of an attempt: another instance of its task may start. Freed slots are for `reopen`."""
         if not self._options:
             return
-        owner = self._owner(node)
-        options = self._options.get(owner)
-        if options is None or options.max_parallel is None:
-            return
-        self._running[owner] -= 1
-        if not options.needs:
-            self._open((owner, ()))
+        key = self._key(node)
+        owner = key[0]
+        if owner >= 0:
+            self._running[owner] -= 1
+            if self._running[owner] == self._limit(owner) - 1:
+                self._show(key)
 
     def restored(self, node: int) -> None:
         """Count an instance that was running or waiting before the run was resumed."""
-        options = self._options.get(self._owner(node)) if self._options else None
-        if options is not None and options.max_parallel is not None:
-            owner = self._owner(node)
-            running = self._running[owner] = self._running.get(owner, 0) + 1
-            if running >= options.max_parallel:
-                self._closed.add(self._key(node, options))
+        owner = self._key(node)[0]
+        if owner >= 0:
+            self._running[owner] = self._running.get(owner, 0) + 1
 
     def drop(self, node: int) -> None:
         """Record that a task that was handed out has been cancelled."""
-        self.ended(node)
-        if self.needs(node):
+        if self._options:
+            self._give_back(node)
             self.admitted(node)
 
     def reopen(self) -> None:
         """Hand out candidates for slots again, because slots may have become free."""
-        for key in list(self._closed):
-            owner, needs = key
-            max_parallel = None if owner < 0 else self._options[owner].max_parallel
-            if needs and (max_parallel is None or self._running.get(owner, 0) < max_parallel):
-                self._open(key)
+        asking, self._asking = self._asking, set()
+        for key in asking:
+            self._show(key)
 
-    def needs(self, node: int) -> SlotNeeds:
-        """Return the slots that the task needs."""
-        options = self._options.get(self._owner(node)) if self._options else None
-        return () if options is None else options.needs
+    def resize(self, place: str, room: int) -> None:
+        """Set how many more tasks may start in a place. As long as it is not set, the caller counts them."""
+        was_full = self._room.get(place, 1) <= 0
+        self._room[place] = room
+        if was_full and room > 0:
+            for key in self._lines:
+                if key[2] == place:
+                    self._show(key)
 
-    def _key(self, node: int, options: QueueOptions) -> _LineKey:
-        return (-1 if options.max_parallel is None else self._owner(node), options.needs)
+    def waiting(self, place: str) -> int:
+        """Return how many tasks wait for room in a place, and for nothing else that this run decides."""
+        return sum(
+            len(line) if owner < 0 else min(len(line), max(0, self._limit(owner) - self._running.get(owner, 0)))
+            for (owner, _, where), line in self._lines.items()
+            if where == place
+        )
+
+    def clusters(self) -> frozenset[str]:
+        """Return the places of the tasks, apart from this machine."""
+        return frozenset(options.place for options in self._options.values() if options.place)
+
+    def options(self, node: int) -> QueueOptions:
+        """Return the options of a task."""
+        return self._options.get(self._owner(node), DEFAULT_QUEUE) if self._options else DEFAULT_QUEUE
+
+    def _key(self, node: int) -> _LineKey:
+        owner = self._owner(node)
+        options = self._options.get(owner, DEFAULT_QUEUE)
+        return (-1 if options.max_parallel is None else owner, options.needs, options.place)
+
+    def _is_open(self, key: _LineKey) -> bool:
+        owner, _, place = key
+        if key in self._asking or self._room.get(place, 1) <= 0:
+            return False
+        return owner < 0 or self._running.get(owner, 0) < self._limit(owner)
+
+    def _limit(self, owner: int) -> int:
+        return self._options[owner].max_parallel or 0
 
     def _insert(self, node: int, arrival: int) -> None:
-        options = self._options.get(self._owner(node), DEFAULT_QUEUE)
-        key = self._key(node, options)
-        position = (-options.priority, arrival, node)
+        key = self._key(node)
+        position = (-self.options(node).priority, arrival, node)
         line = self._lines.setdefault(key, [])
         heappush(line, position)
-        if line[0] is position and key not in self._closed:
-            heappush(self._heads, position)
+        if line[0] is position:
+            self._show(key)
 
-    def _open(self, key: _LineKey) -> None:
-        if key in self._closed:
-            self._closed.discard(key)
-            if self._lines.get(key):
-                heappush(self._heads, self._lines[key][0])
+    def _give_back(self, node: int) -> None:
+        """Give back the room that a task was handed out for."""
+        place = self._key(node)[2]
+        if place in self._room:
+            self.resize(place, self._room[place] + 1)
+        self.ended(node)
+
+    def _show(self, key: _LineKey) -> None:
+        """Add the head of a line that is open to the heap."""
+        line = self._lines.get(key)
+        if line and self._is_open(key):
+            heappush(self._heads, line[0])
 
 
 def _itself(node: int) -> int:

@@ -9,6 +9,8 @@ from liteflow.record import Record
 
 #: How often a task instance is started again because its process died; after that it is FAILED.
 MAX_LOST: Final = 3
+#: The error code of an attempt that was lost because its place had to end: a walltime, a node that is taken away.
+PLACE_LEFT: Final = "place:left"
 _LONGEST_S: Final = 10 * 365 * 86400.0
 #: The longest wait that a failure can require where the policy has no `max_delay_s`.
 _LONGEST_REQUIRED_S: Final = 3600.0
@@ -122,9 +124,9 @@ class RetryTracker:
             return "not tried again: the failure is final"
         return "not tried again: `retry` does not name it" if failure.codes else ""
 
-    def after_loss(self, node: int) -> int:
-        """Count an attempt whose process died. Return how many there have been."""
-        lost = self._lost[node] = self._lost.get(node, 0) + 1
+    def after_loss(self, node: int, failure: Failure) -> int:
+        """Count an attempt whose process died, unless its place had to end. Return how many count so far."""
+        lost = self._lost[node] = self._lost.get(node, 0) + (PLACE_LEFT not in failure.codes)
         return lost
 
     def is_retry(self, node: int) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from liteflow.errors import DefinitionError
-from liteflow.executors.protocol import BackendFactory
+from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.limits import Concurrency, DagLimits, checked_timeout, normalize_concurrency, normalize_retry
 from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.retry import RetryPolicy
@@ -30,6 +30,8 @@ def limits_of_run(
 
         own_limit = counted_limit(limits.triggers)
     return {
+        "clusters": limits.clusters,
+        "max_lost": limits.max_lost,
         "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
         "retry": limits.retry if retry is None else normalize_retry(retry),
         "concurrency": None if own_limit is None else replace(own_limit, group=own_limit.group or dag_id),
@@ -44,11 +46,16 @@ def moment_of(logical_date: float | Day | None) -> float | None:
         raise DefinitionError(f"logical_date {error}") from None
 
 
-def worker_count(count: object, mode: str, backends: Mapping[str, BackendFactory]) -> int:
-    """Return the number of tasks that run at once. Raises DefinitionError for an invalid number or mode."""
-    modes = dict.fromkeys([*MODES, *backends])
+def worker_count(count: object, mode: str, more_modes: Iterable[str]) -> int:
+    """Return the number of tasks that run at once on this machine; the engine does not have `more_modes`.
+
+    Raises:
+        DefinitionError: an invalid number, or there is no such mode.
+    """
+    modes = dict.fromkeys([*MODES, *more_modes])
     if mode not in modes:
-        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
+        hint = "; declare a cluster of that name under `clusters`" if NEW_ID_PATTERN.match(mode) else ""
+        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}{hint}")
     workers = DEFAULT_SLOTS.get(mode, DEFAULT_WORKERS) if count is None else count
     if type(workers) is not int or workers < 1:
         raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")

@@ -8,7 +8,7 @@ from typing import Any
 from liteflow.executors.protocol import BackendFactory
 from liteflow.limits import Concurrency
 from liteflow.planning.rerun import Rerun
-from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.observers import Observer
 from liteflow.state.records import CopiedResults, ParentTask
@@ -39,6 +39,8 @@ class RunConfig(Record):
     retry: RetryPolicy = NEVER  #: of the run as a whole
     concurrency: Concurrency | None = None  #: its group is named
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have
+    clusters: Mapping[str, Any] = EMPTY_MAPPING  #: see `limits.DagLimits`; a name is a mode, and that of a place
+    max_lost: int = MAX_LOST  #: how often an instance is started again because its process or its place died
     selected: Collection[int] | None = None  #: of a new run: the numbers of the tasks that run; None: all
     copied: CopiedResults | None = None  #: for a new run: results of another run
     parent: ParentTask | None = None  #: the task that executes it, if it is a child run

@@ -98,6 +98,7 @@ class Loop:
             self._submit(starts)
             if run_ended:
                 return True
+            parts.starter.request_room()
             self._submit_polls()
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()

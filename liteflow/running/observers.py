@@ -79,7 +79,10 @@ class Observer:
         """Handle the list of a mapped task that has changed since the previous part of the run."""
 
     def waiting(self, reason: str) -> None:
-        """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry."""
+        """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry.
+
+        A run that is resumed may also wait, before it begins, for what its dead owner had started on clusters.
+        """
 
     def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
         """Handle an undo that has failed: what an attempt started outside the process tree may still run."""

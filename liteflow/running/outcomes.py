@@ -99,10 +99,10 @@ class OutcomeHandler:
             skips=skips,
             repeat_s=repeat_s,
         )
-        if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
+        if self._ordered and plan.ready.options(node).needs:  # after the plan no longer counts the instance as running
             if previous != "WAITING":
                 recorder.free_slots(node)
-            plan.slots_freed()
+            plan.ready.reopen()
         wait = self._ends.iterations.row(outcome, repeat_s) if transitions[0].status == "WAITING" else None
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous, wait=wait)
         if outcome.undo_error is not None:
@@ -148,9 +148,9 @@ class OutcomeHandler:
         if node in self._prefetch.queued:
             self._dequeue(outcome)
         self._waits.begin(outcome, waiting)
-        if self._ordered and self._plan.slot_needs(node):
+        if self._ordered and self._plan.ready.options(node).needs:
             self._recorder.free_slots(node)
-            self._plan.slots_freed()
+            self._plan.ready.reopen()
         if self._plan.stopped is not None:
             self._stopping.end_running()
         return True

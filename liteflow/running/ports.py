@@ -98,6 +98,8 @@ class Batch(Protocol):
 
     def handle_request(self, request_no: int) -> None: ...
 
+    def cancel_child_runs(self, task_id: str, map_index: int, reason: str, now: float) -> None: ...
+
     def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
@@ -140,6 +142,7 @@ class RunStore(Protocol):
         limits: SharedLimits = ...,
         rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
+        dead_s: float = 0.0,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...

@@ -6,6 +6,7 @@ Until then they are QUEUED, in the state file too. Measured in docs/adr/0032.
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 from liteflow.work import Outcome
@@ -13,6 +14,8 @@ from liteflow.work import Outcome
 _SHORT_S: Final = 0.0002  # only tasks as short as this are prefetched: a turn of the loop takes about as long
 _QUEUE_S: Final = 0.005  # the time in which the queue should be worked off
 _MOST_QUEUED: Final = 64
+#: The slots where the ready queue counts the room of each place.
+NO_LIMIT: Final = sys.maxsize
 _UNKNOWN_S: Final = 1.0  # assumed until some tasks have ended
 
 

@@ -162,6 +162,11 @@ class Recorder:
         self._batch.abandon_wait(task_id, map_index, now)
         self._batch.change_status(task_id, map_index, attempt, "WAITING", "CANCELLED", reason, now)
 
+    def cancel_child_runs(self, node: int, now: float) -> None:
+        """Record, with the end of an attempt that was cancelled, the end of its child runs that have not ended."""
+        table = self._table
+        self._batch.cancel_child_runs(table.task_ids[node], table.map_indexes[node], "cancelled by the parent run", now)
+
     def add_instances(
         self,
         node: int,

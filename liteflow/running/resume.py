@@ -19,6 +19,8 @@ from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
+from liteflow.running.observers import Observers
+from liteflow.running.places import far_tasks, with_places
 from liteflow.running.ports import RunStore
 from liteflow.state.records import (
     InstanceKey,
@@ -84,17 +86,21 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of a run that each start and each resume stores."""
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers}
+    if config.clusters:
+        settings["clusters"] = {
+            name: {"slots": cluster.slots, "lease_s": cluster.lease_s} for name, cluster in config.clusters.items()
+        }
     if config.parent is not None:
         settings["parent_attempt"] = config.parent.attempt
     return settings
 
 
 def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
-    """Take a run over to resume it; wait while the guardian of its dead owner still ends processes.
+    """Take a run over to resume it; wait while the guardian or the agents of its dead owner still end processes.
 
     Raises what `Store.claim` does.
     """
-    give_up = time.monotonic() + _SWEEP_S
+    began, dead_s = time.monotonic(), 0.0
     graph, limits = (compiled.digest, compiled.snapshot), _shared_limits(compiled, config)
     while True:
         try:
@@ -106,12 +112,16 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 limits,
                 rules=reset_rules(compiled, config.rerun),
                 settings=_settings(config),
+                dead_s=dead_s,
             )
             break
-        except OwnerDied:
-            if time.monotonic() >= give_up:
+        except OwnerDied as error:
+            if error.lease_s:
+                Observers(config.observers).notify("waiting", f"{error}, within {error.lease_s:.3g} s")
+            elif time.monotonic() - began >= _SWEEP_S:
                 raise
-            time.sleep(0.01)
+            time.sleep(max(0.01, error.lease_s))
+            dead_s = time.monotonic() - began
     if previous_session is not None:
         # If the last owner and its guardian were killed at the same instant, their tasks may still be alive.
         sweep_session(previous_session)
@@ -241,7 +251,11 @@ def make_plan(
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
             rules=compiled.rules(),
-            queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
+            queue=with_places(
+                {node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
+                far_tasks(compiled, config),
+            ),
+            max_lost=config.max_lost,
             fail_fast=config.fail_fast,
             seed=config.run_id,
             control=compiled.control,

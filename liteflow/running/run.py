@@ -21,8 +21,9 @@ from liteflow.running.iterations import Iterations
 from liteflow.running.loop import Loop, Parts
 from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
+from liteflow.running.places import Places, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
-from liteflow.running.prefetch import Prefetch
+from liteflow.running.prefetch import NO_LIMIT, Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
@@ -76,7 +77,7 @@ def run(
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
-        bodies, modes = compiled.bodies(), compiled.modes()
+        bodies = compiled.bodies()
         if any(isinstance(body, Call) and body.preload for body in bodies.values()):
             from liteflow.executors.preload import preload  # few workflows need it
 
@@ -84,7 +85,7 @@ def run(
         executor = open_executor(
             bodies,
             info,
-            mode={**dict.fromkeys(bodies, config.mode), **modes} if modes else config.mode,
+            mode=modes_of(compiled, config),
             slots=config.max_workers,
             timeouts=compiled.with_timeout(),
             close_in_workers=(locks.fd,),
@@ -217,12 +218,8 @@ class Runner(Record):
             signals=self.signals,
             clock=self.clock,
         )
-        # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.
-        prefetches = self.executor.queues and not plan.has_queue_options and not config.fail_fast
-        prefetch = Prefetch(config.max_workers, enabled=prefetches)
-        starter = Starter(
-            compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
-        )
+        prefetch = self._prefetch(plan)
+        starter = self._starter(plan, recorder, limits, prefetch)
         expansion = TaskExpander(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
@@ -252,15 +249,25 @@ class Runner(Record):
             iterations=iterations,
         )
 
-    def _waits(self, plan: Plan, recorder: Recorder) -> Waits:
-        return Waits(
+    def _starter(self, plan: Plan, recorder: Recorder, limits: RunLimits, prefetch: Prefetch) -> Starter:
+        clusters = plan.ready.clusters()
+        return Starter(
             compiled=self.compiled,
+            config=self.config,
             plan=plan,
             recorder=recorder,
-            executor=self.executor,
-            clock=self.clock,
-            info=self.info,
+            limits=limits,
+            prefetch=prefetch,
+            places=Places(plan.ready, self.executor, clusters) if clusters else None,
         )
+
+    def _prefetch(self, plan: Plan) -> Prefetch:
+        """Return how far attempts are handed out beyond the slots.
+
+        No task with a priority or a pool waits behind queued attempts, and none starts after a failure that ends all.
+        """
+        enabled = self.executor.queues and not plan.has_queue_options and not self.config.fail_fast
+        return Prefetch(NO_LIMIT if plan.ready.clusters() else self.config.max_workers, enabled=enabled)
 
     def _recorder(
         self,

@@ -99,7 +99,7 @@ class RunLimits:
             return
         if self._store.queue_reason is None:
             self._refused = False
-            plan.slots_freed()
+            plan.ready.reopen()
         elif plan.stopped is None and self._store.enter_group():
             self._refused = False
             self._clock.begin(now)

@@ -11,6 +11,7 @@ from liteflow.planning.plan import Plan
 from liteflow.running.config import RunConfig
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
+from liteflow.running.places import Places
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
@@ -45,6 +46,7 @@ class Starter:
         recorder: Recorder,
         limits: RunLimits,
         prefetch: Prefetch,
+        places: Places | None = None,
     ) -> None:
         self._plan = plan
         self._compiled = compiled
@@ -52,6 +54,7 @@ class Starter:
         self._recorder = recorder
         self._limits = limits
         self._prefetch = prefetch
+        self._places = places  # None: all tasks run here, where the number of workers is the limit
         self._ordered = plan.has_queue_options
         self._candidates: list[Start] = []  # attempts that start if the store grants their slots
         self._stamp = (0, "")  # a second, and how the names of log files write it
@@ -62,12 +65,14 @@ class Starter:
         for queued, log_path in prefetch.promote(len(plan.running)):
             recorder.start(queued, "QUEUED", log_path, now)
         plan.requeue_retries(monotonic)  # even if there is no free worker: else the loop would not wait for one
+        if self._places is not None:
+            self._places.measure()
         for _ in range(prefetch.room(len(plan.running))):
             node = plan.take(monotonic)
             if node is None:
                 break
             start = Start(node, self._log_path(node, now))
-            if self._ordered and (needs := plan.slot_needs(node)):
+            if self._ordered and (needs := plan.ready.options(node).needs):
                 recorder.request_slots(node, needs, plan.stored_status(node), start.log_path, now)
                 self._candidates.append(start)
                 continue
@@ -85,13 +90,18 @@ class Starter:
         candidates, self._candidates, starts = self._candidates, [], list[Start]()
         for start, granted in zip(candidates, self._recorder.granted(), strict=True):
             if granted:
-                self._plan.slots_granted(start.node)
+                self._plan.ready.admitted(start.node)
                 self._recorder.show_start(start.node, self._plan.stored_status(start.node), start.log_path, now)
                 starts.append(start)
             else:
                 self._plan.put_back(start.node)
         self._limits.slots_answered(granted=bool(starts), refused=len(starts) < len(candidates))
         return starts
+
+    def request_room(self) -> None:
+        """Report to the executor how many tasks wait for each cluster, once it has those that start."""
+        if self._places is not None:
+            self._places.request()
 
     def work(self, start: Start, inputs: Inputs, hooks: Hooks, poll: DuePoll | None = None) -> Work:
         """Build the work of an attempt, or of a poll of its wait, with what is stored of its upstream tasks."""
@@ -113,6 +123,7 @@ class Starter:
             grace_s=grace_s if poll is None else 0.0,
             log_path=start.log_path,
             handle=None if poll is None else poll.handle,
+            place="" if self._places is None else self._plan.ready.options(node).place,
         )
 
     def _log_path(self, node: int, now: float) -> str | None:

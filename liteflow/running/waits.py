@@ -35,6 +35,9 @@ _MOST_POLLS: Final = 200  # of a work
 _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
 #: The class names of errors that are an answer; after another error, a poll has no answer.
 _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
+#: Those after which a child run is continued.
+_NO_ANSWERS: Final = frozenset({"StoreError", "ResourceError"})
+_ERROR_PAUSE_S: Final = 1.0  # before a poll without a pause of its own that raised is repeated, for each in a row
 
 
 class _Origin(NamedTuple):
@@ -250,7 +253,8 @@ class Waits:
             wait.failures += 1
             if wait.failures < wait.poll.failures:
                 why = f"poll failed ({wait.failures} of {wait.poll.failures}): {error.message}"
-                self._wait_on(node, wait, wait.waiting._replace(again_s=wait.waiting.again_s or 0.0), why)
+                pause_s = wait.waiting.again_s or (_ERROR_PAUSE_S * wait.failures if error.types else 0.0)
+                self._wait_on(node, wait, wait.waiting._replace(again_s=pause_s), why)
                 return None
             message = f"{wait.failures} polls in a row failed; the last: {error.message}"
             codes = error.codes if wait.poll.child is None else (CHILD_DIED,)
@@ -335,6 +339,8 @@ class Waits:
             return None
         del self._waits[node]
         self._answers.handle_all(node, wait.origin.attempt)
+        if wait.poll.child is not None and outcome.verdict in ("CANCELLED", "TIMED_OUT"):
+            self._recorder.cancel_child_runs(node, outcome.ended_at)
         return outcome
 
     def due_undos(self) -> list[tuple[Start, str, Outcome]]:
@@ -349,7 +355,10 @@ _NO_POLL: Final = Poll(func=print)
 def _is_answer(outcome: Outcome, poll: Poll) -> bool:
     """Return whether a failed poll is an answer: that the attempt has failed.
 
-    An exception before a child run, such as that its folder does not exist, is one; the death of its process is not.
+    An exception before a child run, such as that its folder does not exist, is one; the death of its process is not,
+    and neither is an error of the state file or of the machine, which may pass.
     """
     types = () if outcome.error is None else outcome.error.types
-    return bool(types) if poll.child is not None else not _ANSWERS.isdisjoint(types)
+    if poll.child is not None:
+        return bool(types) and types[0] not in _NO_ANSWERS
+    return not _ANSWERS.isdisjoint(types)

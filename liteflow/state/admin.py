@@ -8,21 +8,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import Final
 
 from liteflow.errors import RunNotFound, RunOwned
-from liteflow.outputs import outputs_dir, remove_folder
-from liteflow.state import transitions
 from liteflow.state.answers import ANSWER, StoredAnswer
+from liteflow.state.child_rows import cancel_open_run, cancel_run, family
 from liteflow.state.locks import LockFile
 from liteflow.state.records import Request
 from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
 from liteflow.state.transitions import RunKey
-from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, spill_root
-
-#: States of a run that is to be executed further.
-_NOT_ENDED: Final = frozenset({"PENDING", "RUNNING", "UP_FOR_RETRY", "INTERRUPTED"})
 
 
 def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
@@ -93,29 +87,13 @@ def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
     Raises:
         RunNotFound, RunOwned: see `Store.claim`; nothing was cancelled.
     """
-    from liteflow.state.deletion import family  # here, because a run does not need it
-
     with StateWriter(path) as connection:
-        _cancel_dead(connection, path, run_id, reason)
-        for child in family(connection, run_id):
-            sql = "SELECT status FROM liteflow_dag_runs WHERE run_id=?"
-            (status,) = connection.execute(sql, (child,)).fetchone()
-            if status in _NOT_ENDED:
-                _cancel_dead(connection, path, child, f"its parent run was {reason}")
-
-
-def _cancel_dead(connection: sqlite3.Connection, path: str, run_id: str, reason: str) -> None:
-    now = time.time()
-    run, status, epoch = lock_out(connection, path, run_id)
-    transitions.record_lost(connection, run_id, epoch, now)
-    transitions.cancel(connection, run_id, reason, now)
-    if status not in RUN_ENDED:
-        transitions.change_run(connection, run, status, "INTERRUPTED", now, reason="its owner died")
-        status = "INTERRUPTED"
-    transitions.change_run(connection, run, status, "CANCELLED", now, reason=reason)
-    connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch+1 WHERE run_no=?", (run.run_no,))
-    connection.execute("UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, run_id))
-    remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in the transaction: the run stays without owner
+        now = time.time()
+        run, status, epoch = lock_out(connection, path, run_id)
+        cancel_open_run(connection, run, status, epoch, reason, now)
+        for child in family(connection, run_id)[1:]:
+            lock_out(connection, path, child)
+            cancel_run(connection, child, f"its parent run was {reason}", now)
 
 
 def exclude_from_resume(path: str, dag_id: str) -> int:

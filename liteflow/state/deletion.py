@@ -28,6 +28,7 @@ from liteflow.identifiers import (
     checkpoint_name,
 )
 from liteflow.outputs import outputs_dir, remove_folder
+from liteflow.state.child_rows import family
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import Transaction, checkpoint_wal, connect, real_path, translated_errors
 from liteflow.state.transitions import RunKey, mark_deleted
@@ -79,16 +80,6 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
             connection.close()
     finally:
         locks.close()
-
-
-def family(connection: sqlite3.Connection, run_id: str) -> list[str]:
-    """Return a run, which need not exist, and the runs that its tasks started, and so on."""
-    rows = connection.execute(
-        "WITH RECURSIVE family(run_id) AS (VALUES(?) UNION SELECT child.run_id FROM family "
-        "JOIN liteflow_dag_runs AS child ON child.parent_run_id=family.run_id) SELECT run_id FROM family",
-        (run_id,),
-    )
-    return [str(name) for (name,) in rows]
 
 
 def forks_of(connection: sqlite3.Connection, run_id: str) -> list[str]:

@@ -131,6 +131,7 @@ class AttemptRecord(NamedTuple):
     trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
     log_lost: str | None = None  # why a part of its output is not in its log
     codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
+    host: str | None = None  # the machine that ran it; None: that of the owner of the run, or it has not ended
 
 
 class EventRecord(NamedTuple):
@@ -312,14 +313,17 @@ class History(WaitHistory, FireHistory, PoolHistory):
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
-    def children(self, run_id: str) -> list[RunRecord]:
-        """Return the runs that tasks of a run have started, the oldest first."""
-        rows = self._rows(f"{_RUN} WHERE parent_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
-        return [self._run(row) for row in rows]
+    def children(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
+        """Return the runs that tasks of a run have started, the oldest first; `after`, a `run_no`, begins a page."""
+        return self._related("parent_run_id", run_id, after, limit)
 
-    def forks(self, run_id: str) -> list[RunRecord]:
-        """Return the forks of a run, the oldest first."""
-        rows = self._rows(f"{_RUN} WHERE origin_run_id=? ORDER BY run_no", (run_id,), RUN_KINDS)
+    def forks(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
+        """Return the forks of a run, the oldest first; `after`, a `run_no`, begins a page."""
+        return self._related("origin_run_id", run_id, after, limit)
+
+    def _related(self, column: str, run_id: str, after: int, limit: int | None) -> list[RunRecord]:
+        sql = f"{_RUN} WHERE {column}=? AND run_no>? ORDER BY run_no LIMIT ?"
+        rows = self._rows(sql, (run_id, after, -1 if limit is None else limit), RUN_KINDS)
         return [self._run(row) for row in rows]
 
     def run(self, run_id: str) -> RunRecord:
@@ -543,16 +547,16 @@ class History(WaitHistory, FireHistory, PoolHistory):
             parameters += after
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
-            "log_lost, codes "
+            "log_lost, host, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, "
+            f"NULL FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
             "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             ATTEMPT_KINDS,
         )
-        records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
+        records = [AttemptRecord._make((*row[:-2], _codes(row[-1]), row[-2])) for row in rows]
         return [each._replace(log_path=path_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:

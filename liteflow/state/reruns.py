@@ -23,6 +23,7 @@ from liteflow.planning.targets import find_targets, groups_of
 from liteflow.planning.task_table import MappedInstances, instance_name
 from liteflow.state import transitions
 from liteflow.state.admin import StateWriter, lock_out
+from liteflow.state.child_rows import cancel_child_runs
 from liteflow.state.history import History, RunRecord
 from liteflow.state.new_run import insert_run
 from liteflow.state.process_identity import user_name
@@ -145,6 +146,7 @@ def mark(
         if values and any(task_id in mapped and index < 0 for task_id, index in keys):
             raise DefinitionError(f"a mapped task has a value for each instance: name one, such as {min(mapped)}[0]")
         transitions.mark(connection, run_id, keys, status, reason, now)
+        cancel_child_runs(connection, run_id, keys, f"its task was {reason}", now)
         if status != "SUCCESS" or values:
             _replace_values(connection, path, run_id, keys, values, now)
         _end_mapped(connection, run_id, [task_id for task_id, indexes in chosen.items() if indexes is not None], now)

@@ -19,6 +19,7 @@ from liteflow.planning.task_table import instance_name
 from liteflow.planning.trigger_rules import TriggerRule, count_upstreams, decide, explain
 from liteflow.record import Record, replace
 from liteflow.state import transitions
+from liteflow.state.child_rows import cancel_child_runs
 from liteflow.state.records import (
     ChooseResets,
     InstanceKey,
@@ -59,6 +60,8 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
         if rules.rerun:
             reasons = {**reasons, **_start_hooks(connection, run_id, reasons)}
         transitions.reset_instances(connection, run_id, reasons, now)
+        if rules.rerun:
+            cancel_child_runs(connection, run_id, reasons, f"its parent run was set back: {rules.reason}", now)
         transitions.grant(connection, run_id, chosen.granted)
         _apply(tasks, mapped, reasons)
         for task_id, index in chosen.granted:

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 from liteflow.errors import RunOwned
 from liteflow.limits import Retention
 from liteflow.record import Record
-from liteflow.state.deletion import RunDeletion, family, forks_of
+from liteflow.state.child_rows import family
+from liteflow.state.deletion import RunDeletion, forks_of
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import connect, connect_read_only, real_path, translated_errors
 from liteflow.state.transitions import RunKey

@@ -244,6 +244,7 @@ CREATE TABLE liteflow_fires (                -- each occasion on which a trigger
   decided_at REAL,
   UNIQUE (trigger_id, key)
 ) STRICT;
+CREATE INDEX liteflow_fires_by_status ON liteflow_fires (status, trigger_id, fire_no);
 
 CREATE TABLE liteflow_files (                -- digests of input files, so that unchanged files are not read again
   path TEXT NOT NULL PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,

@@ -48,6 +48,15 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def init_schema(db_path: str = "liteflow.db") -> None:
+    """Create the state file, or bring its tables up to date. `Dag.run` does it too, and repeating it is harmless.
+
+    Raises:
+        StoreError: the file cannot be written, or belongs to another program.
+    """
+    connect(real_path(db_path)).close()
+
+
 def connect(path: str) -> sqlite3.Connection:
     """Open the state file for writing; create or upgrade it first. In autocommit mode: see `Transaction`.
 

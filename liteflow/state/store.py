@@ -21,6 +21,7 @@ from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreErr
 from liteflow.gc_pause import gc_paused
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state import transitions
+from liteflow.state.leases import seconds_left
 from liteflow.state.locks import LockFile
 from liteflow.state.new_run import insert_graph, insert_run
 from liteflow.state.pools import SlotAllocator
@@ -120,19 +121,21 @@ class Store:
         limits: SharedLimits = NO_SHARED_LIMITS,
         rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
+        dead_s: float = 0.0,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
         An attempt that was RUNNING or QUEUED is recorded as LOST. All that runs again goes back to PENDING
         (see `resets`). `instances` and `graph` (digest, snapshot) are those of
         the current definition; the first are iterated only when the second has changed. `settings` override those that
-        the run has.
+        the run has. A dead owner has been dead for at least `dead_s` seconds.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
         owner (see `processes.tree`).
 
         Raises:
             RunNotFound: there is no such run.
             RunOwned: a live process owns it; the message names that.
+            OwnerDied: the owner is dead, and attempts that it has started may still run.
             As `create` otherwise.
         """
         now = time.time()
@@ -153,6 +156,11 @@ class Store:
             if status == "DELETED":
                 self._locks.release(run_no)
                 raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
+            if status not in RUN_ENDED:
+                lease_s = seconds_left(old_settings, host, boot) - dead_s
+                if lease_s > 0 and transitions.has_open_attempt(self._connection, run_id):
+                    self._locks.release(run_no)
+                    raise OwnerDied(f"run {run_id}: its owner is dead, but its tasks on clusters still end", lease_s)
             insert_graph(self._connection, *graph)
             execute(
                 f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "

@@ -422,6 +422,12 @@ def copy_results(connection: sqlite3.Connection, run_id: str, copied: CopiedResu
     )
 
 
+def has_open_attempt(connection: sqlite3.Connection, run_id: str) -> bool:
+    """Return whether an attempt of a run has no verdict."""
+    sql = f"SELECT 1 FROM liteflow_task_instances WHERE run_id=? AND {_HAS_ATTEMPT} LIMIT 1"
+    return connection.execute(sql, (run_id,)).fetchone() is not None
+
+
 def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: float) -> None:
     """Record the attempts of a dead owner as LOST. `reset` or `cancel` has to follow in the same transaction."""
     of_run = f"FROM liteflow_task_instances WHERE run_id=? AND {_HAS_ATTEMPT}"

@@ -26,6 +26,7 @@ from liteflow.state.state_file import (
     real_path,
     translated_errors,
 )
+from liteflow.states import RUN_ENDED
 from liteflow.triggers import DeclaredTrigger, Trigger, trigger_from_spec
 
 #: The byte of the lock file that the active scheduler holds: far above the bytes of runs.
@@ -83,9 +84,14 @@ class FireRecord(Record):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters for the run."""
-        values = json.loads(self.params or "{}")
-        return values if isinstance(values, dict) else {}
+        """The parameters for the run. Raises ValueError when the row was altered."""
+        try:
+            values = json.loads(self.params or "{}")
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise ValueError(f"the parameters of fire {self.fire_no} cannot be read")
+        return values
 
 
 class NewFire(Record):
@@ -100,6 +106,11 @@ class NewFire(Record):
     params: Mapping[str, Any] = EMPTY_MAPPING
     started_by: str | None = None
     reason: str | None = None
+
+    @property
+    def stored_params(self) -> str | None:
+        """The parameters as they are stored: JSON, in the order of their names."""
+        return json.dumps(dict(self.params), sort_keys=True) if self.params else None
 
 
 class WorkflowTriggers(Record):
@@ -226,7 +237,7 @@ class TriggerStore:
                     "due_at": fire.due_at,
                     "status": fire.status,
                     "run_id": fire.run_id,
-                    "params": json.dumps(dict(fire.params)) if fire.params else None,
+                    "params": fire.stored_params,
                     "started_by": fire.started_by,
                     "reason": fire.reason,
                     "claimed_at": now if fire.status == "CLAIMED" else None,
@@ -255,26 +266,33 @@ class TriggerStore:
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             return transitions.end_fire(self._connection, run_id, status, reason, time.time())
 
-    def open_fires(self) -> list[FireRecord]:
-        """Return the fires that are CLAIMED or WAITING, the oldest first."""
+    def claimed_fires(self) -> list[FireRecord]:
+        """Return the fires whose runs are about to start, the oldest first."""
         with translated_errors(self.path):
-            return _fires(self._connection, "status IN ('CLAIMED', 'WAITING') ORDER BY fire_no", ())
+            return _fires(self._connection, "status='CLAIMED' ORDER BY fire_no", ())
+
+    def first_waiting_fires(self) -> list[FireRecord]:
+        """Return the oldest waiting fire of each trigger that has one, the oldest first."""
+        firsts = "SELECT min(fire_no) FROM liteflow_fires WHERE status='WAITING' GROUP BY trigger_id"
+        with translated_errors(self.path):
+            return _fires(self._connection, f"fire_no IN ({firsts}) ORDER BY fire_no", ())
 
     def fires(self, *, run_id: str) -> list[FireRecord]:
         """Return the fire of a run."""
         with translated_errors(self.path):
             return _fires(self._connection, "run_id=?", (run_id,))
 
-    def last_runs(self, trigger_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Return the newest run that each of these triggers has started, with the id of the trigger."""
-        marks = ",".join("?" * len(trigger_ids))
+    def busy_triggers(self, trigger_ids: Sequence[str]) -> set[str]:
+        """Return those of the triggers whose last run has not ended and has a live owner."""
         with translated_errors(self.path):
             rows = self._connection.execute(
-                "SELECT trigger_id, run_id, max(fire_no) FROM liteflow_fires "
-                f"WHERE trigger_id IN ({marks}) AND status='STARTED' GROUP BY trigger_id",
-                list(trigger_ids),
+                "SELECT wanted.value, run.run_no FROM json_each(?) AS wanted JOIN liteflow_fires AS fire ON fire_no="
+                "(SELECT max(fire_no) FROM liteflow_fires WHERE status='STARTED' AND trigger_id=wanted.value) "
+                "JOIN liteflow_dag_runs AS run USING (run_id) WHERE run.status NOT IN "
+                f"({', '.join(repr(status) for status in sorted(RUN_ENDED))})",
+                (json.dumps(trigger_ids),),
             ).fetchall()
-        return [(str(trigger_id), str(run_id)) for trigger_id, run_id, _ in rows]
+        return {str(trigger_id) for trigger_id, run_no in rows if self._locks.is_held(run_no)}
 
     def keys(self, trigger_id: str) -> set[str]:
         """Return the keys of all fires of a trigger."""
@@ -415,7 +433,7 @@ def request_fire(path: str, fire: NewFire) -> bool:
         RunNotFound: there is no such trigger.
     """
     row = {name: getattr(fire, name) for name in type(fire)._fields}
-    row["params"] = json.dumps(dict(fire.params)) if fire.params else None
+    row["params"] = fire.stored_params
     with StateWriter(path) as connection:
         sql = "SELECT 1 FROM liteflow_triggers WHERE trigger_id=?"
         if connection.execute(sql, (fire.trigger_id,)).fetchone() is None:

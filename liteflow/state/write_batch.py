@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
+from liteflow.state.child_rows import cancel_child_runs
 from liteflow.state.parking import WAKE, ParkedUntil
 from liteflow.state.pools import SlotAllocator
-from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
+from liteflow.state.records import AttemptKey, InstanceKey, PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
 from liteflow.state.undo_rows import UndoRows
 from liteflow.states import RunStatus, TaskStatus
@@ -50,6 +51,21 @@ class _Rows(NamedTuple):
     values: BulkInsert
 
 
+class _ChildRuns(NamedTuple):
+    """The child runs of an instance that nothing will continue."""
+
+    instance: InstanceKey
+    reason: str
+    at: float
+
+
+class _Ends(NamedTuple):
+    """The requests of other processes, by number, and the child runs that end with a batch."""
+
+    requests: list[int]
+    child_runs: list[_ChildRuns]
+
+
 class WriteBatch:
     """The changes of one run since the last commit: the loop adds to it, the store writes it."""
 
@@ -60,7 +76,7 @@ class WriteBatch:
         self._rows = _Rows(
             attempts=BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT),
             other_attempts=BulkInsert(
-                "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
+                "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes, host"
             ),
             values=BulkInsert(
                 "INSERT OR REPLACE INTO liteflow_xcom",
@@ -73,14 +89,14 @@ class WriteBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
-        self._handled_requests: list[int] = []
+        self._ends = _Ends([], [])
         self._parked: ParkedUntil | None = None  # until the run has ended
         #: An attempt of a task that has an undo is added with its start, and removed with its success.
         self.undos = UndoRows(run.run_id)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests or self.undos or self._handled_requests)
+        return bool(self.transitions or self.slot_requests or self.undos or self._ends.requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -123,7 +139,8 @@ class WriteBatch:
         """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
         current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
-        plain = error is None and outcome.log_lost is None and not repeats and not current_round
+        plain = error is None and outcome.log_lost is None and outcome.host is None and not repeats
+        plain = plain and not current_round
         rows = self._rows.attempts if plain else self._rows.other_attempts
         rows.values += (
             self._run.run_id,
@@ -145,6 +162,7 @@ class WriteBatch:
                 int(repeats),
                 current_round,
                 json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
+                outcome.host,
             )
         if task_id in self.undos.tasks:
             self.undos.end(AttemptKey(task_id, map_index, outcome.attempt), outcome.undo_error)
@@ -188,7 +206,11 @@ class WriteBatch:
 
     def handle_request(self, request_no: int) -> None:
         """Add that a request of another process was acted on, in the transaction of what follows from it."""
-        self._handled_requests.append(request_no)
+        self._ends.requests.append(request_no)
+
+    def cancel_child_runs(self, task_id: str, map_index: int, reason: str, now: float) -> None:
+        """Add the end of the child runs of an instance that have not ended, with the change that leaves them behind."""
+        self._ends.child_runs.append(_ChildRuns((task_id, map_index), reason, now))
 
     def mark_tolerated(self, task_id: str, map_index: int) -> None:
         """Mark the failure of an instance, which was added with `change_status`, as one that counts as a success."""
@@ -227,11 +249,13 @@ class WriteBatch:
             slots.give_back(self.released_slots)
         if self.slot_requests:
             self._admit(connection, slots)
-        if self._handled_requests:
+        if self._ends.requests:
             connection.executemany(
                 "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
-                [(time.time(), number) for number in self._handled_requests],
+                [(time.time(), number) for number in self._ends.requests],
             )
+        for instance, reason, now in self._ends.child_runs:
+            cancel_child_runs(connection, self._run.run_id, (instance,), reason, now)
         self.undos.write(connection)
         run_end = transitions.run_end
         if run_end is not None:
@@ -266,4 +290,5 @@ class WriteBatch:
         if self.slot_requests:
             self.slot_requests = []
         self.released_slots.clear()
-        self._handled_requests.clear()
+        self._ends.requests.clear()
+        self._ends.child_runs.clear()

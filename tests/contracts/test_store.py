@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.state.admin import request, save_value
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
@@ -65,6 +65,43 @@ def rows(db: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return connection.execute(sql, parameters).fetchall()
     finally:
         connection.close()
+
+
+# -- clusters of a dead owner ------------------------------------------------------------------------------
+
+
+def _die_with_a_far_attempt(opened: Open, *, starts: bool = True) -> None:
+    store = opened()
+    store.create(new_run(settings={"clusters": {"lab": {"slots": 2, "lease_s": 0.2}}}))
+    if starts:
+        store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
+        store.commit()
+    leave(store)
+
+
+def test_a_run_is_not_taken_over_while_far_attempts_of_its_owner_may_run(opened: Open, db: str) -> None:
+    _die_with_a_far_attempt(opened)
+    store = opened()
+    with pytest.raises(OwnerDied, match="its tasks on clusters still end") as error:
+        store.claim("r1", [], ("digest", "{}"))
+    assert 0 < error.value.lease_s <= 1.0
+    assert rows(db, "SELECT status, epoch FROM liteflow_dag_runs") == [("RUNNING", 1)], "nothing has changed"
+    assert opened()._locks.acquire(1), "another process may take it over meanwhile"
+
+
+def test_it_is_taken_over_once_they_have_ended(opened: Open, db: str) -> None:
+    _die_with_a_far_attempt(opened)
+    store = opened()
+    with pytest.raises(OwnerDied) as error:
+        store.claim("r1", [], ("digest", "{}"))
+    tasks, _, _ = store.claim("r1", [], ("digest", "{}"), dead_s=error.value.lease_s)
+    assert tasks["a"].status == "PENDING"
+    assert rows(db, "SELECT task_id, status FROM liteflow_attempts") == [("a", "LOST")]
+
+
+def test_without_an_open_attempt_nothing_is_waited_for(opened: Open) -> None:
+    _die_with_a_far_attempt(opened, starts=False)
+    opened().claim("r1", [], ("digest", "{}"))
 
 
 # -- one turn ----------------------------------------------------------------------------------------------

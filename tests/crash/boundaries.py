@@ -24,16 +24,24 @@ from collections.abc import Callable
 from typing import Any
 
 import boundary_run
-from boundary_run import AROUND, GRAPH, RUN
+from boundary_run import AGAIN, GRAPH, RUN, flow_of
 from crashkit import Oracle, as_harness, await_none, descendants, fork, lines, read_state, report, wait_for
-from kill import CONTROLS
+from kill import CONTROLS, step_after
 
 from liteflow.errors import ForeignDatabase, RunNotFound
 from liteflow.state.history import History
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink"
-#: what is killed: a run from nothing, a resume of a half-done run, one with checkpoints, one with its guardian
-SCENARIOS = ("run/inline/plain", "resume/inline/plain", "run/inline/checkpoints", "run/process/plain")
+#: what is killed: a run from nothing, a resume of a half-done run, a retry of a part of one that has ended, a run with
+#: checkpoints, one with its guardian, and one with child runs
+SCENARIOS = (
+    "run/inline/plain",
+    "resume/inline/plain",
+    "retry/inline/plain",
+    "run/inline/checkpoints",
+    "run/process/plain",
+    "run/inline/child",
+)
 _PR_SET_PTRACER = 0x59616D61  # lets a process that is no ancestor attach, where the kernel asks
 Point = tuple[str, str, int]  # scenario, call, N
 
@@ -111,9 +119,16 @@ def half_done(folder: str) -> None:
     assert code in (-9, 0), code
 
 
+def ended(folder: str) -> None:
+    """Make the state that a retry begins from: a run that has ended."""
+    code = wait_for(fork(lambda: boundary_run.execute(folder, "run", "inline", "plain")))
+    assert code == 0, code
+
+
 def prepare(folder: str, scenario: str, template: str) -> None:
-    if scenario.startswith("resume"):
-        shutil.copytree(template, folder)
+    what = scenario.split("/")[0]
+    if what != "run":
+        shutil.copytree(f"{template}/{what}", folder)
     else:
         os.mkdir(folder)
 
@@ -175,9 +190,13 @@ def strike(
     """Kill at one point, look, go on without kills, look again."""
     scenario, call, number = point
     prepare(folder, scenario, template)
-    oracle = Oracle(f"{folder}/state.db", RUN, f"{folder}/effects", GRAPH, AROUND)
-    if scenario.startswith("resume"):
-        oracle.check(lines(f"{folder}/acknowledged"))
+    what, _, variant = scenario.split("/")
+    flow, again = flow_of(variant), what == "retry"
+    oracle = Oracle(f"{folder}/state.db", RUN, f"{folder}/effects", flow.instances, flow.around)
+    if what != "run":
+        before = oracle.check(lines(f"{folder}/acknowledged"), whole=again)
+    if again:
+        oracle.run_again(flow.again(AGAIN), before)
     code = traced(
         folder, scenario, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}", control=control
     )
@@ -193,19 +212,19 @@ def strike(
             assert found >= GRAPH.keys()
 
     def finish() -> None:
-        what = "resume" if state.found else "run"
-        if what == "resume" and read_state(f"{folder}/state.db", RUN).run == "SUCCESS":
+        step = step_after(state, again=again)
+        if step == "resume" and read_state(f"{folder}/state.db", RUN).run == "SUCCESS":
             return
-        status = boundary_run.execute(folder, what, "inline", "plain")
+        status = boundary_run.execute(folder, step, "inline", "child" if variant == "child" else "plain")
         assert status == "SUCCESS", status
 
     if os.path.exists(f"{folder}/state.db") and wait_for(fork(quietly(folder, look))) != 0:
         found["unreadable"] += 1
         notes.append(f"{point}: cannot be read: {lines(f'{folder}/errors')[-1:]}")
-    ended = wait_for(fork(quietly(folder, finish)))
-    if ended != 0:
+    code = wait_for(fork(quietly(folder, finish)))
+    if code != 0:
         found["crashed"] += 1
-        notes.append(f"{point}: the next start ended {ended}: {lines(f'{folder}/errors')[-4:]}")
+        notes.append(f"{point}: the next start ended {code}: {lines(f'{folder}/errors')[-4:]}")
     else:
         oracle.check(lines(f"{folder}/acknowledged"), whole=True)
     found.update(oracle.counts)
@@ -230,8 +249,9 @@ def main() -> None:
     shard, shards = map(int, given.shard.split("/"))
     with as_harness(limit_s=3600):
         template = f"{given.folder}/template"
-        os.mkdir(template)
-        half_done(template)
+        for what, make in (("resume", half_done), ("retry", ended)):
+            os.makedirs(f"{template}/{what}")
+            make(f"{template}/{what}")
         wanted = (given.only,) if given.only else SCENARIOS
         points = [point for entry in wanted for point in record(f"{given.folder}/clean", entry, template)]
         total = len(points)

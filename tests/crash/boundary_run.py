@@ -1,7 +1,8 @@
 """One small run that touches the disk in every way the engine does: what R2 kills at each of its writes.
 
-The variant `checkpoints` makes every commit a synced one and folds the write-ahead log into the database after every
-few pages, which an ordinary run does only once a second and after 4 MiB.
+The variant `child` adds a task with a child run, three levels in all. The variant `checkpoints` makes every commit a
+synced one and folds the write-ahead log into the database after every few pages, which an ordinary run does only once a
+second and after 4 MiB.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from crashkit import Acknowledge, TaskHooks, append, layered
-from waiting import add_waits, with_waits
+from kill import Flow
+from waiting import add_child, add_waits, with_child, with_waits
 
 import liteflow.state.state_file
 import liteflow.state.store
@@ -22,10 +25,19 @@ from liteflow.context import current_context
 RUN = "r"
 _BEFORE_WAITS = ("t0_2", "t0_1")
 _LAYERS = layered(2, 3)
+_BEFORE_CHILD = "t0_2"
 GRAPH, AROUND = with_waits(
     _LAYERS, TaskHooks(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True), _BEFORE_WAITS
 )
+#: what a retry runs again, with all that follows it
+AGAIN = ("t0_2", "loop")
 _LARGE = 3000  # made to be more than is kept in a row: it goes to a file of its own
+
+
+def flow_of(variant: str) -> Flow:
+    """Return what is run."""
+    graph, around = with_child(GRAPH, AROUND, _BEFORE_CHILD) if variant == "child" else (GRAPH, AROUND)
+    return Flow(graph, around, graph)
 
 
 def _work(effects: str, task: str, above: Sequence[object]) -> object:
@@ -47,7 +59,7 @@ def _hook(effects: str) -> None:
 
 
 def execute(folder: str, what: str, mode: str, variant: str) -> str:
-    """Run or resume, with commits that are all synced if the variant is `power`; returns its status.
+    """Run, resume, or retry a part, with commits that are all synced if the variant is `power`; returns its status.
 
     For a process of its own: it changes the engine's constants.
     """
@@ -65,13 +77,18 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
         retries = AROUND.failing.get(task, 0)
         given = [made[name] for name in above]
         made[task] = dag.task(work, task, above=given, retries=retries, retry_delay=0.005, **hooks)
-    add_waits(dag, made, partial(_note, f"{folder}/effects"), _BEFORE_WAITS)
+    note = partial(_note, f"{folder}/effects")
+    add_waits(dag, made, note, _BEFORE_WAITS)
+    if variant == "child":
+        add_child(dag, made, note, f"{folder}/effects", _BEFORE_CHILD)
     handle = os.open(f"{folder}/acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    watcher, logs = Acknowledge(handle), f"{folder}/logs"
-    durability = "power" if variant == "power" else "process"
-    if what == "resume":
-        run = dag.resume(RUN, max_workers=1, mode=mode, observers=[watcher], log_dir=logs, durability=durability)
+    options: dict[str, Any] = {"max_workers": 1, "mode": mode, "log_dir": f"{folder}/logs"}
+    options |= {"observers": [Acknowledge(handle)], "durability": "power" if variant == "power" else "process"}
+    if what == "run":
+        run = dag.run(run_id=RUN, **options)
+    elif what == "resume":
+        run = dag.resume(RUN, **options)
     else:
-        run = dag.run(max_workers=1, mode=mode, run_id=RUN, observers=[watcher], log_dir=logs, durability=durability)
+        run = dag.retry(RUN, AGAIN, **options)
     os.close(handle)
     return run.status

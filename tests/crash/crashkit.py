@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -368,11 +368,27 @@ class State(NamedTuple):
     wholes: Mapping[str, str] = {}  # status of mapped tasks as a whole, once their instances are there
     told: Mapping[str, int] = {}  # of hooks that have yet to end: how often they have been triggered, and not run
     joins: Mapping[str, tuple[str, int]] = {}  # of groups: the status, and the number of the last event
+    rounds: Mapping[str, int] = {}  # of instances: how often they were set back to run again
+    attempt_rounds: Mapping[tuple[str, int], int] = {}
+    children: Sequence[tuple[str, str]] = ()  # ids of child runs, and the instances that execute them
 
     @property
     def succeeded(self) -> set[str]:
-        """The tasks that have; hooks run as often as they are triggered."""
-        return {task for (task, _), status in self.attempts.items() if status == "SUCCESS" and not is_hook(task)}
+        """The tasks that have, in their round; hooks run as often as they are triggered."""
+        return {task for task, number in self.successes if number == self.rounds.get(task, 0)}
+
+    @property
+    def successes(self) -> set[tuple[str, int]]:
+        """The tasks that have succeeded, each with the round."""
+        ended = self.attempts.items()
+        return {
+            (key[0], self.attempt_rounds[key]) for key, status in ended if status == "SUCCESS" and not is_hook(key[0])
+        }
+
+    @property
+    def set_back(self) -> set[str]:
+        """The instances that were set back to run again."""
+        return {name for name, number in self.rounds.items() if number and not is_hook(name)}
 
 
 _NOTHING = State(False, "", {}, {}, [], [])
@@ -392,7 +408,7 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
+            "SELECT task_id, map_index, status, try_number, hook_events, round FROM liteflow_task_instances "
             "WHERE run_id=? AND kind NOT IN ('group', 'entry')",
             (run_id,),
         ).fetchall()
@@ -408,25 +424,30 @@ def read_state(db: str, run_id: str) -> State:
         wholes = {task: status for task, index, status, *_ in rows if task in mapped and index < 0}
         told = {
             instance_name(task, index): len(json.loads(words))
-            for task, index, status, _, words in rows
+            for task, index, status, _, words, _ in rows
             if words is not None and status not in _ENDED
         }
-        instances = {
-            instance_name(task, index): (status, tries)
-            for task, index, status, tries, _ in rows
-            if index >= 0 or task not in mapped
-        }
+        named = {instance_name(task, index): row for task, index, *row in rows if index >= 0 or task not in mapped}
+        instances = {name: (status, tries) for name, (status, tries, *_) in named.items()}
+        rounds = {name: number for name, (*_, number) in named.items()}
         attempts = {
             (task, tries): status
             for task, (status, tries) in instances.items()
             if status in ("RUNNING", "QUEUED", "WAITING")
         }  # of a repeated task, the row of an attempt follows, which is REPEATED
-        attempts |= {
-            (instance_name(task, index), attempt): status
-            for task, index, attempt, status in connection.execute(
-                "SELECT task_id, map_index, attempt, status FROM liteflow_attempts WHERE run_id=?", (run_id,)
+        attempt_rounds = {(task, tries): rounds[task] for task, tries in attempts}
+        for task, index, attempt, status, number in connection.execute(
+            "SELECT task_id, map_index, attempt, status, round FROM liteflow_attempts WHERE run_id=?", (run_id,)
+        ):
+            attempts[instance_name(task, index), attempt] = status
+            attempt_rounds[instance_name(task, index), attempt] = number
+        children = [
+            (child, instance_name(task, index))
+            for child, task, index in connection.execute(
+                "SELECT run_id, parent_task_id, parent_map_index FROM liteflow_dag_runs WHERE parent_run_id=?",
+                (run_id,),
             )
-        }
+        ]
         events = [
             (seq, instance_name(task, index), attempt, previous, status)
             for seq, task, index, attempt, previous, status in connection.execute(
@@ -436,7 +457,8 @@ def read_state(db: str, run_id: str) -> State:
             )
             if (index >= 0 or task not in mapped) and task not in joins
         ]
-        return State(True, row[0], instances, attempts, events, problems, wholes, told, joins)
+        rerun = (rounds, attempt_rounds, children)
+        return State(True, row[0], instances, attempts, events, problems, wholes, told, joins, *rerun)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             return _NOTHING._replace(problems=[f"{type(error).__name__}: {error}"])
@@ -489,6 +511,15 @@ class TaskHooks(NamedTuple):
     iterations: Mapping[str, int] = {}
     #: the members of each group
     groups: Mapping[str, Sequence[str]] = {}
+    #: what the child runs of tasks are
+    children: Mapping[str, Part] = {}
+
+
+class Part(NamedTuple):
+    """What the child runs of a task are: the graph, and what is around its tasks."""
+
+    graph: Mapping[str, Sequence[str]]
+    around: TaskHooks = TaskHooks()
 
 
 #: the end of an instance that triggers a hook
@@ -509,6 +540,8 @@ class Oracle(Faults):
     events    the events, folded, differ from the rows
     wait      begun anew, although it was stored that the attempt waits
     iteration of a repeated task: more than there must be, or fewer
+    child     a child run is made twice, or its task has ended unlike it; all other kinds hold of child runs, too
+    set       a part of what is to run again was set back, or something else was, or has run
     join      a group has ended before its members, or not with them
     tries     an attempt is missing among those of a task, or has failed, or not, unlike it had to
     corrupt   SQLite finds the file damaged
@@ -516,14 +549,25 @@ class Oracle(Faults):
 
     KINDS = (
         *("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "events", "corrupt"),
-        *("wait", "iteration", "join"),
+        *("wait", "iteration", "join", "child", "set"),
     )
 
     def __init__(
-        self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: TaskHooks | None = None
+        self,
+        db: str,
+        run_id: str,
+        effects: str,
+        upstream: Mapping[str, Sequence[str]],
+        around: TaskHooks | None = None,
+        parent: Oracle | None = None,
     ) -> None:
         super().__init__()
         self._db, self._run_id, self._effects = db, run_id, effects
+        self._trail = effects if parent is None else parent._trail  # what the names of those of child runs begin with
+        self._parent = parent
+        self._children: dict[str, Oracle] = {}
+        self._set: frozenset[str] = frozenset()  # what is to run again
+        self._before_set: frozenset[tuple[str, int]] = frozenset()  # the attempts until then
         self._around = around or TaskHooks()
         hooks = self._around.hooks
         starts = {task: (hook_name(task, "on_start"),) for task in hooks if "on_start" in hooks[task]}
@@ -531,8 +575,18 @@ class Oracle(Faults):
             name: (*above, *starts.get("", ()), *starts.get(task_of(name), ())) for name, above in upstream.items()
         }
         self._acknowledged: set[tuple[str, int]] = set()
-        self._succeeded: set[str] = set()
+        self._successes: set[tuple[str, int]] = set()
         self._seen = 0
+
+    def fault(self, kind: str, note: str) -> None:
+        if self._parent is None:
+            super().fault(kind, note)
+        else:
+            self._parent.fault(kind, f"{self._run_id}: {note}")
+
+    def run_again(self, names: Collection[str], state: State) -> None:
+        """From now on, these instances are to run again, and nothing else; `state` is the last one before that."""
+        self._set, self._before_set = frozenset(names), frozenset(state.attempts)
 
     def check(self, acknowledged: Sequence[str], *, whole: bool = False) -> State:
         """Look at everything after a kill; with `whole`, after the run has ended by itself."""
@@ -540,37 +594,80 @@ class Oracle(Faults):
             word, task, attempt = (*line.split(), "", "")[:3]
             if word == "SUCCESS":
                 self._acknowledged.add((task, int(attempt)))
-        state = read_state(self._db, self._run_id)
+        state = self._look(whole=whole)
         for problem in state.problems:
             self.fault("corrupt", problem)
         for text in event_fold.differences(self._db) if state.found else ():
             self.fault("events", text)
-        effects = [(task, int(attempt)) for task, attempt in (line.split() for line in lines(self._effects))]
-        self._check_against_effects(state, effects)
         for told in self._acknowledged:
             if state.attempts.get(told) != "SUCCESS":
                 self.fault("lost", f"{told} is {state.attempts.get(told)}")
-        if state.found:
-            self._check_story(state)
-        if whole:
-            bad = {
-                task: status
-                for task, (status, _) in state.instances.items()
-                if status != ("FAILED" if self._fails(task) == ALWAYS else "SUCCESS")
-            }
-            tasks = {task for task in state.instances if not is_hook(task)}
-            if state.run != "SUCCESS" or bad or len(tasks) != len(self._upstream):
-                self.fault("torn", f"the run ended {state.run} with {bad}")
-            self._check_all_hooks(state)
-            for task, wanted in self._around.iterations.items():
-                if (made := self._iterations(state, task)) != wanted:
-                    self.fault("iteration", f"{task} has succeeded after {made} iterations, not {wanted}")
-        self._succeeded = state.succeeded
         return state
 
-    def _check_against_effects(self, state: State, effects: Sequence[tuple[str, int]]) -> None:
-        for task, _ in effects[self._seen :]:
-            if task in self._succeeded:
+    def _look(self, *, whole: bool) -> State:
+        """Look at the run and at its child runs, whose processes may still be alive."""
+        effects = self._read_effects()
+        state = read_state(self._db, self._run_id)
+        self._check_against_effects(state, effects, set(self._read_effects()))
+        if state.found:
+            self._check_story(state)
+            self._check_set(state, whole=whole)
+            self._check_children(state, whole=whole)
+        if whole:
+            self._check_end(state)
+        self._successes = state.successes
+        return state
+
+    def _read_effects(self) -> list[tuple[str, int]]:
+        return [(task, int(attempt)) for task, attempt in (line.split() for line in lines(self._effects))]
+
+    def _check_end(self, state: State) -> None:
+        """The run has ended by itself."""
+        bad = {
+            task: status
+            for task, (status, _) in state.instances.items()
+            if status != ("FAILED" if self._fails(task) == ALWAYS else "SUCCESS")
+        }
+        tasks = {task for task in state.instances if not is_hook(task)}
+        if state.run != "SUCCESS" or bad or len(tasks) != len(self._upstream):
+            self.fault("torn", f"the run ended {state.run} with {bad}")
+        self._check_all_hooks(state)
+        for task, wanted in self._around.iterations.items():
+            if (made := self._iterations(state, task)) != wanted:
+                self.fault("iteration", f"{task} has succeeded after {made} iterations, not {wanted}")
+
+    def _check_set(self, state: State, *, whole: bool) -> None:
+        """All of what is to run again is set back, or nothing of it, and nothing else runs."""
+        if (whole or state.set_back) and state.set_back != self._set:
+            self.fault("set", f"these were set back, and not the others: {state.set_back ^ self._set}")
+        more = {
+            key for key in state.attempts.keys() - self._before_set if not is_hook(key[0]) and key[0] not in self._set
+        }
+        if self._set and more:
+            self.fault("set", f"{more} have run again")
+        if whole and self._set - state.succeeded:
+            self.fault("set", f"{self._set - state.succeeded} have not run again")
+
+    def _check_children(self, state: State, *, whole: bool) -> None:
+        """Each instance has a child run for each of its rounds, which has ended as it has."""
+        runs: dict[str, list[str]] = {name: [] for name in self._upstream if task_of(name) in self._around.children}
+        for run_id, name in state.children:
+            if run_id not in self._children:
+                part = self._around.children[task_of(name)]
+                new = Oracle(self._db, run_id, f"{self._trail}.{run_id}", part.graph, part.around, self)
+                self._children[run_id] = new
+            runs[name].append(self._children[run_id]._look(whole=whole).run)
+        for name, statuses in runs.items():
+            successes = sum(task == name for task, _ in state.successes)
+            if len(statuses) > state.rounds.get(name, 0) + 1 or statuses.count("SUCCESS") < successes:
+                self.fault("child", f"the child runs of {name} are {statuses}, it has succeeded {successes} times")
+
+    def _check_against_effects(
+        self, state: State, effects: Sequence[tuple[str, int]], done: Collection[tuple[str, int]]
+    ) -> None:
+        """`effects` were read before the state, and `done` after it, because a child run may still be executed."""
+        for task, attempt in effects[self._seen :]:
+            if (task, state.attempt_rounds.get((task, attempt))) in self._successes:
                 self.fault("rerun", task)
         self._seen = len(effects)
         for (task, attempt), times in Counter(effects).items():
@@ -578,8 +675,7 @@ class Oracle(Faults):
                 self.fault(
                     "ghost", f"{task} {attempt} executed {times} times, recorded {(task, attempt) in state.attempts}"
                 )
-        done = set(effects)
-        silent = {task for task in self._around.waits if all(task != name for name, _ in effects)}  # of type `wait`
+        silent = {task for task in self._around.waits if all(task != name for name, _ in done)}  # leaves no effects
         for (task, attempt), status in state.attempts.items():
             if status == "SUCCESS" and (task, attempt) not in done and task not in silent:
                 self.fault("false", f"{task} {attempt}")
@@ -592,31 +688,29 @@ class Oracle(Faults):
     def _check_story(self, state: State) -> None:
         latest: dict[str, int] = {}
         wins: Counter[str] = Counter()
+        in_rounds: Counter[tuple[str, int]] = Counter()
         for (task, attempt), status in state.attempts.items():
             latest[task] = max(latest.get(task, 0), attempt)
             wins[task] += status == "SUCCESS"
+            in_rounds[task, state.attempt_rounds[task, attempt]] += status == "SUCCESS"
         self._check_tries(state, latest)
         self._check_hooks(state, wins)
         self._check_waits(state)
-        for task, count in wins.items():
+        for (task, number), count in in_rounds.items():
             if count > 1 and not is_hook(task):
-                self.fault("dup", f"{task} has {count} successes")
+                self.fault("dup", f"{task} has {count} successes in round {number}")
         told: dict[str, tuple[str, int]] = {}
-        success_at: dict[str, int] = {}
-        started_at: dict[str, int] = {}
         for seq, task, attempt, _, status in state.events:
             told[task] = (status, attempt)
-            if status == "SUCCESS":
-                success_at[task] = seq
-            elif status in ("RUNNING", "QUEUED"):  # a queued attempt may start at any time
-                started_at.setdefault(task, seq)
-        for task, seq in started_at.items():
-            for above in self._upstream.get(task, ()):
-                if not success_at.get(above, sys.maxsize) < seq:
-                    self.fault("order", f"{task} has seq {seq}, {above} {success_at.get(above)}")
+            if status in ("RUNNING", "QUEUED"):  # a queued attempt may start at any time
+                for above in self._upstream.get(task, ()):
+                    if told.get(above, ("",))[0] != "SUCCESS":
+                        self.fault("order", f"{task} is {status} at {seq}, {above} {told.get(above)}")
         for task, (status, tries) in state.instances.items():
             attempt = latest.get(task, 0)
             verdict = state.attempts.get((task, attempt))
+            if state.attempt_rounds.get((task, attempt)) != state.rounds[task]:
+                verdict = None  # it was set back since
             event = told.get(task, ("", 0))
             fine = {
                 "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT", "REPEATED") or is_hook(task),
@@ -659,9 +753,9 @@ class Oracle(Faults):
 
     @staticmethod
     def _iterations(state: State, task: str) -> int:
-        return sum(
-            status in ("REPEATED", "SUCCESS") for (name, _), status in state.attempts.items() if task_of(name) == task
-        )
+        """Return how many iterations a task has ended in its round."""
+        ended = [key for key, status in state.attempts.items() if status in ("REPEATED", "SUCCESS")]
+        return sum(task_of(key[0]) == task and state.attempt_rounds[key] == state.rounds[key[0]] for key in ended)
 
     def _fails(self, name: str) -> int:
         return self._around.failing.get(task_of(name), 0)
@@ -697,13 +791,14 @@ class Oracle(Faults):
                 if done + to_do != wanted:
                     self.fault("hook", f"{name} was triggered {wanted} times: {done} have run, {to_do} are stored")
         for owner, own in self._around.hooks.items():
-            if "on_start" in own and wins.get(hook_name(owner, "on_start"), 0) > 1:
+            may_run = 2 if state.set_back and (not owner or owner in self._set) else 1
+            if "on_start" in own and wins.get(hook_name(owner, "on_start"), 0) > may_run:
                 self.fault("hook", f"{hook_name(owner, 'on_start')} has run again")
 
     def _check_all_hooks(self, state: State) -> None:
         """At the end of the run its own hooks have run, once; again only where a resume had something to do."""
         wins = Counter(task for (task, _), status in state.attempts.items() if status == "SUCCESS")
-        again = ALWAYS in self._around.failing.values()
+        again = self._set or ALWAYS in self._around.failing.values()
         for event in self._around.hooks.get("", ()):
             if not wins[event] or (wins[event] > 1 and not again):
                 self.fault("hook", f"the run's {event} has run {wins[event]} times")

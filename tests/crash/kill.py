@@ -1,5 +1,7 @@
 """Harness of R1 and R1b: runs are killed at random moments and resumed, under kill again, until they are done.
 
+Then a part of them is run again, under kill, too.
+
     python tests/crash/kill.py FOLDER r1 --count 10000 --seed 7 [--control late_commit]
 
 `r1` forks warm orchestrators whose tasks run in the orchestrator itself; `r1b` runs real commands and worker
@@ -11,17 +13,21 @@ from __future__ import annotations
 
 import argparse
 import gc
+import glob
 import os
 import random
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from crashkit import (
     ALWAYS,
@@ -42,11 +48,13 @@ from crashkit import (
     lines,
     report,
     same,
+    task_of,
     wait_for,
     with_instances,
 )
-from waiting import ITERATIONS, add_waits, with_waits
+from waiting import ITERATIONS, add_child, add_waits, with_child, with_waits
 
+import liteflow.executors.child_run
 import liteflow.planning.upstream_tracker
 import liteflow.running.hooks
 import liteflow.running.run
@@ -60,10 +68,13 @@ from liteflow.definition.options import make_options
 from liteflow.outputs import outputs_dir
 from liteflow.planning.task_table import instance_name
 from liteflow.processes import tree
+from liteflow.state import resets, transitions
 from liteflow.state.history import History
 
 RUN = "r"
-_KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume is mostly opening and closing
+#: Of a run, and of the retry of a part of it. Then each is left to end by itself: near its end a resume is mostly
+#: opening and closing.
+_KILLS = (10, 3)
 
 
 # -- controls: one defence less ----------------------------------------------------------------------------------
@@ -180,6 +191,32 @@ def early_joins() -> None:
     liteflow.planning.upstream_tracker.UpstreamTracker.joined = lambda *_: ("SUCCESS", "")  # type: ignore[method-assign]
 
 
+def new_child_runs() -> None:
+    """A resume begins what waits anew, and a child run has an id that nothing else follows from."""
+    forgotten_waits()
+    liteflow.executors.child_run.child_run_id = lambda parent, *_: f"{parent}.{uuid.uuid4().hex[:10]}"
+
+
+def half_set() -> None:
+    """What is to run again is set back in two transactions."""
+    whole = transitions.reset_instances
+
+    def halves(connection: sqlite3.Connection, run_id: str, reasons: Mapping[Any, str], now: float) -> None:
+        for number, (key, reason) in enumerate(reasons.items()):
+            whole(connection, run_id, {key: reason}, now)
+            if not number:
+                connection.execute("COMMIT")
+                time.sleep(0.05)  # for a kill
+                connection.execute("BEGIN IMMEDIATE")
+
+    resets.transitions.reset_instances = halves  # type: ignore[attr-defined]
+
+
+def nothing_settled() -> None:
+    """A retry of a part forgets which of the other tasks have ended."""
+    resets.transitions.settle = lambda *_, **__: None  # type: ignore[attr-defined]
+
+
 CONTROLS: Mapping[str, Callable[[], None]] = {
     "late_commit": late_commit,
     "no_transaction": no_transaction,
@@ -190,6 +227,9 @@ CONTROLS: Mapping[str, Callable[[], None]] = {
     "forgotten_waits": forgotten_waits,
     "forgotten_iterations": forgotten_iterations,
     "early_joins": early_joins,
+    "new_child_runs": new_child_runs,
+    "half_set": half_set,
+    "nothing_settled": nothing_settled,
 }
 
 
@@ -212,8 +252,28 @@ _AROUND = TaskHooks(
 )
 _REST_S = 0.003  # between two attempts
 _BEFORE_WAITS = ("t1_1", "t1_3")
-_, _AROUND_WAITS = with_waits({}, _AROUND, _BEFORE_WAITS)
-_WAITING = frozenset(with_waits({}, _AROUND, _BEFORE_WAITS)[0])
+_BEFORE_CHILD = "t1_1"
+_WAITING = frozenset(with_child(*with_waits({}, _AROUND, _BEFORE_WAITS), _BEFORE_CHILD)[0])
+#: what is run again in the end, with all that follows it, and what is around that: its setup and the teardown
+_AGAIN = ("t1_1", "loop")
+_SET_UP_AGAIN = ("t0_0", "down")
+
+
+class Flow(NamedTuple):
+    """What is run, and what the oracle is told of it."""
+
+    graph: Mapping[str, Sequence[str]]
+    around: TaskHooks
+    instances: Mapping[str, Sequence[str]]
+
+    def again(self, start: Sequence[str], set_up: Sequence[str] = ()) -> frozenset[str]:
+        """Return the instances that run again from these tasks, and those of what is set up for them again."""
+        tasks = set(start)
+        for task, above in self.graph.items():  # in a topological order
+            if not tasks.isdisjoint(above):
+                tasks.add(task)
+        tasks |= set(set_up)  # what follows it does not run again
+        return frozenset(name for name in self.instances if task_of(name) in tasks)
 
 
 def _whole(layers: int, width: int) -> dict[str, tuple[str, ...]]:
@@ -263,6 +323,8 @@ def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) ->
             made[task] = dag.task(partial(_note, handle, task), task, above=given, **options)
     made["down"].as_teardown(setups=made["t0_0"])
     add_waits(dag, made, partial(_note_once, handle), _BEFORE_WAITS)
+    if "part" in graph:
+        add_child(dag, made, partial(_note_once, handle), effects, _BEFORE_CHILD)
     return dag
 
 
@@ -270,24 +332,46 @@ def _note_once(handle: int, task: str) -> list[int]:
     return _note(handle, task, ())
 
 
-def _instances(graph: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The graph that the oracle is told; a task that is mapped over a mapped one has an instance for each of its."""
+def _flow(*, has_child: bool) -> Flow:
+    graph, around = with_waits(_whole(6, 5), _AROUND, _BEFORE_WAITS)
+    if has_child:
+        graph, around = with_child(graph, around, _BEFORE_CHILD)
     counts: dict[str, int] = {}
     for task, above in graph.items():
-        if task in _MAPPED:
+        if task in _MAPPED:  # over a mapped task, it has an instance for each of its
             counts[task] = counts.get(above[0], _ITEMS)
-    return with_instances(graph, counts)
+    return Flow(graph, around, with_instances(graph, counts))
+
+
+_NOTHING = State(False, "", {}, {}, [], [])
+
+
+def step_after(state: State, *, again: bool) -> str:
+    """Return what is to be done with a run of which this is stored: `again`, whether a part of it is to run again."""
+    if not state.found:
+        return "run"
+    return "retry" if again and not state.set_back else "resume"
 
 
 def execute(
-    dag: Dag, mode: str, found: bool, acknowledge: int, *, workers: int = 4, durability: str = "process"
+    dag: Dag,
+    mode: str,
+    step: str,
+    acknowledge: int,
+    *,
+    workers: int = 4,
+    durability: str = "process",
+    again: Sequence[str] = _AGAIN,
 ) -> None:
-    """Start the run, or go on with it where the state file knows it."""
-    watcher = Acknowledge(acknowledge)
-    if found:
-        run = dag.resume(RUN, max_workers=workers, mode=mode, observers=[watcher], durability=durability)
+    """Do a step (see `step_after`); a retry runs again from `again`."""
+    options: dict[str, Any] = {"max_workers": workers, "mode": mode, "durability": durability}
+    options["observers"] = [Acknowledge(acknowledge)]
+    if step == "run":
+        run = dag.run(run_id=RUN, **options)
+    elif step == "resume":
+        run = dag.resume(RUN, **options)
     else:
-        run = dag.run(max_workers=workers, mode=mode, run_id=RUN, observers=[watcher], durability=durability)
+        run = dag.retry(RUN, again, **options)
     if run.status != "SUCCESS":
         raise AssertionError(f"the run ended {run.status}: {run.failures()}")
 
@@ -301,9 +385,10 @@ class Tally:
         self.states: Counter[int] = Counter()
         self.kills = self.runs = self.crashed = 0
         self.in_hooks = self.in_rests = 0  # kills that hit a hook at work, or a task between two attempts
+        self.in_children = self.in_reruns = 0  # kills that hit a child run, or a part of a run that runs again
         self._last: State | None = None
 
-    def killed(self, state: State) -> None:
+    def killed(self, state: State, *, again: bool) -> None:
         """The run was killed, and this is what it has left."""
         self.kills += 1
         self.states[len(state.succeeded)] += 1
@@ -311,6 +396,8 @@ class Tally:
             now = state.instances.items()
             self.in_hooks += any(is_hook(name) and status == "RUNNING" for name, (status, _) in now)
             self.in_rests += any(status == "UP_FOR_RETRY" for _, (status, _) in now)
+            self.in_children += bool(state.children) and state.instances["part"][0] == "WAITING"
+            self.in_reruns += again and bool(state.set_back)
         self._last = state
 
     def add(self, oracle: Oracle, where: str) -> None:
@@ -325,6 +412,8 @@ class Tally:
             "kills": self.kills,
             "in_hooks": self.in_hooks,
             "in_rests": self.in_rests,
+            "in_children": self.in_children,
+            "in_reruns": self.in_reruns,
             "runs": self.runs,
             "crashed": self.crashed,
             "notes": self.notes,
@@ -333,15 +422,16 @@ class Tally:
         }
 
 
-def _clean_seconds(folder: str, graph: Mapping[str, Sequence[str]], mode: str, workers: int) -> float:
+def _clean_seconds(folder: str, flow: Flow, way: Way) -> float:
     """How long a run takes that nobody kills: the middle one of five."""
     took = []
     for number in range(5):
-        db, effects = f"{folder}/clean_{number}.db", f"{folder}/clean_{number}"
+        place = f"{folder}/clean_{number}"
         read, write = os.pipe()
 
-        def child(db: str = db, effects: str = effects, write: int = write) -> None:
-            execute(in_process_dag(db, effects, graph), mode, False, write, workers=workers)
+        def child(place: str = place, write: int = write) -> None:
+            dag = in_process_dag(f"{place}.db", f"{place}.effects", flow.graph)
+            execute(dag, way.mode, "run", write, workers=way.workers)
 
         began = time.monotonic()
         pid = fork(child)
@@ -350,84 +440,102 @@ def _clean_seconds(folder: str, graph: Mapping[str, Sequence[str]], mode: str, w
         assert code == 0, f"a clean run failed: {code}"
         took.append(time.monotonic() - began)
         os.close(read)
-        _unlink(db, effects)
+        _remove(place)
     return sorted(took)[2]
 
 
-def _unlink(db: str, *others: str) -> None:
-    for path in (db, f"{db}-wal", f"{db}-shm", f"{db}.lock", *others):
-        if os.path.exists(path):
-            os.unlink(path)
+def _remove(place: str) -> None:
+    """Remove the files of a run, and its folders."""
+    for path in glob.glob(f"{place}.*"):
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
-def _warm_up(folder: str, graph: Mapping[str, Sequence[str]]) -> None:
+def _warm_up(folder: str, flow: Flow) -> None:
     """Run once here, so that the forks find all modules imported and all caches filled."""
     null = os.open(os.devnull, os.O_WRONLY)
-    execute(in_process_dag(f"{folder}/warm.db", f"{folder}/warm", graph), "inline", False, null)
+    execute(in_process_dag(f"{folder}/warm.db", f"{folder}/warm.effects", flow.graph), "inline", "run", null)
     os.close(null)
     gc.collect()
     gc.freeze()  # a fork then copies fewer pages
 
 
-#: How tasks run and how many at once; with one at a time a kill can hit every number of finished tasks.
-_WAYS = (("inline", 1), ("inline", 4), ("thread", 1), ("thread", 4))
+class Way(NamedTuple):
+    """How a run is executed: its tasks, how many at once, and whether one of them executes a child run."""
+
+    mode: str
+    workers: int
+    has_child: bool = False
+
+
+#: With one task at a time a kill can hit every number of finished tasks.
+_WAYS = tuple(Way(mode, workers) for mode in ("inline", "thread") for workers in (1, 4))
+#: Its processes take ten times as long as the rest of the run, so few runs have one.
+_WITH_CHILD = Way("thread", 4, has_child=True)
+_SHARE_WITH_CHILD = 0.1
 
 
 def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) -> dict[str, Any]:
     """Kill `count` times, or until the time is over; every run is killed and resumed until it is done."""
     chance, tally = random.Random(seed), Tally()
-    graph, _ = with_waits(_whole(6, 5), _AROUND, _BEFORE_WAITS)
-    _warm_up(folder, graph)
+    flows = {has_child: _flow(has_child=has_child) for has_child in (False, True)}
+    share = 1.0 if control == "new_child_runs" else _SHARE_WITH_CHILD
+    _warm_up(folder, flows[False])
     give_up = time.monotonic() + limit_s
-    clean = {way: _clean_seconds(folder, graph, *way) for way in _WAYS}
+    clean: dict[Way, float] = {}
     while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
-        way = chance.choice(_WAYS)
+        way = _WITH_CHILD if chance.random() < share else chance.choice(_WAYS)
+        flow = flows[way.has_child]
+        if way not in clean:
+            clean[way] = _clean_seconds(folder, flow, way)
         where = f"seed {seed} run {tally.runs} {way}"
-        tally.add(_kill_and_resume(f"{folder}/{tally.runs}", graph, way, clean[way], chance, control, tally), where)
-    return tally.fields(len(_instances(graph)) - 1)  # one never succeeds
+        tally.add(_kill_and_resume(f"{folder}/{tally.runs}", flow, way, clean[way], chance, control, tally), where)
+    return tally.fields(len(flows[True].instances) - 1)  # one never succeeds
 
 
 def _kill_and_resume(
     place: str,
-    graph: Mapping[str, Sequence[str]],
-    way: tuple[str, int],
+    flow: Flow,
+    way: Way,
     clean_s: float,
     chance: random.Random,
     control: str | None,
     tally: Tally,
 ) -> Oracle:
-    """One run, killed at a random moment and resumed, over and over, until it is done."""
+    """One run, and then a part of it again, killed at a random moment and resumed, over and over, until it is done."""
     db, effects = f"{place}.db", f"{place}.effects"
-    instances = _instances(graph)
-    oracle = Oracle(db, RUN, effects, instances, _AROUND_WAITS)
-    done, found = 0, False
+    oracle, state = Oracle(db, RUN, effects, flow.instances, flow.around), _NOTHING
 
-    def child(found: bool, write: int) -> None:
+    def child(step: str, write: int) -> None:
         if control is not None:
             CONTROLS[control]()
-        dag = in_process_dag(db, effects, graph)
-        execute(dag, way[0], found, write, workers=way[1], durability="power" if control else "process")
+        dag = in_process_dag(db, effects, flow.graph)
+        execute(dag, way.mode, step, write, workers=way.workers, durability="power" if control else "process")
 
-    for turn in range(_KILLS_PER_RUN + 1):
-        read, write = os.pipe()
-        delay = chance.uniform(0, clean_s * (0.4 + 0.6 * (1 - done / len(instances))))
-        began = time.monotonic()
-        pid = fork(partial(child, found, write))
-        os.close(write)
-        if turn < _KILLS_PER_RUN:
-            time.sleep(max(0.0, began + delay - time.monotonic()))
-            os.kill(pid, signal.SIGKILL)
-        code = wait_for(pid)
-        acknowledged = drain(read)
-        os.close(read)
-        if code != -signal.SIGKILL:
-            tally.crashed += code != 0
-            oracle.check(acknowledged, whole=code == 0)
-            break
-        state = oracle.check(acknowledged)
-        done, found = len(state.succeeded), state.found
-        tally.killed(state)
-    _unlink(db, effects)
+    def kill_until_done(kills: int, *, again: bool) -> int | None:
+        nonlocal state
+        while True:
+            read, write = os.pipe()
+            delay = chance.uniform(0, clean_s * (0.4 + 0.6 * (1 - len(state.succeeded) / len(flow.instances))))
+            began = time.monotonic()
+            pid = fork(partial(child, step_after(state, again=again), write))
+            os.close(write)
+            if kills:
+                time.sleep(max(0.0, began + delay - time.monotonic()))
+                os.kill(pid, signal.SIGKILL)
+                kills -= 1
+            code = wait_for(pid)
+            acknowledged = drain(read)
+            os.close(read)
+            state = oracle.check(acknowledged, whole=code == 0)
+            if code != -signal.SIGKILL:
+                tally.crashed += code != 0
+                return code
+            tally.killed(state, again=again)
+
+    if kill_until_done(_KILLS[0], again=False) == 0:
+        oracle.run_again(flow.again(_AGAIN, _SET_UP_AGAIN), state)
+        kill_until_done(_KILLS[1], again=True)
+    _remove(place)
     return oracle
 
 
@@ -450,6 +558,7 @@ def _hook_in_worker(effects: str) -> None:
 
 _MAPPED_WORKER = "t1_1"
 _BEFORE_WAITS_PROCESSES = ("t0_2", "t0_3")
+_BEFORE_CHILD_PROCESSES = "t0_2"
 #: of the tasks that fail, the first is a worker and the second a command
 _AROUND_PROCESSES = TaskHooks(
     hooks={
@@ -462,6 +571,7 @@ _AROUND_PROCESSES = TaskHooks(
     failing={"t0_3": 1, "t1_2": 1, "miss": ALWAYS},
 )
 #: as a file, where hooks have options of their own: the first attempt of one fails
+_AGAIN_PROCESSES = ("t0_2", "loop")
 _AROUND_FILE = _AROUND_PROCESSES._replace(failing={**_AROUND_PROCESSES.failing, "t0_2.on_success": 1})
 
 
@@ -485,6 +595,7 @@ def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Da
             made[name] >> made[task]
     made["down"].as_teardown(setups=made["t0_0"])
     add_waits(dag, made, partial(_note_in_worker, effects), _BEFORE_WAITS_PROCESSES)
+    add_child(dag, made, partial(_note_in_worker, effects), effects, _BEFORE_CHILD_PROCESSES)
     return dag
 
 
@@ -494,6 +605,10 @@ def _note_in_worker(effects: str, task: str) -> None:
 
 def _say(effects: str) -> str:
     return f'echo "$LIGHTFLOW_TASK${{LIGHTFLOW_MAP_INDEX:+[$LIGHTFLOW_MAP_INDEX]}} $LIGHTFLOW_ATTEMPT" >> {effects}'
+
+
+def _say_in_child(effects: str) -> str:
+    return f'echo "$LIGHTFLOW_TASK $LIGHTFLOW_ATTEMPT" >> {effects}.$LIGHTFLOW_RUN_ID'
 
 
 def _script(effects: str, number: int, fails: int) -> str:
@@ -539,6 +654,15 @@ def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
         f"  loop: {{run: '{say}', depends_on: {_BEFORE_WAITS_PROCESSES[1]},",
         f"    repeat: {{until: iteration >= {ITERATIONS}, every: 0.003s, max: 10}}}}",
         f"  after: {{run: '{say}', depends_on: [g, loop]}}",
+        f"  part: {{type: workflow, workflow: middle, depends_on: {_BEFORE_CHILD_PROCESSES}}}",
+        f"  parted: {{run: '{say}', depends_on: part}}",
+        *("---", "workflow_name: middle", "tasks:"),
+        f"  first: {{run: '{_say_in_child(effects)}'}}",
+        "  inner: {type: workflow, workflow: inner, depends_on: first}",
+        f"  last: {{run: '{_say_in_child(effects)}', depends_on: inner}}",
+        *("---", "workflow_name: inner", "tasks:"),
+        f"  first: {{run: '{_say_in_child(effects)}'}}",
+        f"  last: {{run: '{_say_in_child(effects)}', depends_on: first}}",
     ]
     return "\n".join(rows) + "\n"
 
@@ -554,15 +678,26 @@ def _from_screen(text: Sequence[str]) -> list[str]:
     return found
 
 
+class Trial(NamedTuple):
+    """A start of a run, or of what continues it."""
+
+    place: str
+    oracle: Oracle
+    state: State  # what is stored before
+    killed_at: float  # the end of the last trial
+    again: bool  # whether it is the retry of a part
+    strikes: bool  # whether it is killed
+
+
 class Commands:
     """As R1, with processes: after each kill nothing may live on for a second, and a resume starts at once."""
 
     def __init__(self, folder: str, seed: int, control: str | None, *, cli: bool) -> None:
         self._folder, self._seed, self._control, self._cli = folder, seed, control, cli
         self._chance, self._graph, self._tally = random.Random(seed), _whole(3, 4), Tally()
-        around = _AROUND_FILE if cli else _AROUND_PROCESSES
-        graph, self._around = with_waits(self._graph, around, _BEFORE_WAITS_PROCESSES)
-        self._instances = with_instances(graph, {_MAPPED_WORKER: _ITEMS})
+        graph, around = with_waits(self._graph, _AROUND_FILE if cli else _AROUND_PROCESSES, _BEFORE_WAITS_PROCESSES)
+        graph, around = with_child(graph, around, _BEFORE_CHILD_PROCESSES)
+        self._flow = Flow(graph, around, with_instances(graph, {_MAPPED_WORKER: _ITEMS}))
         self._errors = f"{folder}/errors"
         self._clean_s = 0.0
         self._survivors = 0
@@ -572,70 +707,88 @@ class Commands:
     def run(self, count: int, limit_s: float) -> dict[str, Any]:
         """Kill `count` times, or until the time is over."""
         tally, give_up = self._tally, time.monotonic() + limit_s
-        self._kill_and_resume(0)  # measures a run that nobody kills
+        self._kill_and_resume((0,))  # measures a run that nobody kills
         while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
-            tally.add(self._kill_and_resume(_KILLS_PER_RUN), f"seed {self._seed} run {tally.runs}")
+            tally.add(self._kill_and_resume(_KILLS), f"seed {self._seed} run {tally.runs}")
         return {
-            **tally.fields(len(self._instances) - 1),
+            **tally.fields(len(self._flow.instances) - 1),
             "survivors": self._survivors,
             "worst_ms": round(self._worst * 1000),
             "takeovers": self._takeovers,
         }
 
-    def _child(self, place: str, found: bool, write: int) -> None:
+    def _child(self, place: str, step: str, write: int) -> None:
         db, effects = f"{place}.db", f"{place}.effects"
         if self._control is not None:
             CONTROLS[self._control]()
         if not self._cli:
-            execute(process_dag(db, effects, self._graph), "process", found, write)
+            execute(process_dag(db, effects, self._graph), "process", step, write, again=_AGAIN_PROCESSES)
             return
         os.dup2(write, 1)
         os.dup2(os.open(self._errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
-        what = ["resume", f"{place}.yaml"] if found else ["run", f"{place}.yaml", "--run-id", RUN]
-        words = [sys.executable, "-m", "lightflow", *what, "--db", db, "--log-dir", f"{self._folder}/logs"]
+        start = [word for task in _AGAIN_PROCESSES for word in ("--from", task)]
+        what = {
+            "run": ["run", f"{place}.yaml", "--run-id", RUN],
+            "resume": ["resume", f"{place}.yaml"],
+            "retry": ["retry", f"{place}.yaml", *start],
+        }
+        words = [sys.executable, "-m", "lightflow", *what[step], "--db", db, "--log-dir", f"{self._folder}/logs"]
         os.execv(sys.executable, words)
 
-    def _kill_and_resume(self, kills: int) -> Oracle:
-        place = f"{self._folder}/{self._tally.runs if kills else 'clean'}"
+    def _kill_and_resume(self, kills: Sequence[int]) -> Oracle:
+        """Kill a run this often, and then a retry of a part of it."""
+        place = f"{self._folder}/{self._tally.runs if any(kills) else 'clean'}"
         with open(f"{place}.yaml", "w", encoding="utf-8") as file:
             file.write(workflow_text(f"{place}.effects", self._graph))
-        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._instances, self._around)
-        done, found, killed_at = 0, False, 0.0
-        for turn in range(kills + 1):
-            read, write = os.pipe()
-            leftover = list(descendants().values()) if killed_at else []
-            began = time.monotonic()
-            pid = fork(partial(self._child, place, found, write))
-            os.close(write)
-            if leftover:
-                self._await_end([row for row in leftover if row.pid != pid], killed_at)
-            if turn < kills:
-                extra = 0.8 if self._cli else 0.4  # half of the time of the program is its start
-                delay = self._chance.uniform(0, self._clean_s * (extra + 0.6 * (1 - done / len(self._instances))))
-                time.sleep(max(0.0, began + delay - time.monotonic()))
-                os.kill(pid, signal.SIGKILL)
-            code = wait_for(pid)
-            last_kill, killed_at = killed_at, time.monotonic()
-            killed = code == -signal.SIGKILL
-            # Every second time the next one starts while this one is still being swept.
-            if not killed or self._control is not None or self._cli or self._chance.random() < 0.5:
-                self._await_end(None, killed_at)
-            acknowledged = drain(read)
-            os.close(read)
-            for line in acknowledged:
-                if line.startswith("BEGAN") and last_kill:
-                    self._takeovers.append(float(line.split()[1]) - last_kill)
-            if self._cli:
-                acknowledged = _from_screen(acknowledged)
-            if not killed:
-                self._ended(oracle, acknowledged, code, found, place)
-                self._clean_s = self._clean_s or time.monotonic() - began
+        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._flow.instances, self._flow.around)
+        state, killed_at = _NOTHING, 0.0
+        for again, times in enumerate(kills):
+            if again:
+                oracle.run_again(self._flow.again(_AGAIN_PROCESSES, _SET_UP_AGAIN), state)
+            for turn in range(times + 1):
+                trial = Trial(place, oracle, state, killed_at, again=bool(again), strikes=turn < times)
+                state, code, killed_at = self._try(trial)
+                if code != -signal.SIGKILL:
+                    break
+            if code != 0:
                 break
-            state = oracle.check(acknowledged)
-            done, found = len(state.succeeded), state.found
-            self._tally.killed(state)
-            self._check_outputs(oracle, state, place)
         return oracle
+
+    def _try(self, trial: Trial) -> tuple[State, int | None, float]:
+        """Start or continue a run, and kill it. Return what is stored then, the exit code, and when it has ended."""
+        place, done = trial.place, len(trial.state.succeeded)
+        read, write = os.pipe()
+        leftover = list(descendants().values()) if trial.killed_at else []
+        began = time.monotonic()
+        pid = fork(partial(self._child, place, step_after(trial.state, again=trial.again), write))
+        os.close(write)
+        if leftover:
+            self._await_end([row for row in leftover if row.pid != pid], trial.killed_at)
+        if trial.strikes:
+            extra = 0.8 if self._cli else 0.4  # half of the time of the program is its start
+            delay = self._chance.uniform(0, self._clean_s * (extra + 0.6 * (1 - done / len(self._flow.instances))))
+            time.sleep(max(0.0, began + delay - time.monotonic()))
+            os.kill(pid, signal.SIGKILL)
+        code = wait_for(pid)
+        ended_at, killed = time.monotonic(), code == -signal.SIGKILL
+        # Every second time the next one starts while this one is still being swept.
+        if not killed or self._control is not None or self._cli or self._chance.random() < 0.5:
+            self._await_end(None, ended_at)
+        acknowledged = drain(read)
+        os.close(read)
+        for line in acknowledged:
+            if line.startswith("BEGAN") and trial.killed_at:
+                self._takeovers.append(float(line.split()[1]) - trial.killed_at)
+        if self._cli:
+            acknowledged = _from_screen(acknowledged)
+        state = trial.oracle.check(acknowledged, whole=code == 0)
+        self._check_outputs(trial.oracle, state, place)
+        if killed:
+            self._tally.killed(state, again=trial.again)
+        else:
+            self._ended(trial, code)
+            self._clean_s = self._clean_s or ended_at - began
+        return state, code, ended_at
 
     def _check_outputs(self, oracle: Oracle, state: State, place: str) -> None:
         """Each command that is recorded as succeeded has handed on what that attempt has written, and no other has."""
@@ -645,7 +798,8 @@ class Commands:
         wanted = {
             (task, str(attempt))
             for (task, attempt), status in state.attempts.items()
-            if status == "SUCCESS" and task in commands
+            if status == "SUCCESS" and task in commands & state.succeeded
+            if state.attempt_rounds[task, attempt] == state.rounds[task]  # a value from before is never read
         }
         with History(f"{place}.db") as history:
             there = [
@@ -669,13 +823,12 @@ class Commands:
         elif rows is None:
             end_descendants()
 
-    def _ended(self, oracle: Oracle, acknowledged: Sequence[str], code: int | None, found: bool, place: str) -> None:
+    def _ended(self, trial: Trial, code: int | None) -> None:
         self._tally.crashed += code != 0
         if code != 0:
-            self._tally.notes.append(f"exit code {code}, found {found}: {lines(self._errors)[-3:]}")
-        self._check_outputs(oracle, oracle.check(acknowledged, whole=code == 0), place)
-        if code == 0 and os.path.lexists(outputs_dir(os.path.realpath(f"{place}.db"), RUN)):
-            oracle.fault("torn", "the folder of the outputs is still there")
+            self._tally.notes.append(f"exit code {code}: {lines(self._errors)[-3:]}")
+        elif os.path.lexists(outputs_dir(os.path.realpath(f"{trial.place}.db"), RUN)):
+            trial.oracle.fault("torn", "the folder of the outputs is still there")
 
 
 def main() -> None:

@@ -19,15 +19,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from boundaries import calls_of, kill_at, quietly
 from crashkit import as_harness, await_none, descendants, event_fold, fork, lines, report, wait_for
+from kill import half_set, nothing_settled
 from waiting import ITERATIONS, add_waits
 
 import liteflow.values.payload
 from liteflow import Dag
-from liteflow.state import resets, transitions
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink,link"
 RUN = "r"
@@ -74,25 +73,6 @@ def make_fork() -> None:
 
 
 ACTIONS: Mapping[str, Callable[[], None]] = {"retry": retry, "clear": clear, "mark": mark, "fork": make_fork}
-
-
-def half_set() -> None:
-    """Commit after the first instance that is set back, as a rerun must not."""
-    whole = transitions.reset_instances
-
-    def halves(connection: sqlite3.Connection, run_id: str, reasons: Mapping[Any, str], now: float) -> None:
-        for number, (key, reason) in enumerate(reasons.items()):
-            whole(connection, run_id, {key: reason}, now)
-            if not number:
-                connection.execute("COMMIT")
-                connection.execute("BEGIN IMMEDIATE")
-
-    resets.transitions.reset_instances = halves  # type: ignore[attr-defined]
-
-
-def nothing_settled() -> None:
-    """Forget, when a rerun begins, which of the others have ended."""
-    resets.transitions.settle = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
 CONTROLS: Mapping[str, Callable[[], None]] = {"half_set": half_set, "nothing_settled": nothing_settled}

@@ -20,11 +20,12 @@ from pathlib import Path
 from crashkit import Faults, as_harness, descendants, end_descendants, reap, report
 
 ROOT = Path(__file__).resolve().parents[2]
-_DRAIN_S = 240.0
-_FLOW = """\
-workflow_name: w{number}
-schedule: {{every: 1s, overlap: allow}}
-tasks: {{t: {{run: 'echo "$LIGHTFLOW_WORKFLOW $LIGHTFLOW_SCHEDULED_AT $LIGHTFLOW_RUN_ID" >> trail'}}}}
+_STALL_S = 60.0  # so long without a decision, and the backlog counts as lost
+FAULTS = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
+FLOW = """\
+workflow_name: {name}
+schedule: {{every: {every}, overlap: allow}}
+tasks: {{t: {{run: 'echo "$LIGHTFLOW_WORKFLOW $LIGHTFLOW_SCHEDULED_AT $LIGHTFLOW_RUN_ID $(date +%s.%N)" >> trail'}}}}
 settings: {{checkpoint_dir: checkpoints}}
 """
 #: A control: a process does not look whether its fire was started, and takes a run id of its own, as cron would.
@@ -68,7 +69,7 @@ def attack(folder: Path, path: str, options: argparse.Namespace, rng: random.Ran
     done: Counter[str] = Counter()
     servers = [start(folder, path) for _ in range(options.servers)]
     while done.total() < options.kills:
-        time.sleep(rng.uniform(0.1, 2.0) / options.servers)
+        time.sleep(rng.uniform(0.05, options.pace) / options.servers)
         place = rng.randrange(options.servers)
         what = rng.choice(["server", "server", "starter", "both", *(["stop"] if options.stops else [])])
         done[what] += 1
@@ -84,27 +85,37 @@ def attack(folder: Path, path: str, options: argparse.Namespace, rng: random.Ran
     for standby in servers[1:]:
         standby.send_signal(signal.SIGTERM)
         standby.wait()
-    server = servers[0]
     time.sleep(3)
+    end_when_idle(folder, servers[0])
+    return done
+
+
+def end_when_idle(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    """Pause all triggers, wait until each fire is decided, and end the server."""
     with contextlib.closing(connect(folder)) as state:
         state.execute("UPDATE liteflow_triggers SET paused_at=1, paused_by='the test'")
-    give_up = time.monotonic() + _DRAIN_S
-    while time.monotonic() < give_up:
-        time.sleep(0.2)
-        with contextlib.closing(connect(folder)) as state:
-            if not state.execute("SELECT 1 FROM liteflow_fires WHERE status IN ('CLAIMED', 'WAITING')").fetchone():
+        before, give_up = -1, time.monotonic() + _STALL_S
+        while time.monotonic() < give_up:
+            time.sleep(0.2)
+            sql = "SELECT count(*) FROM liteflow_fires WHERE status IN ('CLAIMED', 'WAITING')"
+            waiting = state.execute(sql).fetchone()[0]
+            if not waiting:
                 break
+            if waiting != before:  # a backlog takes as long as the machine needs
+                before, give_up = waiting, time.monotonic() + _STALL_S
     server.send_signal(signal.SIGTERM)
     server.wait()
-    return done
 
 
 def connect(folder: Path) -> sqlite3.Connection:
     return sqlite3.connect(folder / "lightflow.db", timeout=60, isolation_level=None)
 
 
-def check(folder: Path, result: Faults) -> dict[str, int]:
-    """Compare the instants with the fires, the fires with the runs, and the runs with what the tasks have done."""
+def check(folder: Path, result: Faults, *, steady: str = "w", lossless: bool = True) -> dict[str, int]:
+    """Compare the instants with the fires, the fires with the runs, and the runs with what the tasks have done.
+
+    The files of triggers whose ids begin with `steady` do not change. With `lossless` these triggers lose no instant.
+    """
     give_up = time.monotonic() + 60
     while descendants() and time.monotonic() < give_up:
         reap()
@@ -122,11 +133,11 @@ def check(folder: Path, result: Faults) -> dict[str, int]:
     for trigger, at, status, run_id, reason in fires:
         if status == "STARTED" and runs.get(run_id) != "SUCCESS":
             result.fault("hurt", f"{trigger} {at}: run {run_id} is {runs.get(run_id)}")
-        elif status not in ("STARTED", "MISSED", "SKIPPED"):
+        elif status not in ("STARTED", "MISSED", "SKIPPED", *(() if trigger.startswith(steady) else ("FAILED",))):
             result.fault("open", f"{trigger} {at} is {status}: {reason}")
     if len(runs) != states["STARTED"]:
         result.fault("unexplained", f"{len(runs)} runs, {states['STARTED']} fires that started")
-    for trigger in {row[0] for row in fires}:
+    for trigger in {row[0] for row in fires if lossless and row[0].startswith(steady)}:
         instants = sorted(row[1] for row in fires if row[0] == trigger)
         if instants != [instants[0] + number for number in range(len(instants))]:
             result.fault("lost", f"{trigger}: {len(instants)} instants between {instants[0]} and {instants[-1]}")
@@ -141,18 +152,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--stops", action="store_true")
+    parser.add_argument("--pace", type=float, default=2.0, help="the longest time between two kills, in seconds")
     parser.add_argument("--control", choices=["no_flip"])
     options = parser.parse_args()
     began, result, folder = time.monotonic(), Faults(), Path(options.folder)
     (folder / "flows").mkdir()
     for number in range(options.triggers):
-        (folder / "flows" / f"w{number}.yaml").write_text(_FLOW.format(number=number))
+        (folder / "flows" / f"w{number}.yaml").write_text(FLOW.format(name=f"w{number}", every="1s"))
     path = str(ROOT)
     if options.control:
         (folder / "control").mkdir()
         (folder / "control" / "sitecustomize.py").write_text(_NO_FLIP)
         path = f"{folder / 'control'}{os.pathsep}{ROOT}"
-    with as_harness(limit_s=600 + 5 * options.kills):
+    with as_harness(limit_s=900 + 20 * options.kills):
         try:
             kills = attack(folder, path, options, random.Random(options.seed))
             counts = check(folder, result)
@@ -160,8 +172,7 @@ def main() -> None:
             end_descendants()
     if "Traceback" in (folder / "server.log").read_text():
         result.fault("tracebacks", (folder / "server.log").read_text()[-2000:])
-    kinds = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
-    report(kills=kills.total(), **counts, **{kind: result.counts[kind] for kind in kinds}, notes=result.notes,
+    report(kills=kills.total(), **counts, **{kind: result.counts[kind] for kind in FAULTS}, notes=result.notes,
            seconds=time.monotonic() - began)  # fmt: skip
 
 

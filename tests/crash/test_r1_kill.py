@@ -4,7 +4,8 @@ Proved: over thousands of SIGKILLs at random moments of runs and of resumes (the
 no task that was acknowledged as succeeded is lost or executed again, no task has two successes, none is executed
 without a committed intent or before its upstreams' successes are durable, and the file is sound each time. A task
 that waits goes on with the same attempt, iterations of a repeated task are counted on, and a group ends with its last
-member.
+member. All of this holds of child runs, on three levels, and each task has one for each of its rounds. A retry of a
+part, killed too, sets back all that it is to run again or nothing, and runs nothing else.
 Not proved here: that processes are ended too (R1b, R3), and what a power cut does (that needs a simulated disk).
 
     pytest tests/crash/test_r1_kill.py --crash-seed 7 --crash-scale 100
@@ -47,6 +48,8 @@ def test_r1_kill_9_at_any_moment(
         kills=report["kills"],
         in_hooks=report["in_hooks"],
         in_rests=report["in_rests"],
+        in_children=report["in_children"],
+        in_reruns=report["in_reruns"],
         **faults,
         states=f"{hit}/{size}",
         least_in_a_state=least,
@@ -59,28 +62,31 @@ def test_r1_kill_9_at_any_moment(
     assert not any(faults.values()), again
     assert report["crashed"] == 0, again
     assert report["kills"] >= min(scaled(1_000), KILLS), again
-    if report["kills"] >= 1_000:
+    if report["kills"] >= 2_000:  # fewer, on a slow machine, do not hit each state
         assert hit >= 0.9 * size, f"the kills were not spread over the run{again}"
 
 
 @pytest.mark.parametrize(
-    ("control", "kinds"),
+    ("control", "kills", "kinds"),
     [
-        ("late_commit", ("lost", "ghost", "order")),
-        ("no_transaction", ("torn",)),
-        ("forgetful_resume", ("rerun", "dup")),
-        ("late_hooks", ("hook",)),
-        ("forgotten_hooks", ("hook",)),
-        ("forgotten_waits", ("wait",)),
-        ("forgotten_iterations", ("iteration",)),
-        ("early_joins", ("join",)),
+        ("late_commit", 100, ("lost", "ghost", "order")),
+        ("no_transaction", 100, ("torn",)),
+        ("forgetful_resume", 100, ("rerun", "dup")),
+        ("late_hooks", 100, ("hook",)),
+        ("forgotten_hooks", 100, ("hook",)),
+        ("forgotten_waits", 100, ("wait",)),
+        ("forgotten_iterations", 100, ("iteration",)),
+        ("early_joins", 100, ("join",)),
+        ("new_child_runs", 26, ("child",)),
+        ("half_set", 52, ("set",)),
+        ("nothing_settled", 26, ("set",)),
     ],
 )
 def test_r1_control(
-    control: str, kinds: tuple[str, ...], harness: Harness, figure: Callable[..., str], seed: int
+    control: str, kills: int, kinds: tuple[str, ...], harness: Harness, figure: Callable[..., str], seed: int
 ) -> None:
     """With one defence taken out of the engine the same harness goes red."""
-    report = harness.run("kill", "r1", "--count", 100, "--limit", 24, "--control", control, seed=seed)
+    report = harness.run("kill", "r1", "--count", kills, "--limit", 24, "--control", control, seed=seed)
     result = {kind: report[kind] for kind in kinds}
     figure(f"R1-control-{control}", kills=report["kills"], **result, seconds=report["worst_seconds"])
     assert all(result.values()), f"without a defence ({control}) the oracle saw nothing: {report}"

@@ -45,6 +45,8 @@ def test_r1b_kill_9_with_processes(
         cli=reports[2]["kills"],
         in_hooks=report["in_hooks"],
         in_rests=report["in_rests"],
+        in_children=report["in_children"],
+        in_reruns=report["in_reruns"],
         **faults,
         survivors=report["survivors"],
         worst_ms=report["worst_ms"],

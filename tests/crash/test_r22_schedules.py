@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from crashkit import Harness
+from scheduled import FAULTS
 
-KILLS, SEVERAL_KILLS, TRIGGERS = 12, 30, 20
-FAULTS = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
+KILLS, SEVERAL_KILLS, MOST_SEVERAL_KILLS, TRIGGERS = 12, 20, 200, 20
+#: The longest time between two kills of the long form: a machine with two cores executes fewer runs than are due.
+LONG_PACE_S = 0.9
 
 
 @pytest.mark.slow
@@ -26,7 +28,8 @@ def test_r22_one_run_for_an_instant(
     harness: Harness, figure: Callable[..., str], scaled: Callable[[int], int], long_form: bool, seed: int
 ) -> None:
     triggers = 50 if long_form else TRIGGERS
-    entry = harness.start("scheduled", "--kills", scaled(KILLS), "--triggers", triggers, "--seed", seed)
+    pace = ("--pace", LONG_PACE_S) if long_form else ()
+    entry = harness.start("scheduled", "--kills", scaled(KILLS), "--triggers", triggers, "--seed", seed, *pace)
     found: dict[str, Any] = harness.collect(entry, 10_000)
     notes = found.pop("notes")
     line = figure("R22", triggers=triggers, **found, seed=seed)
@@ -43,14 +46,15 @@ def test_r22_several_servers(
 ) -> None:
     """Of several servers on one state file one schedules; another takes over when it is killed or stopped."""
     triggers, servers = (50, 4) if long_form else (20, 3)
-    arguments = ("--kills", scaled(SEVERAL_KILLS), "--triggers", triggers, "--servers", servers, "--stops")
+    kills = min(scaled(SEVERAL_KILLS), MOST_SEVERAL_KILLS)
+    arguments = ("--kills", kills, "--triggers", triggers, "--servers", servers, "--stops")
     entry = harness.start("scheduled", *arguments, "--seed", seed)
     found: dict[str, Any] = harness.collect(entry, 10_000)
     notes = found.pop("notes")
     line = figure("R22-servers", servers=servers, triggers=triggers, **found, seed=seed)
     again = f"\n{line}\nagain: pytest tests/crash/test_r22_schedules.py --crash-seed {seed}\n" + "\n".join(notes)
     assert not any(found[kind] for kind in FAULTS), again
-    assert found["kills"] == scaled(SEVERAL_KILLS)
+    assert found["kills"] == kills
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """R2: every boundary between two changes of the disk is a safe place to die.
 
-Proved: a run, a resume, a run that folds its write-ahead log into the database at every turn, and a run with a guardian
-and workers, each killed at the entry of each of its page writes, syncs, truncations, renames and unlinks (the making of
-the state file and the spilling of a large value included): the same oracle as R1, nothing lives on, the file can be
-read at once (what `lightflow run` and `status` do first), and the next start finishes the run.
+Proved: a run, a resume, a retry of a part, a run that folds its write-ahead log into the database at every turn, a run
+with a guardian and workers, and one with child runs, three levels in all, each killed at the entry of each of its page
+writes, syncs, truncations, renames and unlinks (the making of the state file and the spilling of a large value
+included): the same oracle as R1, nothing lives on, the file can be read at once (what `lightflow run` and `status` do
+first), and the next start finishes the run.
 Not proved: what a power cut between two of them leaves on the disk.
 
     pytest tests/crash/test_r2_boundaries.py --crash-seed 7 --crash-scale 100     # all points
@@ -18,7 +19,7 @@ from collections.abc import Callable
 import pytest
 from crashkit import Harness, Oracle, add_up
 
-POINTS = 300
+POINTS = 240
 SHARDS = 2
 
 

@@ -1,11 +1,14 @@
-"""Tasks of the crash suites that wait: in a group, one that waits for polls; a repeated one; and what follows them."""
+"""Tasks of the crash suites that wait: in a group, one that waits for polls; a repeated one; and what follows them.
+
+And a task that executes a child run, whose task executes another one: three levels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from crashkit import TaskHooks
+from crashkit import Part, TaskHooks, append
 
 from liteflow import Call, Dag, Repeat, Task, Waiting
 from liteflow.context import current_context
@@ -61,3 +64,30 @@ def _iterate(note: Note) -> int:
 
 def _is_last(iteration: int) -> bool:
     return iteration >= ITERATIONS
+
+
+def with_child(
+    graph: Mapping[str, Sequence[str]], around: TaskHooks, before: str
+) -> tuple[dict[str, Sequence[str]], TaskHooks]:
+    """Return a graph and what is around it with the tasks of `add_child`."""
+    inner = Part({"first": (), "last": ("first",)}, TaskHooks(struck=around.struck))
+    middle = {"first": (), "inner": ("first",), "last": ("inner",)}
+    part = Part(middle, TaskHooks(struck=around.struck, waits=("inner",), children={"inner": inner}))
+    more = {"part": (before,), "parted": ("part",)}
+    return {**graph, **more}, around._replace(waits=(*around.waits, "part"), children={"part": part})
+
+
+def add_child(dag: Dag, made: Mapping[str, Task], note: Note, trail: str, before: str) -> None:
+    """Add a task with a child run, and one that follows it. Tasks of child runs leave their lines beside the trail."""
+    inner, middle = Dag("inner"), Dag("middle")
+    for each in (inner, middle):
+        each.task(partial(_note_in_child, trail), "first")
+    inner.tasks["first"] >> inner.task(partial(_note_in_child, trail), "last")
+    middle.tasks["first"] >> middle.workflow("inner", inner) >> middle.task(partial(_note_in_child, trail), "last")
+    part = dag.workflow("part", middle, depends_on=made[before])
+    part >> dag.task(partial(note, "parted"), "parted")
+
+
+def _note_in_child(trail: str) -> None:
+    context = current_context()
+    append(f"{trail}.{context.run_id}", f"{context.task_id} {context.attempt}")

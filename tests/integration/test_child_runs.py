@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from child_flow import leaf, middle
 from process_kit import is_alive
 
-from liteflow import Concurrency, Dag, DagRun, DefinitionError, Param, Repeat, current_context
+from liteflow import Concurrency, Dag, DagRun, DefinitionError, Param, Repeat, StoreError, current_context
 from liteflow.api import History, RunRecord
 from liteflow.processes import tree
 
@@ -359,3 +360,95 @@ def test_a_timeout_cancels_the_child_run(db: str, tmp_path: Path, monkeypatch: p
     assert "timed out after 1 s" in run.failures()["part"]
     assert children(run)[0].status == "CANCELLED"
     assert ran()[-1] == "leaf_teardown"
+
+
+# -- errors of the state file, and child runs that nothing continues ---------------------------------------------------
+
+
+class Busy(Dag):
+    """A dag whose first runs find the state file in use by another program."""
+
+    def run(self, *arguments: object, **options: object) -> DagRun:
+        with open("tries", "a", encoding="utf-8") as file:
+            file.write("x")
+        if os.path.getsize("tries") <= int(os.environ["BUSY"]):
+            raise StoreError("state.db: database is locked")
+        return super().run(*arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("busy", "status"), [(1, "SUCCESS"), (99, "FAILED")])
+def test_a_child_run_is_tried_again_if_the_state_file_is_in_use(
+    busy: int, status: str, db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUSY", str(busy))
+    inner = Busy("inner")
+    inner.task(lambda: 1, task_id="only")
+    with Dag("parent", db) as dag:
+        dag.workflow("part", inner)
+    run = dag.run()
+    assert run.status == status
+    with History(db) as history:
+        assert len(history.attempts(run.run_id, "part")) == 1
+    if status == "FAILED":
+        assert os.path.getsize("tries") == 3
+        assert "3 polls in a row failed; the last: StoreError: state.db: database is locked" in run.failures()["part"]
+
+
+def test_a_second_cancel_ends_the_child_runs_as_cancelled(top: Top) -> None:
+    for name in ("leaf_second", "leaf_teardown"):
+        Path(f"{name}.hold").touch()
+    top.start("run", until="leaf_second")
+    from liteflow.api import request
+
+    request("state.db", "r", "cancel", "cancelled by a test")
+    wait_until(lambda: "leaf_teardown" in ran(), "the teardown has not started")
+    request("state.db", "r", "cancel", "cancelled by a test")
+    assert top.end().startswith("CANCELLED")
+    records = top.records()
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(LEVELS, "CANCELLED")
+    assert records["middle"].reason == "cancelled by the parent run"
+
+
+def interrupted(top: Top) -> None:
+    """Leave three levels of runs interrupted."""
+    Path("leaf_second.hold").touch()
+    top.start("run", until="leaf_second").send_signal(signal.SIGTERM)
+    top.end()
+    os.unlink("leaf_second.hold")
+
+
+@pytest.mark.parametrize("word", ["success", "failed"])
+def test_a_mark_cancels_the_child_run_of_the_task(top: Top, word: str) -> None:
+    interrupted(top)
+    from child_flow import top as dag
+
+    dag().mark("r", "whole", word, reason="loaded by hand")
+    records = top.records()
+    assert {name: records[name].status for name in ("middle", "leaf")} == {"middle": "CANCELLED", "leaf": "CANCELLED"}
+    assert re.fullmatch("its task was marked by .+: loaded by hand", records["leaf"].reason or "")
+    top.start("resume", "r")
+    assert top.end().startswith("SUCCESS")
+    assert ran().count("leaf_second") == (1 if word == "success" else 2)
+    assert {record.status for record in top.records().values()} == (
+        {"SUCCESS", "CANCELLED"} if word == "success" else {"SUCCESS"}
+    )
+
+
+@pytest.mark.parametrize("action", ["retry", "clear"])
+def test_a_task_that_runs_again_leaves_no_interrupted_child_run(top: Top, action: str) -> None:
+    interrupted(top)
+    from child_flow import top as dag
+
+    flow = dag()
+    if action == "retry":
+        assert flow.retry("r", "whole").status == "SUCCESS"
+    else:
+        flow.clear("r", "whole")
+        assert flow.resume("r").status == "SUCCESS"
+    with History("state.db") as history:
+        runs = history.runs(with_children=True)
+        assert sorted(run.status for run in runs) == ["CANCELLED"] * 2 + ["SUCCESS"] * 3
+        reasons = {run.reason for run in runs if run.status == "CANCELLED"}
+    assert len(reasons) == 1
+    assert re.fullmatch("its parent run was set back: run again from whole by .+", str(reasons.pop()))

@@ -17,6 +17,7 @@ from graphql import build_client_schema, get_introspection_query, print_schema
 from server_kit import RunningServer, environment, lightflow, serving
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.scheduler.failures import SchedulerState
 from lightflow.server.graphql.types import executable_schema
 from lightflow.server.options import WebOptions
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
@@ -56,6 +57,9 @@ class StartingControl:
                 triggers=[],
             )
         ]
+
+    def scheduler_state(self) -> SchedulerState:
+        return SchedulerState(is_active=True, failures={})
 
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         return [ParamProblem(field="n", message="must be a whole number")] if params.get("n") == "x" else []
@@ -206,7 +210,7 @@ def test_workflows_pools_and_the_server(server: RunningServer) -> None:
     answer = data(
         server,
         "{ workflows { nodes { name served runs(first: 1) { nodes { id } } } } pools { name } "
-        "system { version startsRuns asOf } whoami { role } }",
+        "system { version startsRuns scheduler { active failures { subject } } asOf } whoami { role } }",
     )
     assert answer["workflows"]["nodes"][0]["name"] == "five"
     assert answer["workflows"]["nodes"][0]["served"]

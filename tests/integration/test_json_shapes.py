@@ -55,7 +55,7 @@ TASK = {
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),
-    *("log", "trace", "log_lost"),
+    *("log", "trace", "log_lost", "host"),
 }
 TRACE = {"error", "relation", "notes", "frames", "left_out"}
 FRAME = {"file", "line", "function", "source", "repeats"}

@@ -17,6 +17,7 @@ import liteflow.state.admin
 import liteflow.state.deletion
 import liteflow.state.history
 import liteflow.state.store
+import liteflow.state.triggers
 from lightflow.cli.main import main
 from lightflow.service import explanations, queries, runs
 from liteflow import Dag, RunNotFound, init_schema
@@ -26,6 +27,7 @@ from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.records import NewInstance, NewRun, RunEnd
 from liteflow.state.store import Store
+from liteflow.state.triggers import NewFire, TriggerStore
 
 TASKS = [f"t{number:02}" for number in range(20)]
 RUN = "r00050x"
@@ -62,6 +64,8 @@ def fill(path: Path, runs: int) -> str:
         many("INSERT INTO liteflow_events VALUES (NULL,?,?,-1,1,'RUNNING','FAILED',NULL,1.0)", named(run))
         many("INSERT INTO liteflow_xcom VALUES (?,?,-1,'return_value','json','1',1,NULL,NULL,1.0)", named(run))
         many("INSERT INTO liteflow_requests VALUES (NULL,?,'cancel',NULL,0.0,?)", [(run, 1.0)])
+        fire = (f"{dag}:schedule", number, number, "WAITING" if number < 9 else "STARTED", run)
+        many("INSERT INTO liteflow_fires (trigger_id, key, at, status, run_id) VALUES (?,?,?,?,?)", [fire])
     connection.execute("COMMIT")
     connection.close()
     return db
@@ -93,6 +97,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             (liteflow.state.admin, "connect"),
             (liteflow.state.deletion, "connect"),
             (liteflow.state.store, "connect"),
+            (liteflow.state.triggers, "connect"),
         ):
             patch.setattr(module, name, counting(getattr(module, name)))
         yield counted
@@ -127,6 +132,20 @@ def go_on(db: str) -> None:
     finally:
         store.close()
         store._locks.close()
+
+
+def schedule(db: str) -> None:
+    """What a scheduler does when an instant is due and others wait."""
+    store = TriggerStore(db)
+    try:
+        fire = NewFire(trigger_id="new:schedule", key="1", at=1.0, due_at=1.0, status="CLAIMED", run_id="fresh")
+        assert [claimed.run_id for claimed in store.decide([fire], {}, {})] == ["fresh"]
+        assert [claimed.run_id for claimed in store.claimed_fires()] == ["fresh"]
+        assert [waiting.at for waiting in store.first_waiting_fires()] == [0.0, 1.0, 2.0, 4.0, 6.0, 8.0]
+        assert store.busy_triggers(["often:schedule", "rare1:schedule", "nosuch"]) == set()
+        assert store.end("fresh", "FAILED", "it was a test")
+    finally:
+        store.close()
 
 
 def events(db: str) -> None:
@@ -167,6 +186,7 @@ CHANGES: dict[str, Callable[[str], object]] = {
     "resume": go_on,
     "ask for a cancel": lambda db: request(db, RUN, "cancel"),
     "cancel what has no owner": lambda db: cancel_interrupted(db, RUN, "enough"),
+    "a turn of a scheduler": schedule,
     "delete a run": lambda db: delete_runs(db, [RUN]),
 }
 

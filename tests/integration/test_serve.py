@@ -153,6 +153,18 @@ def test_a_broken_file_hurts_only_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_schedule_never_starts_another_workflow(tmp_path: Path) -> None:
+    """The file has another workflow when the run starts than when the server has read it."""
+    write(tmp_path, "workflow_name: first\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}\n")
+    with serving(tmp_path):
+        until(lambda: runs(tmp_path, "first"))
+        (tmp_path / "flow.yaml").write_text("workflow_name: second\nschedule: '@yearly'\ntasks: {t: {run: 'true'}}\n")
+        until(lambda: rows(tmp_path, "SELECT 1 FROM liteflow_triggers WHERE dag_id='second'"))
+    assert runs(tmp_path, "second") == []
+    failed = {reason for status, _, reason, *_ in fires(tmp_path, "first:schedule") if status == "FAILED"}
+    assert all('no workflow "first"; there is second' in reason for reason in failed)
+
+
 def test_several_workflows_of_a_file_are_served(tmp_path: Path) -> None:
     text = "workflow_name: {}\nschedule: {{every: 1s}}\ntasks: {{t: {{run: 'true'}}}}\n"
     write(tmp_path, f"{text.format('first')}---\n{text.format('second')}")

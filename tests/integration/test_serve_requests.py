@@ -68,6 +68,23 @@ def test_a_request_starts_a_run_once_for_its_key(server: RunningServer, client: 
     assert (fire["status"], fire["started_by"]) == ("STARTED", "operator of the server")
 
 
+def test_a_key_that_was_used_for_something_else_is_refused(server: RunningServer, client: Client) -> None:
+    started = client.start("nightly", {"count": 2, "day": "2026-01-30"}, key="one")
+    assert client.start("nightly", {"day": "2026-01-30", "count": 2}, key="one")["run_id"] == started["run_id"]
+    with pytest.raises(ServerError, match=f"has started run {started['run_id']} with other parameters") as refused:
+        client.start("nightly", {"count": 3}, key="one")
+    assert (refused.value.status, refused.value.code) == (422, "BAD_INPUT")
+    path, headers = "/api/v1/triggers/nightly:schedule/fire", {"Idempotency-Key": "one"}
+    fired = server.request("POST", path, {"at": "2026-01-01T00:00:00Z"}, headers=headers).json()
+    assert server.request("POST", path, {"at": "2026-01-01T00:00:00Z"}, headers=headers).json() == fired
+    assert server.request("POST", path, {"at": "2026-01-02T00:00:00Z"}, headers=headers).status == 422
+    query = 'mutation($c: JSON) { startRun(input: {workflow: "nightly", params: $c, requestKey: "one"}) '
+    sent = {"query": query + "{ run { id } problems { message code } } }", "variables": {"c": {"count": 3}}}
+    payload = server.request("POST", "/graphql", sent).json()["data"]["startRun"]
+    assert payload["run"] is None
+    assert "send another key" in payload["problems"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("params", "fields"),
     [
@@ -235,7 +252,7 @@ def test_a_run_is_forked_and_started_again_by_request(parts: RunningServer) -> N
     assert client.wait(fork["run_id"], timeout_s=60)["status"] == "SUCCESS"
     assert (parts.folder / "trail").read_text() == "b 7\nc\n"
     assert client.run(fork["run_id"])["params"] == {"rows": 7}
-    assert [each["run_id"] for each in parts.get(f"/api/v1/runs/{run_id}/children")["forks"]] == [fork["run_id"]]
+    assert [each["run_id"] for each in parts.get(f"/api/v1/runs/{run_id}/forks")["forks"]] == [fork["run_id"]]
     refused = parts.request("POST", f"/api/v1/runs/{run_id}/fork", {"tasks": ["b"], "params": {"rows": "x"}})
     assert (refused.status, refused.json()["errors"][0]["field"]) == (422, "rows")
     path, key = f"/api/v1/runs/{run_id}/again", {"Idempotency-Key": "once"}

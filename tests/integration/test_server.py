@@ -194,11 +194,10 @@ def test_runs_are_filtered(server: RunningServer, run_id: str, filters: str, cou
     assert len(server.get(f"/api/v1/runs?{query}")["runs"]) == count
 
 
-def test_the_system_has_a_clock_a_disk_and_no_scheduler(server: RunningServer) -> None:
+def test_the_system_has_a_clock_and_a_disk(server: RunningServer) -> None:
     system = server.get("/api/v1/system")
     assert system["disk_free_bytes"] > 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", system["time"])
-    assert system["scheduler"] == "none"
 
 
 def test_a_preview_names_what_a_resume_would_run(server: RunningServer, run_id: str) -> None:

@@ -85,9 +85,19 @@ class Drive(Observer):
         return self._run(resume=True, crash_at=crash_at, after=after)
 
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
-        config = RunConfig(db_path=self.path, run_id="r", max_workers=self.workers, observers=[self], **self.config)
+        config = RunConfig(
+            db_path=self.path,
+            run_id="r",
+            max_workers=self.workers,
+            observers=[self],
+            clusters=self.dag.limits.clusters,
+            max_lost=self.dag.limits.max_lost,
+            **self.config,
+        )
         store = self.open_store(resume=resume, crash_at=crash_at, after=after)
-        self.executor = FakeExecutor(self.clock, self.script, self.workers, self.check_start, queues=self.queues)
+        self.executor = FakeExecutor(
+            self.clock, self.script, self.workers, self.check_start, queues=self.queues, clusters=self.slots()
+        )
         self.signals = StopSignals(self.executor.wake)
         for number, (seconds, action) in enumerate(self.actions):
             self.executor.at(seconds, lambda number=number, action=action: self._act(number, action))  # type: ignore[misc]
@@ -108,6 +118,10 @@ class Drive(Observer):
             raise
         self.check_story()
         return result
+
+    def slots(self) -> dict[str, int]:
+        """Return the slots of each cluster."""
+        return {name: cluster.slots for name, cluster in self.dag.limits.clusters.items()}
 
     def open_store(self, *, resume: bool, crash_at: int | None, after: bool) -> RunStore:
         """Open the store of the run."""
@@ -183,7 +197,9 @@ class Drive(Observer):
         settings = self.compiled.tasks[self.compiled.graph.index[work.task_id]].settings
         running = [each for each, _ in self.executor.running.values() if each.handle is None]
         if not self.queues:
-            assert len(running) < self.workers, "more attempts run than there are workers"
+            slots = self.executor.clusters.get(work.place, 0) if work.place else self.workers
+            there = sum(each.place == work.place for each in running)
+            assert there < slots, f"more attempts run than {work.place or 'this machine'} has slots"
         limit = settings.queue.max_parallel
         if limit is not None:
             same = sum(each.task_id == work.task_id for each in running)

@@ -71,6 +71,7 @@ class Ends:
     exit_code: int | None = None
     errors: tuple[str, ...] = ("ValueError", "Exception")
     ignores_cancel: bool = False  # it ends in its own time although it was cancelled
+    codes: tuple[str, ...] = ()
     waiting: Waiting | None = None  # it has not ended, and waits
 
 
@@ -85,14 +86,24 @@ class FakeExecutor:
         script: says how an attempt ends.
         slots: how many attempts run at once; with `queues` further ones start when a slot is free.
         on_submit: is called with each attempt that is handed over.
+        clusters: the slots of each cluster; they may change.
     """
 
     session: int | None = None
 
     def __init__(
-        self, clock: FakeClock, script: Script, slots: int, on_submit: Callable[[Work], None], *, queues: bool = False
+        self,
+        clock: FakeClock,
+        script: Script,
+        slots: int,
+        on_submit: Callable[[Work], None],
+        *,
+        queues: bool = False,
+        clusters: Mapping[str, int] | None = None,
     ) -> None:
         self.queues = queues
+        self.clusters = dict(clusters or {})
+        self.wanted: list[tuple[str, int]] = []
         self.running: dict[int, tuple[Work, float]] = {}  # by node: the work, and when it started
         self.queued: list[Work] = []
         self._clock = clock
@@ -118,14 +129,19 @@ class FakeExecutor:
         if work.handle is not None:  # a poll takes no slot
             self._start(work)
             return
+        if work.place:
+            assert self.room()[work.place] > 0, f"{work.place} has no free slot"
+            self._start(work)
+            return
         self.queued.append(work)
         self._start_queued()
 
     def room(self) -> Mapping[str, int]:
-        return {"": max(0, self._slots - len(self.queued) - self._attempts())}
+        clusters = {name: max(0, slots - self._attempts(name)) for name, slots in self.clusters.items()}
+        return {"": max(0, self._slots - len(self.queued) - self._attempts()), **clusters}
 
     def want(self, place: str, count: int) -> None:
-        """Do nothing: the slots are fixed."""
+        self.wanted.append((place, count))
 
     def poll(self, works: Sequence[Work]) -> None:
         self.works_of_polls.append([work.node for work in works])
@@ -136,8 +152,8 @@ class FakeExecutor:
         while self.queued and self._attempts() < self._slots:
             self._start(self.queued.pop(0))
 
-    def _attempts(self) -> int:
-        return sum(work.handle is None for work, _ in self.running.values())
+    def _attempts(self, place: str = "") -> int:
+        return sum(work.handle is None and work.place == place for work, _ in self.running.values())
 
     def _start(self, work: Work) -> None:
         ends = self._script(work)
@@ -184,7 +200,7 @@ class FakeExecutor:
         else:
             waiting = None
         failed = ends.verdict not in ("SUCCESS",)
-        error = ErrorInfo(f"it ended as {ends.verdict}", "", ends.errors) if failed else None
+        error = ErrorInfo(f"it ended as {ends.verdict}", "", ends.errors, codes=ends.codes) if failed else None
         value = None if ends.value is None or failed else encode(ends.value)
         started_at, ended_at = _EPOCH_S + started, self._clock.time()
         ended = (value, None, error, ends.exit_code, started_at, ended_at, None)
@@ -349,6 +365,9 @@ class FakeBatch:
         if row.status == "WAITING" and row.handle is not None:
             self._file.attempts[*key, row.attempt] = "CANCELLED"
 
+    def cancel_child_runs(self, task_id: str, map_index: int, reason: str, now: float) -> None:
+        """The store of tests has no child runs."""
+
     def handle_request(self, request_no: int) -> None:
         self.pending.append(lambda: self._file.handled.add(request_no))
 
@@ -430,6 +449,7 @@ class FakeStore:
         limits: SharedLimits = NO_SHARED_LIMITS,
         rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
+        dead_s: float = 0.0,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
         file.holders.clear()

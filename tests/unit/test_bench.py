@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench import goals, quick, rounds, table
+from bench import goals, live_rows, quick, rounds, table
 from bench.contestants import kit
 from bench.environments import OWN, Environment
 from bench.goals import Goal
+from bench.live_rows import Figure
 from bench.measure import Sample
 from bench.own import OWN_WORKLOADS
 from bench.results import load, ratio_of_rounds, result, save
@@ -161,3 +162,28 @@ def test_the_values_of_the_last_layer() -> None:
     assert kit.expected(1, 3) == [0, 1, 2]
     # The task at place p reads p and 7p+1 of three.
     assert kit.expected(2, 3) == [0 + 1 + 1, 1 + 2 + 1, 2 + 0 + 1]
+
+
+def test_a_row_of_the_server_is_recorded_in_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    record = tmp_path / "live.json"
+    live_rows.record({"Lightflow": {"start": "300 ms", "engine": "1.01 ×"}, "Prefect": {"start": "10.8 s"}}, record)
+    facts = live_rows.record({"Lightflow": {"start": "200 ms"}}, record)
+    text = live_rows.documentation(facts)
+    assert "| `serve` to the first answer | 200 ms | 350 ms | 10.8 s |" in text
+    assert "| CPU of 10,000 tasks with a server and a client, to alone | 1.01 × | 1.03 × |  |" in text
+    assert "300 ms" not in text
+    assert "due to claimed" not in text, "it was not measured"
+    assert live_rows.load(record) == facts
+
+
+def test_only_a_ratio_beyond_its_limit_fails() -> None:
+    figures = {"start": Figure("9 s"), "engine": Figure("1.10 ×", 1.10), "start-ratio": Figure("9.00 ×", 9.0)}
+    assert [row.name for row in live_rows.exceeded(figures)] == ["start-ratio"]
+
+
+def test_the_table_of_the_server_in_the_documentation_is_that_of_the_record() -> None:
+    if not live_rows.RECORD.exists():
+        pytest.skip("nothing is recorded")
+    text = live_rows.documentation(live_rows.load())
+    for page in table.PAGES["live"]:
+        assert text in page.read_text(encoding="utf-8")

@@ -73,7 +73,7 @@ def test_tasks_with_needs_are_handed_out_one_at_a_time() -> None:
     for node in range(5):
         ready.push(node)
     assert drain(ready) == [0, 2, 4]  # one candidate for each set of needs
-    assert [ready.needs(2), ready.needs(4)] == [both, ()]
+    assert [ready.options(2).needs, ready.options(4).needs] == [both, ()]
     ready.admitted(0)
     assert drain(ready) == [1]
     ready.put_back(1)  # refused
@@ -96,26 +96,78 @@ def test_needs_and_max_parallel_both_apply() -> None:
     assert drain(ready) == [2]
 
 
+def test_a_place_without_room_holds_up_no_task_of_another() -> None:
+    far, first = QueueOptions(place="lab"), QueueOptions(priority=1, place="lab")
+    ready = ReadyQueue({0: far, 1: far, 2: first, 4: QueueOptions(place="other")})
+    ready.resize("lab", 0)
+    ready.resize("other", 0)
+    for node in range(5):
+        ready.push(node)
+    assert drain(ready) == [3], "here there is no limit"
+    ready.resize("lab", 2)
+    assert drain(ready) == [2, 0]
+    assert [ready.waiting("lab"), ready.waiting("other"), ready.waiting("")] == [1, 1, 0]
+    ready.put_back(0)
+    assert drain(ready) == [0], "the room that it was handed out for is free again"
+    ready.resize("lab", 5)
+    assert drain(ready) == [1]
+
+
+def test_room_here_is_counted_once_it_is_set() -> None:
+    ready = ReadyQueue({9: QueueOptions(1)})
+    ready.resize("", 1)
+    for node in range(3):
+        ready.push(node)
+    assert drain(ready) == [0]
+    ready.resize("", 0)
+    assert drain(ready) == []
+    ready.resize("", 1)
+    assert drain(ready) == [1]
+    assert ready.waiting("") == 1
+
+
+def test_a_task_that_is_dropped_gives_its_room_and_its_parallel_instance_back() -> None:
+    ready = ReadyQueue({7: QueueOptions(max_parallel=1, place="lab")}, owner=lambda node: 7)
+    ready.resize("lab", 1)
+    for node in (0, 1):
+        ready.push(node)
+    assert ready.waiting("lab") == 1, "max_parallel lets one start"
+    assert ready.pop() == 0
+    assert ready.waiting("lab") == 0
+    ready.drop(0)
+    assert drain(ready) == [1]
+
+
 def test_no_task_is_lost_or_handed_out_twice() -> None:
     picks = random.Random(7)
     for _ in range(200):
         size = picks.randint(1, 30)
         owner = {node: picks.choice([node, 100, 101]) for node in range(size)}
         kinds = [
-            QueueOptions(picks.randint(-2, 2), picks.choice([None, 1, 2]), picks.choice([(), (("a", 1),), (("b", 2),)]))
+            QueueOptions(
+                picks.randint(-2, 2),
+                picks.choice([None, 1, 2]),
+                picks.choice([(), (("a", 1),), (("b", 2),)]),
+                place,
+            )
+            for place in ("", "lab")
         ]
+        slots = picks.randint(1, 3)
         orders = {node: picks.choice([*kinds, QueueOptions(picks.randint(0, 3))]) for node in [*range(size), 100, 101]}
         ready = ReadyQueue(orders, owner=owner.__getitem__)
         waiting, out, done = list(range(size)), set[int](), set[int]()
         for _ in range(4000):
             if waiting and picks.random() < 0.5:
                 ready.push(waiting.pop())
+            far = {entry for entry in out if orders[owner[entry]].place}
+            ready.resize("lab", slots - len(far))
             node = ready.pop()
             if node is not None:
                 assert node not in out | done
                 order = orders[owner[node]]
                 same = [entry for entry in out if owner[entry] == owner[node]]
                 assert order.max_parallel is None or len(same) < order.max_parallel
+                assert not order.place or len(far) < slots
                 if picks.random() < 0.2:
                     ready.put_back(node)
                 else:

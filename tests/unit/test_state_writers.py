@@ -21,6 +21,7 @@ WRITERS: dict[str, set[str]] = {
     "store": {"dag_runs"},
     "new_run": {"dags", "graphs"},
     "pools": {"pools", "slots", "requests"},
+    "child_rows": {"dag_runs", "requests"},
     "admin": {"dag_runs", "dags", "pools", "requests", "xcom"},
     "reruns": {"dag_runs", "requests", "xcom"},
     "deletion": {"dag_runs", "dags", "graphs", "requests", "xcom", "?"},  # "?": a table whose name is computed

@@ -17,7 +17,7 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.shapes import approval_shape
+from lightflow.server.shapes import approval_shape, scheduler_shape
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
@@ -26,6 +26,7 @@ from liteflow.api import (
     AttemptRecord,
     DagRecord,
     EventRecord,
+    History,
     InstanceRecord,
     Record,
     RunRecord,
@@ -103,33 +104,37 @@ def runs_of_workflow(
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
+class RunSelection(Record):
+    """The arguments that select runs, by their names in the schema."""
+
+    workflow: str | None = None
+    state: Sequence[str] | None = None
+    since: float | None = None
+    until: float | None = None
+    all: bool | None = False  #: whether child runs are listed, too
+
+
 def list_runs(
-    _: object,
-    context: OperationContext,
-    *,
-    first: int | None = None,
-    after: str | None = None,
-    workflow: str | None = None,
-    state: Sequence[str] | None = None,
-    since: float | None = None,
-    until: float | None = None,
+    _: object, context: OperationContext, first: int | None = None, after: str | None = None, **selected: Any
 ) -> Connection:
-    """Return a page of runs, the newest first."""
-    size, found_runs = checked_first(first, 50), list[RunRecord]()
-    for run in _runs(context, workflow, decode_number(after)):
-        if since is not None and run.created_at < since:
+    """Return a page of runs, the newest first; `selected` are the fields of a `RunSelection`."""
+    size, runs, rule = checked_first(first, 50), list[RunRecord](), RunSelection(**selected)
+    for run in _runs(context, rule, decode_number(after)):
+        if rule.since is not None and run.created_at < rule.since:
             break
-        if (state and run.status not in state) or (until is not None and run.created_at >= until + _MOMENT_S):
+        if rule.state and run.status not in rule.state:
             continue
-        found_runs.append(run)
-        if len(found_runs) > size:
+        if rule.until is not None and run.created_at >= rule.until + _MOMENT_S:
+            continue
+        runs.append(run)
+        if len(runs) > size:
             break
-    return connection(found_runs, size, context.as_of, lambda run: run.run_no)
+    return connection(runs, size, context.as_of, lambda run: run.run_no)
 
 
-def _runs(context: OperationContext, workflow: str | None, before: int | None) -> Iterator[RunRecord]:
+def _runs(context: OperationContext, rule: RunSelection, before: int | None) -> Iterator[RunRecord]:
     while True:
-        page = context.history.runs(workflow, limit=_PAGE, before=before)
+        page = context.history.runs(rule.workflow, limit=_PAGE, before=before, with_children=bool(rule.all))
         yield from page
         if len(page) < _PAGE:
             return
@@ -143,6 +148,19 @@ def get_run(_: object, context: OperationContext, id: str) -> RunRecord | None: 
         return find_run(context.history, id)
     except RunNotFound:
         return None
+
+
+def _list_related(read: Callable[..., list[RunRecord]]) -> Resolver:
+    """Return a resolver of the runs that belong to a run, the oldest first."""
+
+    def resolve(
+        run: RunRecord, context: OperationContext, first: int | None = None, after: str | None = None
+    ) -> Connection:
+        size = checked_first(first, 50)
+        runs = read(context.history, run.run_id, after=decode_number(after) or 0, limit=size + 1)
+        return connection(runs, size, context.as_of, lambda each: each.run_no)
+
+    return resolve
 
 
 def _params(run: RunRecord, context: OperationContext) -> Any:
@@ -322,6 +340,7 @@ def _system(_: object, context: OperationContext) -> dict[str, Any]:
         "uptimeSeconds": round(services.uptime_s, 3),
         "readOnly": services.is_read_only,
         "startsRuns": services.control is not None,
+        "scheduler": None if services.control is None else scheduler_shape(services.control.scheduler_state()),
         "asOf": context.as_of,
     }
 
@@ -394,7 +413,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "resumable": of("resumable"),
         "parent": of("parent_run_id"),
         "origin": of("origin_run_id"),
-        "children": lambda run, context: context.history.children(run.run_id),
+        "children": _list_related(History.children),
+        "forks": _list_related(History.forks),
         "criticalPath": _critical_path,
         "counts": _counts,
         "tasks": list_tasks,
@@ -424,6 +444,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "number": _of_record("attempt"),
         "state": _of_record("status"),
         "exitCode": _of_record("exit_code"),
+        "host": _of_record("host"),
         "error": _of_record("error"),
         "startedAt": _of_record("started_at"),
         "endedAt": _of_record("ended_at"),
@@ -447,7 +468,9 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     },
     "Pool": {"name": _key("pool"), **_keys("slots", "used", "description", "holders", "waiting")},
     "SlotUse": {"run": _key("run_id"), **_keys("task", "slots", "since")},
-    "System": _keys("version", "problem", "uptimeSeconds", "readOnly", "startsRuns", "asOf"),
+    "System": _keys("version", "problem", "uptimeSeconds", "readOnly", "startsRuns", "scheduler", "asOf"),
+    "Scheduler": _keys("active", "failures"),
+    "Failure": _keys("subject", "problem"),
     "Viewer": _keys("role", "readOnly"),
 }
 

@@ -51,15 +51,20 @@ def list_fires(
     first: int | None = None,
     after: str | None = None,
     trigger: str | None = None,
+    workflow: str | None = None,
     state: Sequence[str] | None = None,
 ) -> Connection:
     """Return a page of fires, the newest first."""
     size = checked_first(first, 50)
     if not set(state or ()) <= set(FIRE_STATUSES):
         raise RequestProblem(400, "BAD_INPUT", f"state must be of {', '.join(FIRE_STATUSES)}")
+    try:
+        triggers = overview.chosen_triggers(context.services.db, workflow, trigger)
+    except RunNotFound:
+        triggers = []
     fires = read_fires(
         context.services.db,
-        None if trigger is None else [trigger],
+        triggers,
         statuses=tuple(state or ()),
         before=decode_number(after),
         limit=size + 1,

@@ -3,18 +3,17 @@
 import { html, usePolled, useLive, Failure, Unread, clean, number, size, duration, session, moment, ZONE, secondsBetween } from "./kit.js";
 
 const Fact = ({ name, children }) => html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
-const SCHEDULER = {
-  active: "active: that of this server", other: "active: that of another process; this server is its standby, or starts nothing",
-  none: "none works on this state file: nothing starts by itself",
-};
+/** Say whose scheduler starts runs by itself. */
+const schedulerText = (own, hasAny) => own?.active ? "active: that of this server"
+  : hasAny ? "active: that of another process" : "none works on this state file: nothing starts by itself";
 
 /** Return the difference between two clocks in words; empty where it is too small to matter. */
 const clockText = seconds => Math.abs(seconds) < 2 ? "" : `; that of this browser is ${duration(Math.abs(seconds))} ${seconds > 0 ? "ahead" : "behind"}`;
 
 export function System() {
-  const live = usePolled("system", 2000), workflows = useLive("workflows?runs=0");
+  const live = usePolled("system", 2000), workflows = useLive("workflows?runs=0"), triggers = usePolled("triggers", 2000);
   if (!live.data) return html`<${Unread} live=${live} />`;
-  const system = live.data, broken = workflows.data?.problems || [];
+  const system = live.data, broken = [...workflows.data?.problems || [], ...system.scheduler?.failures || []];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${system.problem && html`<p class="problem"><span>${clean(system.problem)}</span></p>`}
     <dl class="pairs">
@@ -23,13 +22,13 @@ export function System() {
       <${Fact} name="Disk">${size(system.disk_free_bytes)} free<//>
       <${Fact} name="Clock">${moment(system.time)} ${ZONE}${clockText(secondsBetween(system.time, null, live.at))}<//>
       <${Fact} name="Starts runs">${system.starts_runs ? "yes" : "no: it shows a history only"}<//>
-      <${Fact} name="Scheduler">${SCHEDULER[system.scheduler]}<//>
+      <${Fact} name="Scheduler">${schedulerText(system.scheduler, triggers.data?.has_scheduler)}<//>
       <${Fact} name="You are">${session.role === "operator" ? "an operator: you may start, end and change" : "a viewer: you may look"}${system.read_only ? "; the server is read-only" : ""}<//>
       <${Fact} name="Values">${system.hides_values ? "hidden" : "shown"}<//>
       <${Fact} name="Browsers that follow">${number(system.stream_clients)}<//>
       <${Fact} name="Metrics"><code>/metrics</code>, with the token of this tab<//>
     </dl>
-    <h2>Files with problems</h2>
-    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.file}>${clean(each.problem)}</li>`)}</ul>`
+    <h2>Problems of files and of the scheduler</h2>
+    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.file || each.subject}>${clean(each.problem)}</li>`)}</ul>`
       : html`<p class="muted">None.</p>`}`;
 }

@@ -92,7 +92,7 @@ export function Task({ id, task, index, query }) {
     <${TaskDurations} workflow=${head.data.workflow} task=${task} />
     ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
         <${State} state=${each.status} small /> attempt ${each.attempt}</button>`)}</nav>
-        <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}</span></div>
+        <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}${shown.host ? ` · on ${clean(shown.host)}` : ""}</span></div>
       ${shown.error && shown.error !== `exit code ${shown.exit_code}` && html`<p class="problem"><span>${clean(shown.error)}</span></p>`}
       ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
       <${Log} key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}

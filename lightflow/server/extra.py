@@ -1,0 +1,21 @@
+"""The packages of the extra `ui`, without which there is no web server. Importing this module loads none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Final
+
+from liteflow import DefinitionError
+
+_NEEDS: Final = ("starlette", "uvicorn", "graphql")
+
+
+def check_installed() -> None:
+    """Check that the packages of the extra `ui` are installed.
+
+    Raises:
+        DefinitionError: one is missing.
+    """
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DefinitionError(f"the server needs {', '.join(missing)}: pip install 'lightflow-workflows[ui]'")

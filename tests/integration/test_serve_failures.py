@@ -1,0 +1,94 @@
+"""What fails in a turn of the scheduler hurts only what it concerns, is logged once, and shown."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+from flow_folder import write
+from scheduler_kit import end, fires, log, serving, start, until
+from server_kit import serving as answering
+
+TICK = """
+workflow_name: tick
+schedule: {every: 1s}
+tasks:
+  t: {run: "echo tick"}
+"""
+FILES = """
+workflow_name: load
+params: {input: {type: path, default: none}}
+on:
+  file: {path: "inbox/*.csv", settle: 0s, param: input}
+  workflow: {name: [other]}
+tasks:
+  load: {run: "echo load"}
+"""
+
+
+def change(folder: Path, sql: str, *parameters: object) -> None:
+    """Alter the state file as another program could."""
+    with sqlite3.connect(folder / "lightflow.db", timeout=30) as connection:
+        connection.execute(sql, parameters)
+    connection.close()
+
+
+def stored(folder: Path, *texts: str) -> None:
+    """Write workflows, and have a server store their triggers."""
+    for number, text in enumerate(texts):
+        write(folder, text, f"w{number}.yaml")
+    with serving(folder):
+        pass
+
+
+def ticks(folder: Path) -> int:
+    return sum(status == "STARTED" for status, *_ in fires(folder, "tick:schedule"))
+
+
+def test_a_trigger_that_fails_hurts_no_other_and_is_logged_once(tmp_path: Path) -> None:
+    stored(tmp_path, TICK, FILES)
+    change(tmp_path, "UPDATE liteflow_triggers SET spec=? WHERE kind='file'", json.dumps({"path": "in\0box/*"}))
+    change(tmp_path, "UPDATE liteflow_triggers SET watermark=? WHERE kind='workflow'", "9" * 30)
+    before = ticks(tmp_path)
+    with answering(tmp_path, "serve") as server:
+        until(lambda: ticks(tmp_path) >= before + 4)
+        failures = server.get("/api/v1/system")["scheduler"]["failures"]
+        assert {each["subject"] for each in failures} == {"load:file", "load:workflow"}
+        assert server.request("GET", "/healthz", token=None).status == 200
+        server.process.terminate()
+        _, errors = server.process.communicate(timeout=30)
+    assert errors.count("Traceback") == 2
+    assert errors.count("load:file: a defect of Lightflow") == errors.count("load:workflow: a defect of Lightflow") == 1
+
+
+def test_a_fire_whose_parameters_were_altered_fails_alone(tmp_path: Path) -> None:
+    stored(tmp_path, TICK)
+    sql = (
+        "INSERT INTO liteflow_fires (trigger_id, key, at, due_at, status, run_id, params) "
+        "VALUES ('tick:manual', 'k', 0, 0, 'WAITING', 'r', ?)"
+    )
+    change(tmp_path, sql, "[" * 100_000)
+    server = start(tmp_path)
+    try:
+        until(lambda: [fire[:3] for fire in fires(tmp_path, "tick:manual")]
+              == [("FAILED", "r", "ValueError: the parameters of fire 1 cannot be read")], server)  # fmt: skip
+        until(lambda: ticks(tmp_path) > 0, server)
+    finally:
+        assert end(server) == 0
+
+
+def test_a_state_file_that_cannot_be_opened_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    write(tmp_path, TICK)
+    server = start(tmp_path)
+    try:
+        until(lambda: ticks(tmp_path) > 0, server)
+        database = tmp_path / "lightflow.db"
+        (tmp_path / "other").write_text("this is no database" * 1000)
+        (tmp_path / "other").replace(database)
+        until(lambda: "is not a SQLite database" in log(tmp_path), server)
+        database.unlink()
+        until(lambda: ticks(tmp_path) > 0, server)
+        assert log(tmp_path).count("is not a SQLite database") == 1
+    finally:
+        assert end(server) == 0

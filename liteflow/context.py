@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from liteflow.digest import sha256_hex
+from liteflow.errors import InputError
 from liteflow.outputs import output_path
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
@@ -169,7 +170,13 @@ class TaskContext:
         Raises:
             PayloadError: the stored value cannot be read back.
             StoreError: the state file cannot be read.
+            InputError: the task runs on another machine, where the state file is not.
         """
+        if self._info.is_far:
+            raise InputError(
+                f"xcom_pull() reads the state file, which is on another machine than task {self.task_id!r}: pass the "
+                "value as an argument of the task, or let the task run here (mode: process)"
+            )
         from liteflow.state.history import History  # with SQLite, which `validate` and most tasks need not load
 
         with History(self.db_path) as history:

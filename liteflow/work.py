@@ -214,6 +214,7 @@ class RunInfo(Record):
     outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
+    is_far: bool = False  #: whether tasks run on another machine than the state file is on
 
     @property
     def masker(self) -> Masker | None:
@@ -295,6 +296,7 @@ class Work(Record):
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
     place: str = ""  #: where it runs: the name of a cluster; empty: this machine
+    body: str | None = None  #: the digest of its body, where that was shipped; None: the executor has it by task id
 
 
 class ErrorInfo(NamedTuple):

@@ -1,6 +1,6 @@
 """Executors: they run attempts and return outcomes, and know nothing of graphs or databases."""
 
-from liteflow.executors.open import open_executor
+from liteflow.executors.open import HostProgram, open_executor
 from liteflow.executors.protocol import CANCEL_SIGNAL, Backend, BackendContext, BackendFactory, Executor
 
-__all__ = ["CANCEL_SIGNAL", "Backend", "BackendContext", "BackendFactory", "Executor", "open_executor"]
+__all__ = ["CANCEL_SIGNAL", "Backend", "BackendContext", "BackendFactory", "Executor", "HostProgram", "open_executor"]

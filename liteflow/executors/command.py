@@ -24,8 +24,9 @@ def run_environment(info: RunInfo) -> dict[str, str]:
     environ = {
         "LIGHTFLOW_RUN_ID": info.run_id,
         "LIGHTFLOW_WORKFLOW": info.dag_id,
-        "LIGHTFLOW_DB": info.db_path,
     }
+    if not info.is_far:
+        environ["LIGHTFLOW_DB"] = info.db_path
     if info.logical_date is not None:
         environ["LIGHTFLOW_LOGICAL_DATE"] = shown(info.logical_date)
     return environ
@@ -68,7 +69,7 @@ class CommandBackend(Backend):
     def __init__(self, context: BackendContext) -> None:
         assert context.guardian is not None
         self._outcomes = context.outcomes
-        self._commands = {task_id: body for task_id, body in context.bodies.items() if isinstance(body, Command)}
+        self._bodies = context.bodies
         self._info = context.info
         self._guardian = context.guardian
         self._undos = context.undos
@@ -76,8 +77,13 @@ class CommandBackend(Backend):
         self._run_environment = run_environment(context.info)
         self._submissions: dict[int, _Submission] = {}  # by node
 
+    def _command(self, work: Work) -> Command:
+        body = self._bodies[work.body or work.task_id]
+        assert isinstance(body, Command)
+        return body
+
     def submit(self, work: Work) -> None:
-        body = self._commands[work.task_id]
+        body = self._command(work)
         try:
             body = complete_body(body, self._info, work)
         except LiteflowError as error:
@@ -123,13 +129,13 @@ class CommandBackend(Backend):
         else:
             outcome = self._outcome(submission, event)
         # The last process of the task has ended, so the output file no longer changes.
-        value_from = self._commands[work.task_id].output
+        value_from = self._command(work).output
         masked, size = ((), 0) if event is None else (event.masked, event.output_bytes)
         path = submission.output_path
         self._post(with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size))
 
     def _outcome(self, submission: _Submission, event: Exited) -> Outcome:
-        work, body = submission.work, self._commands[submission.work.task_id]
+        work, body = submission.work, self._command(submission.work)
         verdict: Verdict
         message: str | None
         if event.error is not None:

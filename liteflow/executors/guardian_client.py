@@ -51,7 +51,9 @@ class GuardianClient:
         *,
         claim_children: bool = False,
         masker: Masker | None = None,
+        on_session: Callable[[int], None] | None = None,
     ) -> None:
+        """Start the first guardian; `on_session` is called with the session of each, before it starts anything."""
         self._start_guardian = partial(_start_guardian, worker_main, importable, tuple(close_in_workers), masker)
         self._tagger = tree.Tagger() if claim_children else None
         self._outcomes: OutcomeQueue | None = None
@@ -59,6 +61,8 @@ class GuardianClient:
         self._undos: dict[int, bytes] = {}  # the registered undos, for a guardian that replaces this
         self._undoing: dict[int, Callable[[Undone], None]] = {}  # those that were requested
         self._last_number = 0
+        self._on_session = on_session
+        self._lease: float | None = None
         self._guardian = self._start()
 
     @property
@@ -73,12 +77,23 @@ class GuardianClient:
 
     def _start(self) -> GuardianConnection:
         """Start a guardian; with `claim_children`, tag this process so that the guardian ends what it starts, too."""
-        if self._tagger is None:
-            return self._start_guardian()
-        self._tagger.take_off()  # the guardian itself belongs to no task
+        if self._tagger is not None:
+            self._tagger.take_off()  # the guardian itself belongs to no task
         guardian = self._start_guardian()
-        self._tagger.put_on(tree.make_tag(guardian.session, tree.OWNER))
+        if self._tagger is not None:
+            self._tagger.put_on(tree.make_tag(guardian.session, tree.OWNER))
+        if self._on_session is not None:
+            self._on_session(guardian.session)
+        if self._lease is not None:
+            guardian.set_lease(self._lease)
         return guardian
+
+    def set_lease(self, deadline: float) -> None:
+        """Have this guardian, and each that replaces it, end everything at a moment of the boot-time clock."""
+        self._lease = deadline
+        if not self._guardian.is_dead():
+            self._guardian.set_lease(deadline)
+            self._handle_pending()
 
     def attach(self, outcomes: OutcomeQueue) -> None:
         """Handle the guardian's messages while the queue waits."""

@@ -27,9 +27,11 @@ def importable_worker(calls: Mapping[str, Body], info: RunInfo) -> ImportableWor
 
     described: dict[str, Body] = {}
     for task_id, body in calls.items():
-        undo = None if body.undo is None else _by_name(body.undo)
-        described[task_id] = body = (_by_name(body) if isinstance(body, Call) else body)._replace(undo=undo)
-        problem = next((problem for call in (body, undo) if isinstance(call, Call) and (problem := _problem(call))), "")
+        undo = None if body.undo is None else by_name(body.undo)
+        described[task_id] = body = (by_name(body) if isinstance(body, Call) else body)._replace(undo=undo)
+        problem = next(
+            (problem for call in (body, undo) if isinstance(call, Call) and (problem := import_problem(call))), ""
+        )
         if problem:
             raise NotImportable(f"task {task_id!r}: {problem}")
     try:
@@ -66,7 +68,7 @@ def _named(module: object, name: str) -> Any:
     return named
 
 
-def _by_name(call: Call) -> Call:
+def by_name(call: Call) -> Call:
     """Return the call in a form that can be pickled even if its function is decorated."""
     func = call.func
     if isinstance(func, FunctionType) and func.__module__ != "__main__":
@@ -76,7 +78,7 @@ def _by_name(call: Call) -> Call:
     return call
 
 
-def _problem(call: Call) -> str | None:
+def import_problem(call: Call) -> str | None:
     """Return why a fresh interpreter cannot make this call; None when it can."""
     import pickle
 

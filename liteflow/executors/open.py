@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
@@ -16,7 +16,8 @@ from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
-from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work, runs_child
+from liteflow.record import EMPTY_MAPPING, Record
+from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work, runs_child, stays_here
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
@@ -84,15 +85,37 @@ _NO_MODE: Final = frozenset({COMMAND, CHILD_RUN})
 _GUARDED: Final = frozenset({"process", COMMAND, CHILD_RUN})
 
 
-def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[str, BackendFactory] = BACKENDS) -> str:
+class HostProgram(Record):
+    """The facts about the program that opens an executor."""
+
+    close_in_workers: Sequence[int] = ()  #: descriptors that the guardian holds and tasks do not, such as a lock
+    #: it belongs to the run alone, so all that it starts, also from threads, ends with the run
+    claim_children: bool = False
+
+
+def backend_name(
+    body: Body,
+    mode: str,
+    *,
+    has_timeout: bool,
+    backends: Mapping[str, BackendFactory] = BACKENDS,
+    lanes: Mapping[str, BackendFactory] = EMPTY_MAPPING,
+) -> str:
     """Return the name of the backend that runs a task in this mode.
+
+    A lane runs commands and functions. A task that waits, or has an undo, stays here: both outlive its attempt.
 
     Raises:
         DefinitionError: there is no such mode.
     """
+    if mode in lanes:
+        if not stays_here(body):
+            return mode
+        mode = "process"
     if mode in _NO_MODE or mode not in backends:
-        modes = ", ".join(name for name in backends if name not in _NO_MODE)
-        raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
+        modes = ", ".join(name for name in (*backends, *lanes) if name not in _NO_MODE)
+        hint = "" if mode in _NO_MODE else "; a cluster is declared under `clusters`"
+        raise DefinitionError(f"there is no mode {mode!r}; there are {modes}{hint}")
     if isinstance(body, Command):
         return COMMAND
     if runs_child(body):
@@ -135,19 +158,41 @@ class _Executor:
         process_belongs_to_run: bool,
     ) -> None:
         """Open the backends of this run's tasks."""
-        self._cleanup.callback(self._outcomes.close)
-        self._slots = slots
-        if self._guardian is not None:
-            self._guardian.attach(self._outcomes)
         by_name: dict[str, dict[str, Body]] = {}
         for task_id, name in self._names.items():
             by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        self._open_undos(bodies)
+        polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
+        if polled:
+            self._polls = _process(
+                BackendContext(
+                    outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
+                )
+            )
+        self.open_each(backends, by_name, info, slots)
+        if any(backend.in_this_process for backend in self._backends.values()):
+            self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
+
+    def _open_undos(self, bodies: Mapping[str, Body]) -> None:
         with_undo = {task_id for task_id, body in bodies.items() if body.undo is not None}
         if with_undo:
             from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
 
             assert self._guardian is not None
             self._undos = AttemptUndos(self._guardian, self._outcomes, with_undo)
+
+    def open_each(
+        self,
+        backends: Mapping[str, BackendFactory],
+        by_name: Mapping[str, Mapping[str, Body]],
+        info: RunInfo,
+        slots: int,
+    ) -> None:
+        """Open backends, each with the bodies that it runs."""
+        self._cleanup.callback(self._outcomes.close)
+        self._slots = slots
+        if self._guardian is not None:
+            self._guardian.attach(self._outcomes)
         for name, of_backend in by_name.items():
             context = BackendContext(
                 outcomes=self._outcomes,
@@ -158,17 +203,8 @@ class _Executor:
                 undos=self._undos,
             )
             self._backends[name] = backends[name](context)
-        polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
-        if polled:
-            self._polls = _process(
-                BackendContext(
-                    outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
-                )
-            )
         # Each backend counts its own slots: where several backends share them, the caller has to count.
-        self.queues = len(self._backends) == 1 and not polled and next(iter(self._backends.values())).queues
-        if any(backend.in_this_process for backend in self._backends.values()):
-            self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
+        self.queues = len(self._backends) == 1 and self._polls is None and next(iter(self._backends.values())).queues
 
     def _isolate_in_process_tasks(self, info: RunInfo, *, process_belongs_to_run: bool) -> None:
         """Redirect output, block input and intercept exits of tasks that run in this process."""
@@ -181,7 +217,7 @@ class _Executor:
         self._cleanup.callback(host_guards.remove, process_belongs_to_run=process_belongs_to_run)
 
     def submit(self, work: Work) -> None:
-        name = self._names.get(work.task_id)
+        name = self._names.get(work.body or work.task_id)
         if name is None:
             self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
             return
@@ -189,10 +225,17 @@ class _Executor:
         backend.submit(work)
 
     def room(self) -> Mapping[str, int]:
-        return {"": max(0, self._slots - len(self._routes) + len(self._polled))}
+        here, places = self._slots - len(self._routes) + len(self._polled), dict[str, int]()
+        for backend in self._backends.values():
+            if backend.is_far:
+                here += backend.attempt_count
+                places |= backend.room()
+        return {**places, "": max(0, here)}
 
     def want(self, place: str, count: int) -> None:
-        pass  # the slots of this machine are those that the run was given
+        for backend in self._backends.values():  # the slots of this machine are those that the run was given
+            if backend.is_far:
+                backend.want(place, count)
 
     def poll(self, works: Sequence[Work]) -> None:
         self._polled.update(work.node for work in works)
@@ -261,19 +304,23 @@ class _Executor:
                     backend.close(grace_s)
             if self._polls is not None:
                 self._polls.close(0.0)
-            if self._guardian is not None:
-                self._end_processes(self._guardian, grace_s)
+            self._end_processes(grace_s)
 
-    def _end_processes(self, guardian: GuardianClient, grace_s: float) -> None:
+    def _end_processes(self, grace_s: float) -> None:
         end = time.monotonic() + grace_s
         while any(backend.is_busy for backend in self._backends.values()) and (pause := end - time.monotonic()) > 0:
             self._outcomes.wait(min(pause, CHECK_EVERY_S))
-            guardian.continue_stopped()
-        guardian.close()
+            if self._guardian is not None:
+                self._guardian.continue_stopped()
+        if self._guardian is not None:
+            self._guardian.close()
         for backend in self._backends.values():
             backend.release()
         if self._polls is not None:
             self._polls.release()
+
+
+_HOST: Final = HostProgram()
 
 
 def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[str]:
@@ -287,8 +334,10 @@ def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[s
 
 def _worker_main(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
     """Return the main function of workers, imported before the guardian forks them. Commands need no workers."""
-    if not calls:
-        return _no_worker
+    return _serving(calls, info) if calls else _no_worker
+
+
+def _serving(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
     from liteflow.executors.worker import serve
 
     return partial(serve, (calls, info))
@@ -340,9 +389,9 @@ def open_executor(
     mode: str | Mapping[str, str] = "process",
     slots: int,
     timeouts: Collection[str] = (),
-    close_in_workers: Sequence[int] = (),
-    claim_children: bool = False,
-    backends: Mapping[str, BackendFactory] | None = None,
+    host: HostProgram = _HOST,
+    backends: Mapping[str, BackendFactory] = EMPTY_MAPPING,
+    lanes: Mapping[str, BackendFactory] = EMPTY_MAPPING,
 ) -> Executor:
     """Open what runs the tasks of one run.
 
@@ -352,28 +401,28 @@ def open_executor(
     Args:
         bodies: the body of each task, by task id.
         info: what is the same for all tasks of the run.
-        mode: where Python functions run: a name in `BACKENDS` or `backends`, or one for each task id.
+        mode: where tasks run: a name in `BACKENDS`, `backends` or `lanes`, or one for each task id.
         slots: how many attempts run at once.
         timeouts: ids of tasks that have a timeout: in a thread they could not be ended, so they get a process.
-        close_in_workers: descriptors that the guardian holds and tasks do not, such as the run's lock.
-        claim_children: this process belongs to the run alone, so all that it starts, also from threads, ends with it.
+        host: the program that calls this.
         backends: more backends by name; a name of the engine overrides its backend.
+        lanes: far backends by name; they run commands, too. They are opened after the guardian is forked.
 
     Raises:
         DefinitionError: an unknown mode; a value comes from output that is not stored; secrets without a log_dir.
         ResourceError: no more processes or files are allowed.
     """
-    factories = {**BACKENDS, **backends} if backends else BACKENDS
+    factories = {**BACKENDS, **backends}
     modes = dict.fromkeys(bodies, mode) if isinstance(mode, str) else mode
     names = {
-        task_id: backend_name(body, modes[task_id], has_timeout=task_id in timeouts, backends=factories)
+        task_id: backend_name(body, modes[task_id], has_timeout=task_id in timeouts, backends=factories, lanes=lanes)
         for task_id, body in bodies.items()
     }
     _check_descriptors()
     _check_logs(bodies, info)
     guardian = None
     polled = set(polled_tasks(bodies, names))
-    if claim_children or polled or not _GUARDED.isdisjoint(names.values()):
+    if host.claim_children or polled or not _GUARDED.isdisjoint(names.values()):
         calls = {
             task_id: body
             for task_id, body in bodies.items()
@@ -382,14 +431,50 @@ def open_executor(
         guardian = GuardianClient(
             _worker_main(calls, info),
             partial(_importable, calls, info),
-            close_in_workers,
-            claim_children=claim_children,
+            host.close_in_workers,
+            claim_children=host.claim_children,
             masker=info.masker,
         )
     executor = _Executor(names, OutcomeQueue(), guardian)
     try:
-        executor.open_backends(factories, bodies, info, slots, process_belongs_to_run=claim_children)
+        executor.open_backends({**factories, **lanes}, bodies, info, slots, process_belongs_to_run=host.claim_children)
     except BaseException:
         executor.close()
         raise
     return executor
+
+
+class ShippedTasks(Record):
+    """The tasks of an agent: they arrive one after the other, after its executor was opened."""
+
+    functions: Mapping[str, Body]  #: bodies of Python tasks by digest; only workers look at them
+    commands: dict[str, Body]  #: by the key that their work has as `body`
+    backends: dict[str, str]  #: the name of the backend, by the same keys
+
+
+def open_agent_executor(
+    tasks: ShippedTasks, info: RunInfo, *, slots: int, outcomes: OutcomeQueue, on_session: Callable[[int], None]
+) -> tuple[Executor, GuardianClient]:
+    """Open what runs attempts of another machine's run on this one, and return it with its guardian.
+
+    Args:
+        tasks: the bodies, which the caller adds before it submits a work that names them.
+        info: what is the same for all tasks of the run.
+        slots: how many Python tasks run at once; the caller counts the commands.
+        outcomes: the queue in which the caller waits for its own descriptors, too.
+        on_session: is called with the session of each guardian, before the guardian starts anything.
+
+    Raises:
+        ResourceError: no more processes or files are allowed.
+    """
+    _check_descriptors()
+    guardian = GuardianClient(
+        _serving(tasks.functions, info),
+        partial(_importable, tasks.functions, info),
+        (),
+        masker=info.masker,
+        on_session=on_session,
+    )
+    executor = _Executor(tasks.backends, outcomes, guardian)
+    executor.open_each(BACKENDS, {"process": tasks.functions, COMMAND: tasks.commands}, info, slots)
+    return executor, guardian

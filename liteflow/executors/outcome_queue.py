@@ -69,6 +69,7 @@ class OutcomeQueue:
         self._epoll = select.epoll()
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._watched: dict[int, Callable[[], None]] = {}
+        self._writing: set[int] = set()  # those of which also writability is watched
         self._timers = _Timers()
         self._closed = False
 
@@ -93,10 +94,17 @@ class OutcomeQueue:
         self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = callback
 
+    def watch_writing(self, fd: int, *, on: bool) -> None:
+        """Call back also whenever a descriptor that is watched takes more data, or no longer."""
+        if fd in self._watched and on != (fd in self._writing):
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT if on else select.EPOLLIN)
+            (self._writing.add if on else self._writing.discard)(fd)
+
     def unwatch(self, fd: int) -> None:
         """Stop watching a descriptor; required before it is closed."""
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._writing.discard(fd)
 
     def at(self, deadline: float, callback: Callable[[], None]) -> Timer:
         """Call back once at `deadline`, in seconds of `time.monotonic()`."""

@@ -87,6 +87,8 @@ class Backend:
     queues = False
     #: Whether functions run in this process, whose output, input and exits are then guarded.
     in_this_process = False
+    #: Whether attempts run on other machines, and take no slot of this one.
+    is_far = False
 
     def submit(self, work: Work) -> None:
         """Start an attempt of one of the backend's tasks."""
@@ -106,6 +108,18 @@ class Backend:
 
     def close(self, grace_s: float) -> None:
         """End everything that runs, without outcomes."""
+
+    def room(self) -> Mapping[str, int]:
+        """Return the free slots of each place of a far backend."""
+        return {}
+
+    def want(self, place: str, count: int) -> None:
+        """Take the number of attempts that wait for a slot of a place of a far backend."""
+
+    @property
+    def attempt_count(self) -> int:
+        """How many attempts a far backend has that have no outcome."""
+        return 0
 
     @property
     def is_busy(self) -> bool:

@@ -42,6 +42,7 @@ def work_to_wire(work: Work) -> tuple[Any, ...]:
         None if work.hook is None else tuple(work.hook),
         work.handle,
         (work.iteration, _to_tuples(work.previous)),
+        work.body,
     )
 
 
@@ -54,6 +55,7 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         hook,
         handle,
         (iteration, previous),
+        body,
     ) = wire
     return Work(
         node=node,
@@ -70,6 +72,7 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         iteration=iteration,
         previous=_to_payloads(previous),
         is_undo=is_undo,
+        body=body,
     )
 
 
@@ -158,7 +161,7 @@ class _Worker:
     def _serve_one(self, work: Work) -> tuple[Outcome, bool]:
         """Run one task. Return its outcome, and whether this process is as it was before."""
         variables = task_environment(self._info, work)
-        outcome = self._run_task(work, variables)
+        outcome, value_from = self._run_task(work, variables)
         if self._terminated:  # the task has caught the exception
             raise Terminated
         is_clean = self._state.restore()  # first: it ends processes that still write, and resets the umask
@@ -167,28 +170,27 @@ class _Worker:
         if written != (0, None):
             outcome = outcome._replace(log_path=work.log_path if written.size_bytes else None, log_lost=written.lost)
         if not work.is_undo:
-            outcome = self._with_outputs(work, outcome, variables.get("LIGHTFLOW_OUTPUT"), written)
+            outcome = self._with_outputs(outcome, value_from, variables.get("LIGHTFLOW_OUTPUT"), written)
         return outcome, is_clean
 
-    def _with_outputs(self, work: Work, outcome: Outcome, path: str | None, written: Written) -> Outcome:
+    def _with_outputs(self, outcome: Outcome, value_from: str | None, path: str | None, written: Written) -> Outcome:
         """Return the outcome with the values of the output file, and with the printed one."""
         masked = tuple(self._info.secrets or ())  # the guardian, which masks, does not say which it has found
-        size, value_from = written.size_bytes, self._calls[work.task_id].output
-        return with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size)
+        return with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=written.size_bytes)
 
-    def _run_task(self, work: Work, variables: Mapping[str, str]) -> Outcome:
-        body: Body | None = self._calls[work.task_id]
-        if body is not None and work.is_undo:
-            body = body.undo
-        assert isinstance(body, Call)
+    def _run_task(self, work: Work, variables: Mapping[str, str]) -> tuple[Outcome, str | None]:
+        """Return the outcome of a task, and where its body says that its value is printed."""
         self._output.begin(work.log_path)
-        attempt = Attempt(work, self._info)
+        attempt, value_from = Attempt(work, self._info), None
         try:
+            whole = self._calls[work.body or work.task_id]
+            body, value_from = whole.undo if work.is_undo else whole, whole.output
+            assert isinstance(body, Call)
             body = attempt.complete_body(body)
             self._state.prepare(body.cwd, self._info.environment(body), variables)
         except (OSError, ValueError, LiteflowError) as error:
-            return attempt.raised(error)
-        return attempt.run(body)
+            return attempt.raised(error), value_from
+        return attempt.run(body), value_from
 
 
 def _close_input() -> None:

@@ -287,6 +287,10 @@ class GuardianConnection:
         """Do a registered undo now; its event is Undone."""
         self._send(("undo", number))
 
+    def set_lease(self, deadline: float) -> None:
+        """Have the guardian end everything at a moment of the boot-time clock, unless it is moved before."""
+        self._send(("lease", float(deadline)))
+
     def ping(self) -> None:
         """Ask for a message: `message_count` grows."""
         self._send(("ping",))

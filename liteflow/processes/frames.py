@@ -1,6 +1,7 @@
 """Frames: plain values over a stream socket, marshalled, each after a mark and its length.
 
-Marshal has numbers, text, bytes, tuples, lists and dicts, and no type that runs code when it is read.
+Marshal has numbers, text, bytes, tuples, lists and dicts, and no type that runs code when it is read. Its format is
+named, because the other side may be another Python.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 _HEADER = struct.Struct("<4sQ")
 _MARK = b"\xf1lf\x02"  # other data was written by a task into a socket of the engine
+_FORMAT: Final = 4  # of marshal
 _LONGEST = 1 << 40  # longer than any frame
 _CHUNK = 256 * 1024
 _MOST_LISTED = 4096  # descriptors, where the system does not list them
@@ -21,8 +23,44 @@ _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 def pack(value: Any) -> bytes:
     """Marshal a value into a frame. Raises ValueError for a type that marshal does not have."""
-    body = marshal.dumps(value)
+    body = marshal.dumps(value, _FORMAT)
     return _HEADER.pack(_MARK, len(body)) + body
+
+
+class FrameReader:
+    """Takes complete values from the bytes of a stream; `is_broken` when they are not frames, or one is too long."""
+
+    def __init__(self, longest: int = _LONGEST) -> None:
+        self._longest = longest  # bytes of a frame
+        self._incoming = bytearray()
+        self.is_broken = False
+
+    def feed(self, data: bytes) -> None:
+        self._incoming += data
+
+    def take(self) -> list[Any]:
+        """Return the values that are complete, and drop their bytes."""
+        values: list[Any] = []
+        start, end, size = 0, len(self._incoming), _HEADER.size
+        with memoryview(self._incoming) as view:
+            while end - start >= size:
+                mark, length = _HEADER.unpack_from(view, start)
+                if mark != _MARK or length > self._longest:
+                    self.is_broken = True
+                    break
+                if end - start - size < length:
+                    break
+                try:
+                    values.append(marshal.loads(view[start + size : start + size + length]))
+                except (EOFError, TypeError, ValueError):  # bytes are missing, or other data is between them
+                    self.is_broken = True
+                    break
+                start += size + length
+        if self.is_broken:
+            self._incoming.clear()
+        elif start:
+            del self._incoming[:start]
+        return values
 
 
 class Channel:
@@ -35,7 +73,7 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._fd = sock.fileno()
-        self._incoming = bytearray()
+        self._reader = FrameReader()
         self._outgoing = bytearray()
         self.descriptors: list[int] = []
         self.eof = False
@@ -113,7 +151,7 @@ class Channel:
             if not data:
                 self.eof = True
                 break
-            self._incoming += data
+            self._reader.feed(data)
             if len(data) < _CHUNK:
                 break
         return self._complete()
@@ -131,30 +169,12 @@ class Channel:
             self.descriptors.append(-1)
         if not data:
             self.eof = True
-        self._incoming += data
+        self._reader.feed(data)
         return self._complete()
 
     def _complete(self) -> list[Any]:
-        values: list[Any] = []
-        start, end, size = 0, len(self._incoming), _HEADER.size
-        with memoryview(self._incoming) as view:
-            while end - start >= size:
-                mark, length = _HEADER.unpack_from(view, start)
-                if mark != _MARK or length > _LONGEST:
-                    self.eof = True
-                    break
-                if end - start - size < length:
-                    break
-                try:
-                    values.append(marshal.loads(view[start + size : start + size + length]))
-                except (EOFError, TypeError, ValueError):  # bytes are missing, or other data is between them
-                    self.eof = True
-                    break
-                start += size + length
-        if self.eof:
-            self._incoming.clear()
-        elif start:
-            del self._incoming[:start]
+        values = self._reader.take()
+        self.eof = self.eof or self._reader.is_broken
         return values
 
     def close(self) -> None:

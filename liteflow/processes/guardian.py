@@ -6,11 +6,15 @@ has started, and itself.
 
 Messages in:  ("command", job, argv, cwd, environ, log_path) · ("worker", job, keeps_logs) with a socket ·
               ("stop", job, grace_s) · ("signal", job, number) · ("register", undo, packet) · ("take_back", undo)
-              · ("undo", undo) · ("ping",) · ("goodbye",)
+              · ("undo", undo) · ("ping",) · ("lease", deadline) · ("goodbye",)
 Messages out: ("started", job, pid) · ("exited", fields) with the fields of `client.Exited` ·
               ("undone", undo, value, error) · ("pong",) · ("unable", reason): no more files or processes are allowed
 
 When the control socket closes, the guardian also does the undos that are registered (`undos`).
+
+The guardian of an agent on another machine has a lease: a moment of the boot-time clock, after which the owner of the
+run counts the attempts as lost. When it has passed, the guardian ends everything, as if its control socket had closed,
+even if the agent is stopped. Each answer of the owner moves it.
 
 The guardian never waits for a process: a sweep, which may have to, is done by a fork. So a process that cannot be
 killed delays its own job only, and a guardian that is killed during a sweep leaves no process stopped.
@@ -52,6 +56,7 @@ _STARTED_DELAY_S = 0.01  # "started" is sent with the next message, or after thi
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _TOO_MANY_FILES = os.strerror(errno.EMFILE)
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_LEASE_CHECK_S = 1.0  # a pause does not count the time in which the machine sleeps; the lease does
 
 
 class Events:
@@ -60,6 +65,7 @@ class Events:
     def __init__(self, control: Channel) -> None:
         self._control = control
         self._mask = select.EPOLLIN  # 0: the control socket is no longer watched
+        self.lease: float | None = None  # the end of the lease, as boot time; None: there is none
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _nothing)
@@ -71,6 +77,11 @@ class Events:
         """Return whether there are messages, whether a child has ended, and the other descriptors that are ready."""
         has_messages = child_ended = False
         output_descriptors: list[int] = []
+        if self.lease is not None:
+            left_s = max(0.0, self.lease - boot_time())
+            if not left_s:
+                self.lease, self._control.eof = None, True  # as if the orchestrator were dead
+            pause_s = min(left_s, _LEASE_CHECK_S, _LEASE_CHECK_S if pause_s is None else pause_s)
         for fd, _ in self.epoll.poll(pause_s):
             if fd == self._control.fileno():
                 has_messages = True
@@ -233,6 +244,8 @@ class Guardian:
                 self._undos.take_back(*message[1:])
             elif kind == "undo":
                 self._undos.request(*message[1:])
+            elif kind == "lease":
+                self._events.lease = message[1]
             elif kind == "ping":
                 self._control.put(("pong",))
             else:  # goodbye
@@ -380,9 +393,14 @@ class Guardian:
                 os.kill(job.pid, signal_number)  # not reaped yet, so the number is still its own
 
 
+def boot_time() -> float:
+    """Return the seconds since this machine was booted, with those in which it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _ticks() -> int:
     """Return the current time in clock ticks since boot."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+    return int(boot_time() * _TICKS_PER_S)
 
 
 def _pipe() -> tuple[int, int]:

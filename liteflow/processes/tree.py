@@ -18,6 +18,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 from liteflow.record import Record
 
@@ -87,6 +88,20 @@ class Tagger:
 
     def take_off(self) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (self._before, self._hard))
+
+
+@contextmanager
+def untagged() -> Iterator[None]:
+    """Let children that are started within this context inherit no tag: they belong to no job."""
+    before, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    if session_of(before) is None:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_RTTIME, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_RTTIME, (before, hard))
 
 
 def set_subreaper(*, on: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from liteflow.record import Record
 
@@ -24,3 +24,4 @@ class Cluster(Record):
     files: tuple[str, ...] = ()  #: files and folders that are copied to each machine, relative to the workflow's folder
     plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted
     address: str = "127.0.0.1"  #: the address of this machine at which agents reach it
+    shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Mapping
 
 from liteflow.definition.compiled import CompiledDag
-from liteflow.executors import Executor, open_executor
+from liteflow.executors import BackendFactory, Executor, HostProgram, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.planning.task_table import TaskTable
-from liteflow.record import Record
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
 from liteflow.running.expansion import TaskExpander
@@ -88,9 +88,9 @@ def run(
             mode=modes_of(compiled, config),
             slots=config.max_workers,
             timeouts=compiled.with_timeout(),
-            close_in_workers=(locks.fd,),
-            claim_children=config.claim_children,
+            host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
             backends=config.backends,
+            lanes=_lanes(config),
         )
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
@@ -114,6 +114,15 @@ def run(
             executor.close(0.0)  # so that no task writes into the folder
             remove_folder(info.outputs_dir or "")
             raise
+
+
+def _lanes(config: RunConfig) -> Mapping[str, BackendFactory]:
+    """Return the lanes of the clusters of a run by name."""
+    if not config.clusters:
+        return EMPTY_MAPPING
+    from liteflow.remote.lane import lane_of  # few runs have clusters
+
+    return {name: lane_of(name, cluster) for name, cluster in config.clusters.items()}
 
 
 class Runner(Record):

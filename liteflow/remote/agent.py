@@ -1,0 +1,439 @@
+"""The agent: it runs attempts on its machine with the executor of the engine, for the owner of a run on another one.
+
+    python -m liteflow.remote.agent        the ticket is the first line of the standard input
+
+It ends, and all that it has started ends with it, when its link to the owner is closed, when its standard input is (its
+place has ended), when its keeper is killed, or when its lease is over. The guardian has the lease, so that a stopped
+agent does not outlive it.
+
+Messages in:  ("open", facts) or ("refused",) · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
+              · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
+Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
+              · ("value", …) · ("outcome", wire, has_log) · ("beat", boot time) · ("closed",)
+Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Final
+
+from liteflow.errors import LiteflowError
+from liteflow.executors.attempt import failure
+from liteflow.executors.open import COMMAND, ShippedTasks, open_agent_executor
+from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.executors.stored_bodies import StoredBodies
+from liteflow.executors.worker import work_from_wire
+from liteflow.processes.forks import close_in_forks
+from liteflow.processes.guardian import boot_time
+from liteflow.record import replace
+from liteflow.remote.courier import Courier
+from liteflow.remote.ferry import ValueReceiver, moved
+from liteflow.remote.handshake import LIMIT_S, greet
+from liteflow.remote.keeper import Notes, run_guarded_agent
+from liteflow.remote.link import Link, Message
+from liteflow.remote.ticket import Ticket, ticket_from
+from liteflow.values.payload import Payload, decode
+from liteflow.values.secrets import Secrets
+from liteflow.version import __version__
+from liteflow.work import Command, RunInfo, Work
+
+#: How often the logs of running attempts are looked at.
+_LOOK_S: Final = 0.2
+_BEATS_IN_A_LEASE: Final = 5
+_FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run has ended
+_MANY: Final = 1 << 30  # slots of the executor: the owner counts
+
+
+class Refused(LiteflowError):
+    """The owner does not take this agent; it says itself why."""
+
+
+class Folder:
+    """The folder of an agent: bodies, values, logs and output files of its attempts."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="lightflow-agent-")
+        self.bodies = self._make("bodies")
+        self.values = self._make("values")
+        self.logs = self._make("logs")
+        self.outputs = self._make("outputs")
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _make(self, name: str) -> str:
+        path = os.path.join(self.path, name)
+        os.mkdir(path, 0o700)
+        return path
+
+    def store_body(self, digest: str, data: bytes) -> None:
+        """Store a body for the workers."""
+        with open(os.path.join(self.bodies, os.path.basename(digest)), "wb") as file:
+            file.write(data)
+
+
+class Lease:
+    """The time for which the agent may work: until the sent time of the last beat that was answered, plus its length.
+
+    All times are of the boot-time clock, which counts the time in which the machine sleeps.
+    """
+
+    def __init__(self, length_s: float) -> None:
+        """Begin a lease, before the owner can hear of the agent."""
+        self._length_s = length_s
+        self.deadline = boot_time() + length_s
+        self.beat_every_s = length_s / _BEATS_IN_A_LEASE
+        self._shortest_s = float("inf")  # of the ways there and back
+
+    @property
+    def is_over(self) -> bool:
+        return boot_time() >= self.deadline
+
+    def answered(self, sent_at: float, owners_time: float) -> float | None:
+        """Take the answer to a beat. Return the offset of the clocks, if this beat measures it better than all before.
+
+        The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it.
+        """
+        self.deadline = max(self.deadline, sent_at + self._length_s)
+        way_s = boot_time() - sent_at
+        if way_s >= self._shortest_s:
+            return None
+        self._shortest_s = way_s
+        return owners_time + way_s / 2 - time.time()
+
+
+class Place:
+    """The standard input of an agent, with lines of its placer, and its keeper: the end of either ends the agent."""
+
+    def __init__(self, rest: bytes, notes: Notes) -> None:
+        self._data = rest
+        self.notes = notes
+        self.is_over = False
+        self.is_leaving = False  # nothing new starts here, and the agent ends when nothing runs
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines that have arrived."""
+        try:
+            data = os.read(0, 65536)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        self.is_over = self.is_over or not data
+        *lines, self._data = (self._data + data).split(b"\n")
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+class Agent:
+    """One agent, from the first message of the owner on."""
+
+    def __init__(self, ticket: Ticket, link: Link, place: Place, lease: Lease, facts: Mapping[str, Any]) -> None:
+        """Open the executor. Raises LiteflowError: this machine cannot run the tasks; it says why."""
+        self._link = link
+        self._place = place
+        self._outcomes = OutcomeQueue()
+        self._lease = lease
+        self._courier = Courier(link)
+        self._folder = Folder()
+        place.notes.folder(self._folder.path)
+        self._values = ValueReceiver(self._folder.values)
+        _enter(facts["cwd"], ticket.host)
+        sys.argv[:] = facts["argv"]
+        self._tasks = ShippedTasks(
+            functions=StoredBodies(self._folder.bodies, facts["code_folders"], ticket.host), commands={}, backends={}
+        )
+        self._executor, self._guardian = open_agent_executor(
+            self._tasks,
+            _run_info(facts, self._folder),
+            slots=_MANY,
+            outcomes=self._outcomes,
+            on_session=place.notes.session,
+        )
+        self._guardian.set_lease(self._lease.deadline)
+        self._running: dict[int, Work] = {}  # by node
+        self._goodbye: float | None = None  # the grace with which the owner ends everything
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self, slots: int) -> None:
+        """Run attempts until the link, the place or the lease ends."""
+        self._outcomes.watch(self._link.fileno(), self._on_link)
+        self._outcomes.watch(0, self._on_place)
+        self._outcomes.watch(self._place.notes.fileno(), self._on_keeper_end)
+        signal.signal(signal.SIGTERM, self._on_term)
+        self._beat()
+        self._link.send(("ready", slots))
+        self._look()
+        while not self._is_over:
+            for outcome in self._executor.wait(_LOOK_S if self._running else None):
+                if not self._lease.is_over:
+                    self._end_work(outcome.node)
+                    self._courier.finish(outcome)
+            self._watch_link()
+        self._close(self._goodbye or 0.0)
+
+    @property
+    def _is_over(self) -> bool:
+        if self._place.is_leaving and not self._running and self._courier.is_idle:
+            return True
+        return self._goodbye is not None or self._link.eof or self._place.is_over or self._lease.is_over
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        """Take nothing new: the place is about to end."""
+        self._outcomes.at(0.0, self._leave)  # a handler sends nothing: the message may be in the middle of another
+        self._outcomes.wake()
+
+    def _leave(self) -> None:
+        self._place.is_leaving = True
+        self._link.send(("leaving",))
+        self._outcomes.wake()
+
+    def _watch_link(self) -> None:
+        self._outcomes.watch_writing(self._link.fileno(), on=self._link.backlog)
+
+    def _look(self) -> None:
+        """Send what was added to logs, again and again."""
+        self._courier.pump()
+        self._watch_link()
+        self._outcomes.at(time.monotonic() + _LOOK_S, self._look)
+
+    def _beat(self) -> None:
+        self._link.send_urgent(("beat", boot_time()))
+        self._outcomes.at(time.monotonic() + self._lease.beat_every_s, self._beat)
+        if self._lease.is_over:
+            self._outcomes.wake()
+
+    def _on_place(self) -> None:
+        for line in self._place.read():
+            if "slots" in line:
+                self._link.send(("slots", int(line["slots"])))
+            if line.get("leaving"):
+                self._leave()
+        if self._place.is_over:
+            self._outcomes.unwatch(0)
+            self._outcomes.wake()
+
+    def _on_keeper_end(self) -> None:
+        self._outcomes.unwatch(self._place.notes.fileno())
+        self._place.is_over = True
+        self._outcomes.wake()
+
+    # -- messages of the owner -----------------------------------------------------------------------------
+
+    def _on_link(self) -> None:
+        self._link.flush()
+        for message in self._link.take():
+            self._receive(message)
+        self._courier.pump()
+        self._watch_link()
+        if self._link.eof:
+            self._outcomes.unwatch(self._link.fileno())
+            self._outcomes.wake()
+
+    def _receive(self, message: Message) -> None:
+        kind = message[0]
+        if kind == "work":
+            self._start(*message[1:])
+        elif kind == "body":
+            self._folder.store_body(*message[1:])
+        elif kind == "value":
+            self._values.receive(*message[1:])
+        elif kind == "value_end":
+            self._values.complete(*message[1:])
+        elif kind == "cancel":
+            self._executor.cancel(*message[1:])
+        elif kind == "beat":
+            self._answered(*message[1:])
+        elif kind == "goodbye":
+            self._goodbye = message[1]
+            self._outcomes.wake()
+
+    def _answered(self, sent_at: float, owners_time: float) -> None:
+        offset = self._lease.answered(sent_at, owners_time)
+        if offset is not None:
+            self._courier.clock_offset_s = offset
+        self._guardian.set_lease(self._lease.deadline)
+
+    def _start(self, wire: tuple[Any, ...], command: tuple[Any, ...] | None) -> None:
+        work = work_from_wire(wire)
+        log_path = os.path.join(self._folder.logs, f"{work.node}-{work.attempt}.log")
+        work = replace(
+            work,
+            log_path=log_path,
+            inputs=moved(work.inputs, self._folder.values),
+            items=moved(work.items, self._folder.values),
+            previous=moved(work.previous, self._folder.values),
+        )
+        self._running[work.node] = work
+        if self._values.problem is not None:
+            self._courier.finish(failure(work, "FAILED", self._values.problem))
+            del self._running[work.node]
+            return
+        assert work.body is not None
+        if command is None:
+            self._tasks.backends[work.body] = "process"
+        else:
+            self._tasks.backends[work.body] = COMMAND
+            self._tasks.commands[work.body] = Command(*command)
+        self._courier.follow(work.node, log_path)
+        self._executor.submit(work)
+
+    def _end_work(self, node: int) -> None:
+        work = self._running.pop(node, None)
+        if work is not None and work.body in self._tasks.commands:  # each attempt has a command of its own
+            del self._tasks.commands[work.body], self._tasks.backends[work.body]
+
+    def _close(self, grace_s: float) -> None:
+        """End all that runs, send the rest of the logs, and the message that nothing is left."""
+        self._executor.close(grace_s)
+        if not self._link.eof and not self._lease.is_over:
+            self._courier.send_logs()
+            self._flush(time.monotonic() + _FLUSH_S)
+            self._link.send(("closed",))
+            self._flush(time.monotonic() + _FLUSH_S)
+        self._values.close()
+        self._folder.remove()
+        self._link.close()
+
+    def _flush(self, deadline: float) -> None:
+        """Wait until the link has taken everything."""
+        while not self._courier.is_idle and not self._link.eof and time.monotonic() < deadline:
+            self._link.flush()
+            self._courier.pump()
+            if self._link.backlog:
+                select.select([], [self._link], [], 0.25)
+
+
+def _enter(cwd: str, host: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise LiteflowError(
+            f"{host} has no folder {cwd}, in which the run was started ({error.strerror}): use a folder that all "
+            "machines share, or name the files that the tasks need under `files`"
+        ) from None
+
+
+def _run_info(facts: Mapping[str, Any], folder: Folder) -> RunInfo:
+    """Return the facts of the run as the tasks of this machine see them."""
+    return RunInfo(
+        run_id=facts["run_id"],
+        dag_id=facts["dag_id"],
+        db_path=facts["db_path"],
+        log_dir=folder.logs,
+        params=decode(Payload._make(facts["params"])),
+        values_dir=folder.values if facts["spills"] else None,
+        outputs_dir=folder.outputs if facts["has_outputs"] else None,
+        logical_date=facts["logical_date"],
+        secrets=None if facts["secrets"] is None else Secrets(facts["secrets"]),
+        is_far=True,
+    )
+
+
+# -- the start ------------------------------------------------------------------------------------------------------
+
+
+def _connected(ticket: Ticket) -> socket.socket:
+    """Return a socket to the owner, whose handshake is done. Raises LiteflowError."""
+    address = ticket.socket_path or f"{ticket.address}:{ticket.port}"
+    try:
+        if ticket.socket_path:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(LIMIT_S)
+            sock.connect(ticket.socket_path)
+            os.unlink(ticket.socket_path)  # a server of ssh leaves it behind
+        else:
+            sock = socket.create_connection((ticket.address, ticket.port), LIMIT_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        greet(sock, bytes.fromhex(ticket.key))
+    except (OSError, LiteflowError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise LiteflowError(
+            f"{ticket.host} cannot reach the owner of the run at {address}: {reason}: set the `address` of the "
+            "cluster, or use ssh"
+        ) from None
+    return sock
+
+
+def _opened(link: Link, ticket: Ticket) -> Mapping[str, Any]:
+    """Introduce this machine, and return the facts of the run. Raises Refused."""
+    link.send(
+        (
+            "hello",
+            {
+                "agent": ticket.agent,
+                "host": ticket.host,
+                "machine": socket.gethostname(),
+                "version": __version__,
+                "python": sys.version_info[:3],
+                "slots": ticket.slots,
+            },
+        )
+    )
+    deadline = time.monotonic() + LIMIT_S
+    while not link.eof and time.monotonic() < deadline:
+        select.select([link], [link] if link.backlog else [], [], 1.0)
+        link.flush()
+        for message in link.take():
+            if message[0] == "open":
+                facts: Mapping[str, Any] = message[1]
+                return facts
+            raise Refused
+    raise LiteflowError(f"the owner of the run did not answer {ticket.host}")
+
+
+def _read_ticket() -> tuple[Ticket, bytes]:
+    """Return the ticket from the standard input, and what came after it."""
+    data = b""
+    while b"\n" not in data and (chunk := os.read(0, 65536)):
+        data += chunk
+    line, _, rest = data.partition(b"\n")
+    return ticket_from(line), rest
+
+
+def _run_agent(ticket: Ticket, rest: bytes, notes: Notes) -> None:
+    """Be the agent."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        sock = _connected(ticket)
+        close_in_forks(sock)
+        link = Link(sock)
+        lease = Lease(ticket.lease_s)
+        facts = _opened(link, ticket)
+        try:
+            agent = Agent(ticket, link, Place(rest, notes), lease, facts)
+        except LiteflowError as error:
+            link.send(("failed", str(error)))
+            link.flush()
+            raise
+        agent.run(ticket.slots)
+    except Refused:
+        return
+    except LiteflowError as error:
+        notes.failed(str(error))
+
+
+def main() -> None:
+    """Run an agent, and end with exit code 0 when nothing of it is left."""
+    try:
+        ticket, rest = _read_ticket()
+    except LiteflowError as error:
+        print(json.dumps({"failed": str(error)}), flush=True)
+        sys.exit(2)
+    sys.exit(run_guarded_agent(lambda notes: _run_agent(ticket, rest, notes)))
+
+
+if __name__ == "__main__":
+    main()

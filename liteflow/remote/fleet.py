@@ -1,0 +1,320 @@
+"""The agents of a cluster, as the owner of a run has them: which are connected, which have free slots, which are lost.
+
+An agent whose link has ended is *doubtful*: its processes may live for a moment. It is lost, and its attempts with it,
+when its place says that nothing is left, or when nothing was heard for its lease and a second more. Both are after the
+end of its processes: the guardian ends them by the end of the lease, which is never later than the last message of the
+agent plus the length of the lease. So no attempt runs twice at the same time.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+from liteflow.errors import ResourceError
+from liteflow.executors.outcome_queue import OutcomeQueue, Timer
+from liteflow.processes.forks import keep_open_in_forks
+from liteflow.record import Record
+from liteflow.remote.cluster import Cluster
+from liteflow.remote.ferry import Outbox
+from liteflow.remote.link import Link, Message
+from liteflow.remote.listener import Listener
+from liteflow.remote.placing import Placement
+from liteflow.remote.ticket import Ticket
+from liteflow.version import __version__
+
+_SWEEP_S: Final = 1.0  # between the end of a lease and the end of the last process
+_CHECKS_IN_A_LEASE: Final = 10
+_RESTART_S: Final = 1.0  # before a placer that has ended is started again
+_PATIENCE_S: Final = 600.0  # how long a cluster may have no machine, if it had one before
+
+
+class FarAgent:
+    """An agent on another machine."""
+
+    def __init__(self, link: Link, sock: socket.socket) -> None:
+        self.link = link
+        self.sock = sock
+        self.outbox = Outbox(link)
+        self.agent_id = ""
+        self.host = ""
+        self.slots = 0
+        self.nodes: set[int] = set()  # of its attempts
+        self.sent: set[str] = set()  # digests of bodies and names of values that it has
+        self.received_at = time.monotonic()
+        self.is_leaving = False  # its place is about to end
+        self.is_closed = False  # nothing that it has started lives
+
+    @property
+    def free(self) -> int:
+        """How many attempts more it takes."""
+        return 0 if self.is_leaving else self.slots - len(self.nodes)
+
+
+class Patience:
+    """How long a cluster may fail: not at all at first, because a mistake is likely; for a while once it has worked."""
+
+    def __init__(self) -> None:
+        self._limit_s = 0.0
+        self._since: float | None = None
+
+    def worked(self) -> None:
+        self._limit_s, self._since = _PATIENCE_S, None
+
+    def failed(self) -> bool:
+        """Note that no machine can be had now. Return whether the patience is over."""
+        if self._since is None:
+            self._since = time.monotonic()
+        return time.monotonic() - self._since >= self._limit_s
+
+
+class FleetUser(Protocol):
+    """The part of a lane that a fleet calls."""
+
+    def receive(self, agent: FarAgent, message: Message) -> None:
+        """Handle a message about an attempt."""
+
+    def lose(self, agent: FarAgent, reason: str) -> None:
+        """Handle the end of an agent; no process of its attempts lives."""
+
+    def use_room(self) -> None:
+        """Handle that an agent takes more attempts."""
+
+
+class Introduction(Record):
+    """The first message to each agent, and the demands on it."""
+
+    facts: Mapping[str, Any]  #: of the run; plain data
+    same_python: bool  #: whether the agent needs the same minor version of Python
+
+
+class Fleet:
+    """The agents of one cluster."""
+
+    def __init__(
+        self, name: str, cluster: Cluster, introduction: Introduction, outcomes: OutcomeQueue, user: FleetUser
+    ) -> None:
+        """Listen for agents; none is started yet. Raises ResourceError: this machine cannot listen there."""
+        self._name = name
+        self._cluster = cluster
+        self._introduction = introduction
+        self._outcomes = outcomes
+        self._user = user
+        self._listener = Listener(cluster.address, outcomes, self._welcome, self._note_failure)
+        self._placement: Placement | None = None
+        self._wanted = 0
+        self._patience = Patience()
+        self._agents: set[FarAgent] = set()  # all, also those that are not ready yet, or doubtful
+        self._ready: deque[FarAgent] = deque()  # in the order in which they get attempts
+        self._check: Timer | None = None
+
+    # -- slots ---------------------------------------------------------------------------------------------
+
+    def want(self, count: int) -> None:
+        """Have the placer bring so many slots, or take some away."""
+        if count == self._wanted:
+            return
+        self._wanted = count
+        if self._placement is None and count:
+            self._place()
+        elif self._placement is not None:
+            self._placement.want(count)
+
+    @property
+    def wanted(self) -> int:
+        return self._wanted
+
+    def _place(self) -> None:
+        if self._placement is not None or not self._wanted:
+            return
+        ticket = Ticket(
+            address=self._cluster.address,
+            port=self._listener.port,
+            key=self._listener.key.hex(),
+            lease_s=self._cluster.lease_s,
+        )
+        self._placement = Placement(self._cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
+        self._placement.want(self._wanted)
+        if self._check is None:
+            self._check_later()
+
+    def room(self) -> int:
+        """Return how many attempts more the agents take."""
+        return sum(max(0, agent.free) for agent in self._ready)
+
+    def next_free(self) -> FarAgent | None:
+        """Return the agent that gets the next attempt; None when none has a free slot."""
+        for _ in range(len(self._ready)):
+            agent = self._ready[0]
+            self._ready.rotate(-1)
+            if agent.free > 0:
+                return agent
+        return None
+
+    # -- the placer ----------------------------------------------------------------------------------------
+
+    def _on_line(self, line: Mapping[str, Any]) -> None:
+        if "gone" in line:
+            for agent in [agent for agent in self._agents if agent.agent_id == line["gone"]]:
+                self._read(agent, to_the_end=True)
+                self._lose(agent, "it has ended")
+        elif "failed" in line:
+            self._note_failure(str(line["failed"]), is_final=bool(line.get("final")))
+
+    def _on_placer_end(self) -> None:
+        if self._placement is not None:
+            self._placement.close()
+            self._placement = None
+        self._outcomes.at(time.monotonic() + _RESTART_S, self._place)
+        self._note_failure("its placer has ended", is_final=True)
+
+    def _note_failure(self, reason: str, *, is_final: bool = False) -> None:
+        """Note why an agent does not come. Raises ResourceError: none is left that could."""
+        if is_final and not self._ready and self._wanted and self._patience.failed():
+            raise ResourceError(f"the cluster {self._name!r} has no machine that can run a task: {reason}")
+
+    # -- agents --------------------------------------------------------------------------------------------
+
+    def _welcome(self, link: Link, sock: socket.socket) -> None:
+        agent = FarAgent(link, sock)
+        self._agents.add(agent)
+        self._outcomes.watch(link.fileno(), partial(self._read, agent))
+
+    def _read(self, agent: FarAgent, *, to_the_end: bool = False) -> None:
+        if agent.link.fileno() < 0:
+            return
+        agent.link.flush()
+        while True:
+            messages = agent.link.take()
+            if messages:
+                agent.received_at = time.monotonic()
+            for message in messages:
+                self._receive(agent, message)
+                if agent.link.fileno() < 0:  # refused
+                    return
+            if not to_the_end or not messages or agent.link.eof:
+                break
+        agent.outbox.pump()
+        if agent.link.eof:
+            self._doubt(agent)
+        else:
+            self.watch(agent)
+
+    def watch(self, agent: FarAgent) -> None:
+        """Send what waits for an agent as soon as its link takes more."""
+        self._outcomes.watch_writing(agent.link.fileno(), on=agent.link.backlog)
+
+    def _receive(self, agent: FarAgent, message: Message) -> None:
+        kind = message[0]
+        if kind == "beat":
+            agent.link.send_urgent(("beat", message[1], time.time()))
+        elif kind == "hello":
+            self._introduce(agent, message[1])
+        elif kind == "ready":
+            agent.slots = message[1]
+            self._ready.append(agent)
+            self._patience.worked()
+            self._user.use_room()
+        elif kind == "slots":
+            agent.slots = message[1]
+            self._user.use_room()
+        elif kind == "leaving":
+            agent.is_leaving = True
+        elif kind == "closed":
+            agent.is_closed = True
+        elif kind == "failed":
+            self._note_failure(message[1], is_final=True)
+        else:
+            self._user.receive(agent, message)
+
+    def _introduce(self, agent: FarAgent, hello: Mapping[str, Any]) -> None:
+        agent.agent_id, agent.host = hello["agent"], hello["host"]
+        problem = self._version_problem(hello)
+        if problem is None:
+            agent.link.send(("open", self._introduction.facts))
+            return
+        agent.link.send(("refused",))
+        self._forget(agent)
+        self._note_failure(problem, is_final=True)
+
+    def _version_problem(self, hello: Mapping[str, Any]) -> str | None:
+        python, own_python = tuple(hello["python"]), sys.version_info[:3]
+        same_python = python[:2] == own_python[:2] or not self._introduction.same_python
+        if hello["version"] == __version__ and same_python:
+            return None
+        versions = ".".join(map(str, python)), ".".join(map(str, own_python))
+        return (
+            f"{hello['host']} ({hello['machine']}) has Lightflow {hello['version']} on Python {versions[0]}, this is "
+            f"{__version__} on {versions[1]}: install the same there"
+        )
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def _doubt(self, agent: FarAgent) -> None:
+        """Handle the end of a link."""
+        if agent in self._ready:
+            self._ready.remove(agent)
+        self._close_link(agent)
+        if agent.is_closed or not agent.nodes:
+            self._lose(agent, "it has ended")
+
+    def _lose(self, agent: FarAgent, reason: str) -> None:
+        self._forget(agent)
+        self._user.lose(agent, reason)
+
+    def _forget(self, agent: FarAgent) -> None:
+        if agent in self._ready:
+            self._ready.remove(agent)
+        self._agents.discard(agent)
+        self._close_link(agent)
+
+    def _close_link(self, agent: FarAgent) -> None:
+        if agent.link.fileno() >= 0:
+            self._outcomes.unwatch(agent.link.fileno())
+            keep_open_in_forks(agent.sock)
+            agent.link.close()
+
+    def _check_later(self) -> None:
+        due = time.monotonic() + self._cluster.lease_s / _CHECKS_IN_A_LEASE
+        self._check = self._outcomes.at(due, self._check_silence)
+
+    def _check_silence(self) -> None:
+        """Lose the agents from which nothing was heard for so long that the lease has ended all they have started."""
+        limit_s = self._cluster.lease_s + _SWEEP_S
+        for agent in list(self._agents):
+            if time.monotonic() - agent.received_at > limit_s:
+                self._lose(agent, f"nothing was heard of it for {limit_s:g} s")
+        self._check_later()
+
+    # -- the end of the run --------------------------------------------------------------------------------
+
+    def say_goodbye(self, grace_s: float) -> None:
+        """Have all agents end what they run."""
+        self._wanted = 0
+        for agent in list(self._ready):
+            agent.link.send(("goodbye", grace_s))
+            self.watch(agent)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an agent is connected."""
+        return bool(self._ready)
+
+    def close(self) -> None:
+        """Close all links, end all agents, and wait for the end of their places."""
+        self._wanted = 0
+        if self._check is not None:
+            self._check.cancel()
+        for agent in list(self._agents):
+            self._close_link(agent)
+        self._agents.clear()
+        self._ready.clear()
+        self._listener.close()
+        if self._placement is not None:
+            self._placement.close()
+            self._placement = None

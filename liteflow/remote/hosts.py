@@ -1,0 +1,272 @@
+"""The placer of named hosts: it starts an agent on each by a command line, such as one of ssh.
+
+    python -m liteflow.remote.hosts '[{"name": "node1", "slots": 4, "argv": ["ssh", "node1", "…"]}]'
+
+The command line starts `liteflow.remote.agent`; its standard input is that of the agent. In its words `{address}` and
+`{port}` are those of the owner, and `{socket}` is a new path, for a socket on the host that leads to the owner.
+See `liteflow.remote.placing` for the lines that a placer reads and writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from liteflow.errors import LiteflowError
+from liteflow.record import Record, replace
+from liteflow.remote.keeper import CLEAN
+from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
+
+_END_S: Final = 4.0  # how long the agents may take to end
+_EXIT_S: Final = 5.0  # how long a program may take to end when its output is closed
+_WORKED_S: Final = 3.0  # an agent that lived longer has worked
+_FIRST_DELAY_S: Final = 0.2
+_LONGEST_DELAY_S: Final = 30.0
+_LONGEST_REASON: Final = 300  # characters
+
+
+class Host(Record):
+    """A machine, and the command line that starts an agent there."""
+
+    name: str
+    slots: int  #: at most
+    argv: tuple[str, ...]
+
+
+class _Running:
+    """An agent that was started."""
+
+    __slots__ = ("agent_id", "failure", "last_words", "process", "slots", "started_at")
+
+    def __init__(self, process: subprocess.Popen[bytes], agent_id: str, slots: int) -> None:
+        self.process = process
+        self.agent_id = agent_id
+        self.slots = slots
+        self.started_at = time.monotonic()
+        self.failure = ""  # why it could not work, as it said itself
+        self.last_words = ""  # of its standard error
+
+    def write(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it has ended, which its output says
+            self.process.stdin.write(line)
+
+
+class HostState:
+    """A host, its agent, and when the next is started."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.running: _Running | None = None
+        self.share = 0  # of the slots that are wanted
+        self.failures = 0  # in a row
+        self.due = 0.0  # monotonic
+
+    @property
+    def delay_s(self) -> float:
+        return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self.failures))
+
+
+class HostPlacer:
+    """Has as many agents as slots are wanted."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._states = [HostState(host) for host in hosts]
+        self._selector = selectors.DefaultSelector()
+        self._ticket: Ticket | None = None
+        self._input = b""
+        self._is_over = False
+
+    def run(self) -> None:
+        """Serve until the standard input is closed."""
+        self._selector.register(0, selectors.EVENT_READ, self._read_input)
+        while not self._is_over:
+            now = time.monotonic()
+            for state in self._states:
+                if state.share and state.running is None and state.due <= now:
+                    self._start(state)
+            dues = [state.due for state in self._states if state.share and state.running is None]
+            pause_s = max(0.0, min(dues) - time.monotonic()) if dues else None
+            for key, _ in self._selector.select(pause_s):
+                key.data()
+        self._end_all()
+
+    # -- lines of the owner --------------------------------------------------------------------------------
+
+    def _read_input(self) -> None:
+        try:
+            data = os.read(0, 65536)
+        except OSError:  # the owner is dead
+            data = b""
+        if not data:
+            self._is_over = True
+            return
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            if self._ticket is None:
+                self._ticket = ticket_from(line)
+            else:
+                self._share(int(json.loads(line)["want"]))
+
+    def _share(self, wanted: int) -> None:
+        """Give each host its share of the slots, one after the other, so that all have work."""
+        for state in self._states:
+            state.share = 0
+        left = min(wanted, sum(state.host.slots for state in self._states))
+        while left:
+            for state in self._states:
+                if left and state.share < state.host.slots:
+                    state.share += 1
+                    left -= 1
+        for state in self._states:
+            running = state.running
+            if running is not None and running.slots != state.share:
+                running.slots = state.share
+                line = {"slots": state.share} if state.share else {"leaving": True}
+                running.write(json.dumps(line).encode() + b"\n")
+
+    # -- agents --------------------------------------------------------------------------------------------
+
+    def _start(self, state: HostState) -> None:
+        assert self._ticket is not None
+        host, agent_id = state.host, secrets.token_hex(6)
+        socket_path = f"/tmp/lightflow-{agent_id}.sock"
+        words = {"{address}": self._ticket.address, "{port}": str(self._ticket.port), "{socket}": socket_path}
+        argv = [_filled(word, words) for word in host.argv]
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._failed(state, f"{host.name}: {argv[0]!r} cannot be started: {error.strerror}")
+            return
+        state.running = running = _Running(process, agent_id, state.share)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._selector.register(process.stdout, selectors.EVENT_READ, partial(self._read_output, state, running))
+        self._selector.register(process.stderr, selectors.EVENT_READ, partial(self._read_errors, running))
+        uses_socket = any("{socket}" in word for word in host.argv)
+        ticket = replace(
+            self._ticket,
+            agent=agent_id,
+            host=host.name,
+            slots=state.share,
+            socket_path=socket_path if uses_socket else "",
+        )
+        running.write(ticket_line(ticket))
+
+    def _read_output(self, state: HostState, running: _Running) -> None:
+        assert running.process.stdout is not None
+        data = os.read(running.process.stdout.fileno(), 65536)
+        for line in data.split(b"\n"):
+            with suppress(ValueError):  # a line that a shell has printed
+                message = json.loads(line)
+                if isinstance(message, dict) and "failed" in message:
+                    running.failure = str(message["failed"])
+        if not data:
+            self._ended(state, running)
+
+    def _read_errors(self, running: _Running) -> None:
+        assert running.process.stderr is not None
+        data = os.read(running.process.stderr.fileno(), 65536)
+        lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+        if lines:
+            running.last_words = lines[-1].strip()[:_LONGEST_REASON]
+        if not data:
+            self._selector.unregister(running.process.stderr)
+
+    def _ended(self, state: HostState, running: _Running) -> None:
+        """Handle the end of an agent. Only its keeper knows that nothing is left, and says so by its exit code."""
+        process = running.process
+        assert process.stdout is not None
+        self._selector.unregister(process.stdout)
+        try:
+            code = process.wait(_EXIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        while process.stderr in self._selector.get_map():
+            self._read_errors(running)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        state.running = None
+        if code == CLEAN:
+            _say({"gone": running.agent_id})
+        if running.failure or (code != CLEAN and time.monotonic() - running.started_at < _WORKED_S):
+            self._failed(state, running.failure or f"{state.host.name}: {running.last_words or f'exit code {code}'}")
+            return
+        state.failures, state.due = 0, time.monotonic() + _FIRST_DELAY_S
+
+    def _failed(self, state: HostState, reason: str) -> None:
+        """Report why a host has no agent; it is final when no other has one, or may still have one."""
+        state.failures += 1
+        state.due = time.monotonic() + state.delay_s
+        others_may_work = any(
+            other.running is not None or (other.share and not other.failures) for other in self._states
+        )
+        _say({"failed": reason, "final": not others_may_work})
+
+    def _end_all(self) -> None:
+        """End the agents: their standard inputs are closed."""
+        processes = [state.running.process for state in self._states if state.running is not None]
+        for process in processes:
+            assert process.stdin is not None
+            with suppress(OSError):
+                process.stdin.close()
+        end = time.monotonic() + _END_S
+        for process in processes:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _filled(word: str, words: dict[str, str]) -> str:
+    for name, value in words.items():
+        word = word.replace(name, value)
+    return word
+
+
+def _say(message: dict[str, Any]) -> None:
+    with suppress(OSError):  # the owner is dead
+        os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def hosts_from(text: str) -> list[Host]:
+    """Return the hosts in a text of JSON. Raises LiteflowError."""
+    try:
+        entries = [Host(**{**entry, "argv": tuple(entry["argv"])}) for entry in json.loads(text)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise LiteflowError(f"the hosts are a JSON list of objects with name, slots and argv: {error}") from None
+    if not entries:
+        raise LiteflowError("there are no hosts")
+    return entries
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Place agents on the hosts that the argument names."""
+    try:
+        HostPlacer(hosts_from(arguments[0] if arguments else "[]")).run()
+    except LiteflowError as error:
+        _say({"failed": str(error), "final": True})
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

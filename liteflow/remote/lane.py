@@ -1,0 +1,362 @@
+"""The lane of a cluster: the backend whose attempts run on other machines.
+
+It sends the work of an attempt to an agent with a free slot, at once, and posts the outcome that comes back. While no
+agent has a free slot, attempts are queued here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
+
+from liteflow.errors import DefinitionError, LiteflowError, PayloadError
+from liteflow.executors.attempt import cancelled_in_queue, failure, one_line
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory
+from liteflow.executors.worker import outcome_from_wire, work_to_wire
+from liteflow.planning.retry import PLACE_LEFT
+from liteflow.processes.log_file import open_log
+from liteflow.record import replace
+from liteflow.remote.cluster import Cluster
+from liteflow.remote.ferry import ValueReceiver, files_of, moved, moved_payload, value_messages
+from liteflow.remote.fleet import FarAgent, Fleet, Introduction
+from liteflow.remote.link import Message
+from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders
+from liteflow.values.payload import Payload, encode
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, complete_body
+
+_IDLE_S: Final = 10.0  # slots that are not used for so long are given back
+_BY_NAME: Final = ByName()
+
+
+def lane_of(name: str, cluster: Cluster) -> BackendFactory:
+    """Return the factory of the lane of a cluster, for `open_executor`."""
+    return partial(Lane, name, cluster)
+
+
+class _FarAttempt:
+    """An attempt that was submitted: it is queued, or an agent has it."""
+
+    __slots__ = ("agent", "command", "is_cancelled", "is_sent", "log", "sent_at", "work")
+
+    def __init__(self, work: Work, command: tuple[Any, ...] | None) -> None:
+        self.work = work  # as it is sent: with the digest of its body
+        self.command = command
+        self.agent: FarAgent | None = None
+        self.is_sent = False
+        self.is_cancelled = False
+        self.sent_at = 0.0
+        self.log = ArrivingLog(work.log_path)
+
+
+class ArrivingLog:
+    """The log of an attempt on another machine, as it arrives; without a path it goes to our standard output.
+
+    Attributes:
+        has_bytes: whether anything has arrived.
+        lost: why the file lacks a part; None: it does not.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._fd = -1
+        self._start = 0  # what the file held before
+        self.has_bytes = False
+        self.lost: str | None = None
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write bytes at an offset of the log."""
+        self.has_bytes = True
+        try:
+            if self._path is None:
+                os.write(1, data)
+                return
+            if self._fd < 0:
+                self._fd = open_log(self._path)
+                self._start = os.fstat(self._fd).st_size
+                os.set_blocking(self._fd, True)
+                os.lseek(self._fd, 0, os.SEEK_END)
+            _append(self._fd, data)  # pieces arrive in order
+        except OSError as error:
+            self.lost = error.strerror or str(error)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _append(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+class Lane(Backend):
+    """Runs the attempts of some tasks on the machines of a cluster."""
+
+    is_far = True
+    queues = True
+
+    def __init__(self, name: str, cluster: Cluster, context: BackendContext) -> None:
+        """Raises DefinitionError: secrets would pass over a connection that others can read."""
+        _check_secrets(name, cluster, context.info)
+        self._name = name
+        self._most_slots = cluster.slots
+        self._outcomes = context.outcomes
+        self._tasks = context.bodies
+        self._info = context.info
+        shipping: Shipping = cluster.shipping or _BY_NAME
+        self._bodies = Bodies(shipping)
+        self._values = ValueReceiver(context.info.values_dir)
+        self._attempts: dict[int, _FarAttempt] = {}  # by node
+        self._queue: deque[_FarAttempt] = deque()  # those that no agent has
+        self._waiting = 0  # attempts that are not submitted, because there is no slot
+        self._shrinks = False
+        introduction = Introduction(facts=_facts(context.info), same_python=shipping.by_value)
+        self._fleet = Fleet(name, cluster, introduction, context.outcomes, self)
+
+    # -- slots ---------------------------------------------------------------------------------------------
+
+    def room(self) -> dict[str, int]:
+        return {self._name: max(0, self._fleet.room() - len(self._queue))}
+
+    def want(self, place: str, count: int) -> None:
+        if place == self._name:
+            self._waiting = count
+            self._adjust()
+
+    @property
+    def attempt_count(self) -> int:
+        return len(self._attempts)
+
+    @property
+    def _demand(self) -> int:
+        return min(self._most_slots, len(self._attempts) + self._waiting)
+
+    def _adjust(self) -> None:
+        """Have as many slots as are needed; give some back when they are idle for a while."""
+        if self._demand > self._fleet.wanted:
+            self._fleet.want(self._demand)
+        elif self._demand < self._fleet.wanted and not self._shrinks:
+            self._shrinks = True
+            self._outcomes.at(time.monotonic() + _IDLE_S, self._shrink)
+
+    def _shrink(self) -> None:
+        self._shrinks = False
+        if self._demand < self._fleet.wanted:
+            self._fleet.want(self._demand)
+
+    def use_room(self) -> None:
+        self._send_queued()
+        if not self._queue:
+            self._outcomes.wake()  # the caller may submit more
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    def submit(self, work: Work) -> None:
+        try:
+            attempt = self._attempts[work.node] = self._prepared(work)
+        except LiteflowError as error:
+            self._outcomes.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
+            return
+        self._queue.append(attempt)
+        self._send_queued()
+        self._adjust()
+
+    def _prepared(self, work: Work) -> _FarAttempt:
+        """Return an attempt with the work as an agent gets it. Raises LiteflowError."""
+        body = self._tasks[work.task_id]
+        if not isinstance(body, Command):
+            return _FarAttempt(replace(work, body=self._bodies.digest(work.task_id, body)), None)
+        body = complete_body(body, self._info, work)
+        command = (body.argv, body.cwd, dict(body.env), body.skip_on_exit_codes, body.output, None, body.secrets)
+        own_key = f"{work.node}-{work.attempt}"
+        return _FarAttempt(replace(work, body=own_key, inputs=None, items=None, previous=None), command)
+
+    def _send_queued(self) -> None:
+        while self._queue and (agent := self._fleet.next_free()) is not None:
+            self._send(self._queue.popleft(), agent)
+
+    def _send(self, attempt: _FarAttempt, agent: FarAgent) -> None:
+        work = attempt.work
+        attempt.agent, attempt.sent_at = agent, time.time()
+        agent.nodes.add(work.node)
+        payloads = {**(work.inputs or {}), **(work.items or {}), **(work.previous or {})}
+        if any(payload.file is not None or payload.encoding == "list" for payload in payloads.values()):
+            agent.outbox.add(self._messages(attempt, agent))
+        else:
+            for message in self._messages(attempt, agent):
+                agent.link.send(message)
+        self._fleet.watch(agent)
+
+    def _messages(self, attempt: _FarAttempt, agent: FarAgent) -> Iterator[Message]:
+        """Yield what an agent needs for an attempt, as far as it does not have it, and the work itself."""
+        work, digest = attempt.work, attempt.work.body
+        if attempt.command is None and digest is not None and digest not in agent.sent:
+            yield ("body", digest, self._bodies.data(digest))
+            agent.sent.add(digest)
+        try:
+            for payloads in (work.inputs, work.items, work.previous):
+                for payload in files_of(payloads):
+                    name = os.path.basename(payload.file or "")
+                    if name not in agent.sent:
+                        yield from value_messages(payload)
+                        agent.sent.add(name)
+            sent = replace(
+                work,
+                log_path=None,
+                inputs=moved(work.inputs, ""),
+                items=moved(work.items, ""),
+                previous=moved(work.previous, ""),
+            )
+        except PayloadError as error:
+            self._end(attempt, failure(work, "FAILED", one_line(str(error))))
+            return
+        if attempt.is_cancelled:
+            self._end(attempt, cancelled_in_queue(work))
+            return
+        attempt.is_sent = True
+        yield ("work", work_to_wire(sent), attempt.command)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
+    def receive(self, agent: FarAgent, message: Message) -> None:
+        kind = message[0]
+        if kind == "log":
+            node, offset, data = message[1:]
+            if node in agent.nodes:
+                self._attempts[node].log.write(offset, data)
+        elif kind == "value":
+            self._values.receive(*message[1:])
+        elif kind == "value_end":
+            self._values.complete(*message[1:])
+        elif kind == "outcome":
+            outcome, has_log = outcome_from_wire(message[1]), message[2]
+            if outcome.node in agent.nodes:
+                attempt = self._attempts[outcome.node]
+                self._end(attempt, self._completed(outcome, attempt, agent, has_log=has_log))
+                self._send_queued()
+                self._adjust()
+
+    def _completed(self, outcome: Outcome, attempt: _FarAttempt, agent: FarAgent, *, has_log: bool) -> Outcome:
+        """Return the outcome of an agent with the paths of this machine, and times between sending and now."""
+        log, now = attempt.log, time.time()
+        has_log = has_log and log.has_bytes
+        started_at = None if outcome.started_at is None else _between(attempt.sent_at, outcome.started_at, now)
+        outcome = outcome._replace(
+            log_path=attempt.work.log_path if has_log else None,
+            log_lost=log.lost or outcome.log_lost,
+            started_at=started_at,
+            ended_at=_between(started_at or attempt.sent_at, outcome.ended_at, now),
+            host=agent.host,
+        )
+        if self._values.problem is not None and any(files_of(_values_of(outcome))):
+            problem = failure(attempt.work, "FAILED", self._values.problem)
+            return problem._replace(log_path=outcome.log_path, started_at=started_at, host=agent.host)
+        folder = self._info.values_dir
+        value = None if outcome.value is None else moved_payload(outcome.value, folder)
+        return outcome._replace(value=value, pushed=moved(outcome.pushed, folder))
+
+    def _end(self, attempt: _FarAttempt, outcome: Outcome) -> None:
+        """Forget an attempt, and post its outcome."""
+        attempt.log.close()
+        del self._attempts[attempt.work.node]
+        if attempt.agent is not None:
+            attempt.agent.nodes.discard(attempt.work.node)
+        self._outcomes.post(outcome)
+
+    def lose(self, agent: FarAgent, reason: str) -> None:
+        for node in list(agent.nodes):
+            attempt = self._attempts[node]
+            message = f"the agent on {agent.host} is lost: {reason}"
+            outcome = failure(attempt.work, "LOST", message, started_at=attempt.sent_at)
+            if agent.is_leaving:
+                outcome = outcome._replace(error=ErrorInfo(message, codes=(PLACE_LEFT,)))
+            if attempt.is_cancelled:
+                outcome = failure(attempt.work, "CANCELLED", "cancelled", started_at=attempt.sent_at)
+            log_path = attempt.work.log_path if attempt.log.has_bytes else None
+            self._end(attempt, outcome._replace(log_path=log_path, host=agent.host))
+        self._send_queued()
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        attempt = self._attempts.get(node)
+        if attempt is None:
+            return
+        attempt.is_cancelled = True
+        if attempt.agent is None:
+            self._queue.remove(attempt)
+            self._end(attempt, cancelled_in_queue(attempt.work))
+            self._adjust()
+        elif attempt.is_sent and not attempt.agent.link.eof:
+            attempt.agent.link.send(("cancel", node, grace_s))
+            self._fleet.watch(attempt.agent)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._fleet.is_busy
+
+    def close(self, grace_s: float) -> None:
+        """Forget what is queued, and have the agents end the rest."""
+        for attempt in self._queue:
+            del self._attempts[attempt.work.node]
+        self._queue.clear()
+        self._waiting = 0
+        if grace_s > 0:
+            self._fleet.say_goodbye(grace_s)
+
+    def release(self) -> None:
+        """End the agents, and close what belongs to them here."""
+        self._fleet.close()
+        self._values.close()
+        for attempt in self._attempts.values():
+            attempt.log.close()
+        self._attempts.clear()
+
+
+def _between(least: float, value: float, most: float) -> float:
+    return max(least, min(value, most))
+
+
+def _values_of(outcome: Outcome) -> dict[str, Payload]:
+    return {**({} if outcome.value is None else {"": outcome.value}), **(outcome.pushed or {})}
+
+
+def _facts(info: RunInfo) -> dict[str, Any]:
+    """Return the facts of a run for agents, as plain data."""
+    return {
+        "run_id": info.run_id,
+        "dag_id": info.dag_id,
+        "db_path": info.db_path,
+        "params": tuple(encode(dict(info.params))),
+        "spills": info.values_dir is not None,
+        "has_outputs": info.outputs_dir is not None,
+        "logical_date": info.logical_date,
+        "secrets": None if info.secrets is None else dict(info.secrets),
+        "cwd": os.getcwd(),
+        "argv": list(sys.argv),
+        "code_folders": code_folders(),
+    }
+
+
+def _check_secrets(name: str, cluster: Cluster, info: RunInfo) -> None:
+    if info.secrets is None or cluster.plain_secrets or _is_loopback(cluster.address):
+        return
+    raise DefinitionError(
+        f"the run has secrets, and the connection to the cluster {name!r} is not encrypted: use ssh, or say "
+        "`plain_secrets: true` where others cannot read the network"
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -1,0 +1,165 @@
+"""The link: one connection between the owner of a run and an agent, over a socket, a forwarded socket or TLS.
+
+A message is a tuple whose first element is its kind. A long message travels in pieces, between which an urgent one
+passes: the answer to a beat is not late because a large value is on its way.
+"""
+
+from __future__ import annotations
+
+import marshal
+import socket
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from liteflow.processes.frames import FrameReader, pack
+
+Message = tuple[Any, ...]
+
+#: The longest frame that is accepted; longer ones come from another program, or from a fault.
+LONGEST_FRAME: Final = 64 * 1024 * 1024
+#: The longest message.
+LONGEST_MESSAGE: Final = 1024 * 1024 * 1024
+#: A longer message travels in pieces of this size.
+PIECE_BYTES: Final = 256 * 1024
+_FORMAT: Final = 4  # of marshal
+_CHUNK: Final = 256 * 1024
+_MOST_READS: Final = 16
+_OVERHEAD: Final = 64  # bytes of a frame around a piece
+
+
+class Link:
+    """One end of a connection that never blocks. Data that cannot be sent now waits for `flush`.
+
+    `eof` becomes true when the other side is closed, or sends other data than messages; sending then does nothing.
+    """
+
+    def __init__(self, sock: socket.socket, blocked: tuple[type[OSError], ...] = (BlockingIOError,)) -> None:
+        """Take a connected socket; `blocked` are the errors by which it says that it would have to wait."""
+        sock.setblocking(False)
+        self._socket = sock
+        self._blocked = blocked
+        self._is_tls = len(blocked) > 1
+        self._reader = FrameReader(LONGEST_FRAME)
+        self._pieces = bytearray()
+        self._sending = bytearray()  # frames of which a part may have been sent
+        self._urgent: deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()
+        self.backlog_bytes = 0  # that wait, besides those of `_sending`
+        self.eof = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def backlog(self) -> bool:
+        """Whether there is data that could not be sent yet."""
+        return bool(self._sending or self._queue or self._urgent)
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message, after those that wait.
+
+        Raises:
+            ValueError: a value is not plain data, or the message is too long.
+        """
+        for frame in _frames(message):
+            self._queue.append(frame)
+            self.backlog_bytes += len(frame)
+        self.flush()
+
+    def send_urgent(self, message: Message) -> None:
+        """Send a short message before those that wait."""
+        frame = pack(message)
+        self._urgent.append(frame)
+        self.backlog_bytes += len(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the data that waits, as much as the socket takes."""
+        while not self.eof and (self._sending or self._fill()):
+            try:
+                sent = self._socket.send(self._sending)
+            except self._blocked:
+                return
+            except OSError:
+                self.eof = True
+                return
+            del self._sending[:sent]
+
+    def _fill(self) -> bool:
+        """Take the next frames that are sent with one call; return whether there are any."""
+        for frames in (self._urgent, self._queue):
+            while frames and len(self._sending) < _CHUNK:
+                frame = frames.popleft()
+                self.backlog_bytes -= len(frame)
+                self._sending += frame
+        return bool(self._sending)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
+    def take(self) -> list[Message]:
+        """Read the data that has arrived (a bounded amount) and return the complete messages."""
+        self._read()
+        messages: list[Message] = []
+        for value in self._reader.take():
+            if isinstance(value, bytes):
+                self._pieces += value
+                if len(self._pieces) > LONGEST_MESSAGE:
+                    self.eof = True
+                    return messages
+            elif value is None:  # the last piece has arrived
+                value = _unmarshalled(self._pieces)
+                self._pieces = bytearray()
+            if isinstance(value, tuple) and value:
+                messages.append(value)
+            elif not isinstance(value, bytes):
+                self.eof = True
+                return messages
+        self.eof = self.eof or self._reader.is_broken
+        return messages
+
+    def _read(self) -> None:
+        for _ in range(_MOST_READS):
+            try:
+                data = self._socket.recv(_CHUNK)
+            except self._blocked:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.eof = True
+                return
+            self._reader.feed(data)
+            if len(data) < _CHUNK and not self._is_tls:  # a record of TLS is shorter, and more may be behind it
+                return
+        if self._is_tls:  # what is decrypted makes no descriptor readable
+            while pending := self._socket.pending():  # type: ignore[attr-defined]  # of an SSLSocket
+                self._reader.feed(self._socket.recv(pending))
+
+    def close(self) -> None:
+        self.eof = True
+        self._socket.close()
+
+
+def _frames(message: Message) -> Iterator[bytes]:
+    """Yield a message as one frame, or as pieces and the end of them."""
+    body = marshal.dumps(message, _FORMAT)
+    if len(body) > LONGEST_MESSAGE:
+        raise ValueError(f"its values have {len(body):,} bytes; at most {LONGEST_MESSAGE:,} pass to another machine")
+    if len(body) <= PIECE_BYTES:
+        yield pack(message)
+        return
+    with memoryview(body) as view:
+        for start in range(0, len(view), PIECE_BYTES):
+            yield pack(bytes(view[start : start + PIECE_BYTES]))
+    yield pack(None)
+
+
+def _unmarshalled(body: bytearray) -> Any:
+    """Return the value of all pieces of a message; None when they are damaged."""
+    try:
+        return marshal.loads(body)
+    except (EOFError, TypeError, ValueError):
+        return None

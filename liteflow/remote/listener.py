@@ -1,0 +1,112 @@
+"""The owner's side of connections: it listens at one address, and lets in only what has the key of the run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from liteflow.errors import ResourceError
+from liteflow.executors.outcome_queue import OutcomeQueue, Timer
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks
+from liteflow.remote.handshake import LIMIT_S, HandshakeFailed, OwnerHandshake
+from liteflow.remote.link import Link
+
+_MOST_VISITORS: Final = 256  # connections whose handshake is not over
+_KEY_BYTES: Final = 32
+
+
+class Listener:
+    """Accepts connections, and passes each on as a link when its handshake is over.
+
+    Attributes:
+        port: the port at which it listens.
+        key: the key of the run, 32 bytes.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        outcomes: OutcomeQueue,
+        on_link: Callable[[Link, socket.socket], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        """Listen at an address of this machine.
+
+        `on_link` takes what has been let in, `on_failure` the reason why something was not.
+
+        Raises:
+            ResourceError: the address is not one of this machine.
+        """
+        self.key = os.urandom(_KEY_BYTES)
+        self._outcomes = outcomes
+        self._on_link = on_link
+        self._on_failure = on_failure
+        self._visitors: dict[socket.socket, Timer] = {}
+        try:
+            self._socket = socket.create_server((address, 0), backlog=128)
+        except OSError as error:
+            raise ResourceError(
+                f"this machine cannot listen at {address}: {error.strerror}: set `address` of the cluster to an "
+                "address of this machine that the others reach"
+            ) from None
+        self._socket.setblocking(False)
+        close_in_forks(self._socket)
+        self.port: int = self._socket.getsockname()[1]
+        outcomes.watch(self._socket.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._socket.accept()
+        except OSError:
+            return
+        if len(self._visitors) >= _MOST_VISITORS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        close_in_forks(sock)
+        close_late = partial(self._turn_away, sock, "")
+        self._visitors[sock] = self._outcomes.at(time.monotonic() + LIMIT_S, close_late)
+        self._outcomes.watch(sock.fileno(), partial(self._advance, sock, OwnerHandshake(self.key)))
+
+    def _advance(self, sock: socket.socket, handshake: OwnerHandshake) -> None:
+        try:
+            data = sock.recv(handshake.needed)
+            if not data:
+                raise HandshakeFailed("")
+            if answer := handshake.feed(data):
+                sock.sendall(answer)  # less than the buffer of any socket
+        except BlockingIOError:
+            return
+        except (HandshakeFailed, OSError) as error:
+            self._turn_away(sock, str(error))
+            return
+        if handshake.is_over:
+            self._forget(sock)
+            self._on_link(Link(sock), sock)
+
+    def _forget(self, sock: socket.socket) -> None:
+        self._visitors.pop(sock).cancel()
+        self._outcomes.unwatch(sock.fileno())
+
+    def _turn_away(self, sock: socket.socket, reason: str) -> None:
+        if sock in self._visitors:
+            self._forget(sock)
+            keep_open_in_forks(sock)
+            sock.close()
+            if reason:
+                self._on_failure(reason)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._socket.fileno() < 0:
+            return
+        for sock in list(self._visitors):
+            self._turn_away(sock, "")
+        self._outcomes.unwatch(self._socket.fileno())
+        keep_open_in_forks(self._socket)
+        self._socket.close()

@@ -1,0 +1,96 @@
+"""The placer of a cluster, as the owner of a run sees it: a program that starts agents and says what becomes of them.
+
+Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count}: how many slots the run
+                      can use now, all together; it may be fewer than before
+Lines that it writes: {"gone": agent}: the agent has ended, and nothing that it started lives · {"failed": reason,
+                      "final": true or false}: a machine cannot be reached, or none can now; it tries again
+
+When its standard input is closed the run has ended, or its owner is dead: it ends all agents, then itself.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from liteflow.errors import ResourceError
+from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.processes import tree
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks
+from liteflow.remote.ticket import Ticket, ticket_line
+
+_CLOSE_S: Final = 5.0  # how long a placer may take to end its agents
+_LONGEST_LINE: Final = 1 << 20
+
+
+class Placement:
+    """A running placer."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        ticket: Ticket,
+        outcomes: OutcomeQueue,
+        on_line: Callable[[Mapping[str, Any]], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """Start a placer. Raises ResourceError when it cannot be started."""
+        self._outcomes = outcomes
+        self._on_line = on_line
+        self._on_end = on_end
+        self._data = b""
+        self._socket, placer_end = socket.socketpair()
+        close_in_forks(self._socket)
+        try:
+            with placer_end, tree.untagged():  # it ends by itself, and its agents belong to no job
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    list(argv), stdin=placer_end.fileno(), stdout=placer_end.fileno(), start_new_session=True
+                )
+        except OSError as error:
+            self._socket.close()
+            raise ResourceError(f"the placer {argv[0]!r} cannot be started: {error.strerror}") from None
+        self._socket.setblocking(False)
+        outcomes.watch(self._socket.fileno(), self._read)
+        self._write(ticket_line(ticket))
+
+    def want(self, count: int) -> None:
+        """Say how many slots the run can use."""
+        self._write(json.dumps({"want": count}).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        with suppress(OSError):  # it has ended, which its output says
+            self._socket.sendall(line)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        *lines, self._data = (self._data + data).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):  # a line that a library has printed
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._on_line(message)
+        if not data or len(self._data) > _LONGEST_LINE:
+            self._outcomes.unwatch(self._socket.fileno())
+            self._on_end()
+
+    def close(self) -> None:
+        """Have the placer end its agents, and wait for its end; kill one that does not end."""
+        if self._socket.fileno() < 0:
+            return
+        self._outcomes.unwatch(self._socket.fileno())
+        keep_open_in_forks(self._socket)
+        self._socket.close()
+        try:
+            self._process.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,398 @@
+"""Attempts on other machines: what dies with what, what is lost and when, and one sentence for what cannot work.
+
+The agents are on this machine. The placer and the link are those of any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from far_kit import AGENT, cluster_of
+from process_kit import is_alive
+
+from liteflow.errors import DefinitionError, ResourceError
+from liteflow.executors import Executor, open_executor
+from liteflow.processes import tree
+from liteflow.remote.lane import lane_of
+from liteflow.remote.shipping import ByName
+from liteflow.values.payload import decode, encode
+from liteflow.values.secrets import Secrets
+from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
+
+LIMIT_S = 30.0
+DAEMON = 'setsid sh -c \'trap "" TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; sleep 1000\' "$0" & wait; sleep 1000'
+
+
+class Far:
+    """An executor whose tasks run on a cluster, and the processes of the cluster."""
+
+    def __init__(self, folder: Path, bodies: dict[str, Body], hosts: dict[str, int], **options: Any) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        (folder / "outs").mkdir(exist_ok=True)
+        info = RunInfo(
+            run_id="run-1",
+            dag_id="flow",
+            db_path=str(folder / "state.db"),
+            log_dir=str(self.logs),
+            outputs_dir=str(folder / "outs"),
+            values_dir=str(folder / "values"),
+            secrets=options.pop("secrets", None),
+        )
+        cluster = cluster_of(hosts, **options)
+        self.before = set(_agents())
+        self.executor: Executor = open_executor(
+            bodies, info, mode="far", slots=4, lanes={"far": lane_of("far", cluster)}
+        )
+        self.node = 0
+
+    def ready(self, slots: int) -> None:
+        """Wait until there are so many free slots."""
+        self.executor.want("far", slots)
+        self.until(lambda: self.executor.room()["far"] == slots)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + LIMIT_S
+        while not condition():
+            assert time.monotonic() < give_up
+            self.executor.wait(0.01)
+
+    def submit(self, task_id: str, **fields: Any) -> int:
+        self.node += 1
+        log_path = str(self.logs / f"{task_id}-{self.node}.log")
+        fields = {"attempt": 1, "log_path": log_path, **fields}
+        self.executor.submit(Work(node=self.node, task_id=task_id, **fields))
+        return self.node
+
+    def collect(self, count: int = 1) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        give_up = time.monotonic() + LIMIT_S
+        while len(outcomes) < count:
+            assert time.monotonic() < give_up, outcomes
+            outcomes += self.executor.wait(0.1)
+        return outcomes
+
+    def agents(self) -> list[tuple[int, int]]:
+        """Return the keepers of this cluster, each with its agent."""
+        return [pair for pair in _agents() if pair not in self.before]
+
+
+def _agents() -> list[tuple[int, int]]:
+    """Return all keepers of agents of this machine, each with its agent."""
+    rows = tree.processes()
+    named = {pid for pid in rows if _is_of_an_agent(pid)}
+    return [(row.parent, pid) for pid in named if (row := rows[pid]).parent in named and not _is_guardian(pid, rows)]
+
+
+def _is_of_an_agent(pid: int) -> bool:
+    line = _command_line(pid)
+    return b"liteflow.remote.agent" in line and b"liteflow.remote.hosts" not in line
+
+
+def _is_guardian(pid: int, rows: dict[int, tree.Process]) -> bool:
+    parent = rows.get(rows[pid].parent)
+    return parent is not None and _is_of_an_agent(parent.parent)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+Open = Callable[..., Far]
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Open]:
+    opened: list[Far] = []
+    before = set(Path("/tmp").glob("lightflow-agent-*"))
+
+    def make(bodies: dict[str, Body], hosts: dict[str, int] | None = None, **options: Any) -> Far:
+        made = Far(tmp_path, bodies, hosts or {"w1": 4}, **options)
+        opened.append(made)
+        return made
+
+    yield make
+    for made in opened:
+        made.executor.close()
+        assert made.agents() == []
+    assert set(Path("/tmp").glob("lightflow-agent-*")) <= before, "the folders of agents are removed"
+
+
+def awaited(path: Path) -> int:
+    """Return the process id in a file, once it is there."""
+    give_up = time.monotonic() + LIMIT_S
+    while not path.exists():
+        assert time.monotonic() < give_up, path
+        time.sleep(0.005)
+    return int(path.read_text())
+
+
+def message_of(outcome: Outcome) -> str:
+    assert outcome.error is not None, outcome
+    return outcome.error.message
+
+
+def daemon(path: Path) -> Command:
+    """Return a command that ignores signals, in a session of its own."""
+    return Command(("/bin/sh", "-c", DAEMON, str(path)))
+
+
+# What ends with what
+
+
+@pytest.mark.parametrize("victim", ["agent", "guardian", "both", "keeper", "placer"])
+def test_a_killed_part_leaves_nothing_and_the_attempt_is_lost_once_it_is_dead(
+    far: Open, tmp_path: Path, victim: str
+) -> None:
+    made = far({"t": daemon(tmp_path / "pid"), "ok": Call(lambda: 3)}, lease_s=3.0)
+    made.ready(2)
+    made.submit("t")
+    pid = awaited(tmp_path / "pid")
+    ((keeper, agent),) = made.agents()
+    guardian = next(row.pid for row in tree.processes().values() if row.parent == agent)
+    placer = tree.processes()[keeper].parent
+    for target in {"both": (guardian, agent)}.get(victim) or (locals()[victim],):
+        os.kill(target, signal.SIGKILL)
+    (outcome,) = made.collect()
+    assert outcome.verdict == "LOST"
+    assert not is_alive(pid), "an attempt is lost when nothing of it lives"
+    assert outcome.host == "w1"
+    made.submit("ok")
+    (outcome,) = made.collect()
+    assert (outcome.verdict, decode(outcome.value)) == ("SUCCESS", 3)  # type: ignore[arg-type]
+
+
+def test_the_lease_ends_what_a_stopped_owner_has_started(far: Open, tmp_path: Path) -> None:
+    made = far({"t": daemon(tmp_path / "pid")}, lease_s=1.0)
+    made.ready(1)
+    made.submit("t")
+    pid = awaited(tmp_path / "pid")
+    give_up = time.monotonic() + LIMIT_S  # the owner does not answer: it does not even look
+    while is_alive(pid):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    (outcome,) = made.collect()
+    assert outcome.verdict == "LOST"
+
+
+def test_a_stopped_agent_does_not_outlive_its_lease(far: Open, tmp_path: Path) -> None:
+    made = far({"t": daemon(tmp_path / "pid")}, lease_s=1.0)
+    made.ready(1)
+    made.submit("t")
+    pid = awaited(tmp_path / "pid")
+    ((_, agent),) = made.agents()
+    os.kill(agent, signal.SIGSTOP)
+    (outcome,) = made.collect()
+    assert (outcome.verdict, is_alive(pid)) == ("LOST", False)
+    assert message_of(outcome) == "the agent on w1 is lost: nothing was heard of it for 2 s"
+    os.kill(agent, signal.SIGKILL)
+
+
+OWNER = """
+import json, os, sys, time
+from far_kit import cluster_of
+from liteflow.executors import open_executor
+from liteflow.remote.lane import lane_of
+from liteflow.work import Command, RunInfo, Work
+
+folder, argv = sys.argv[1], tuple(json.loads(sys.argv[2]))
+info = RunInfo(run_id="r", dag_id="d", db_path=f"{folder}/db", log_dir=f"{folder}/logs")
+cluster = cluster_of({"w1": 1}, lease_s=60.0)
+lanes = {"far": lane_of("far", cluster)}
+executor = open_executor({"t": Command(argv)}, info, mode="far", slots=1, lanes=lanes)
+executor.submit(Work(node=1, task_id="t", attempt=1, log_path=f"{folder}/logs/t.log"))
+while True:
+    executor.wait(1.0)
+"""
+
+
+def test_a_killed_owner_takes_everything_along(start: Callable[..., Any], tmp_path: Path) -> None:
+    before = set(_agents())
+    command = daemon(tmp_path / "pid")
+    owner = start(f"import sys; sys.path[:0] = {sys.path!r}\n" + OWNER, str(tmp_path), json.dumps(command.argv))
+    pid = awaited(tmp_path / "pid")
+    os.kill(owner.pid, signal.SIGKILL)
+    give_up = time.monotonic() + LIMIT_S
+    while is_alive(pid) or set(_agents()) - before:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_slots_that_are_idle_are_given_back_and_an_agent_that_leaves_ends(far: Open) -> None:
+    made = far({"ok": Call(lambda: 1)}, {"w1": 1, "w2": 1})
+    made.ready(2)
+    assert len(made.agents()) == 2
+    made.executor._backends["far"]._fleet.want(1)  # type: ignore[attr-defined]  # as after ten idle seconds
+    made.until(lambda: len(made.agents()) == 1)
+    made.submit("ok")
+    assert made.collect()[0].verdict == "SUCCESS"
+
+
+# Values, logs, bodies
+
+
+def large(x: str) -> str:
+    return x + "!"
+
+
+def test_large_values_pass_as_files_in_both_directions(far: Open, tmp_path: Path) -> None:
+    made = far({"t": Call(large, {"x": Ref("x")})})
+    value = "ä" * 6_000_000
+    inputs = {"x": encode(value, str(tmp_path / "values"))}
+    for _ in range(2):
+        made.submit("t", inputs=inputs)
+    first, second = made.collect(2)
+    assert first.verdict == second.verdict == "SUCCESS"
+    assert first.value is not None
+    assert first.value.file is not None
+    assert first.value.file.startswith(str(tmp_path / "values"))
+    assert decode(first.value) == value + "!"
+    assert sorted(path.name for path in (tmp_path / "values").iterdir()) == sorted(
+        {Path(str(payload.file)).name for payload in (inputs["x"], first.value)}
+    )
+
+
+def test_a_log_arrives_while_it_is_written(far: Open, tmp_path: Path) -> None:
+    made = far(
+        {"t": Command(("/bin/sh", "-c", f"echo first; while [ ! -e {tmp_path}/gate ]; do sleep 0.01; done; echo last"))}
+    )
+    node = made.submit("t")
+    log = made.logs / f"t-{node}.log"
+    made.until(lambda: log.exists() and log.read_text() == "first\n")
+    (tmp_path / "gate").touch()
+    (outcome,) = made.collect()
+    assert outcome.verdict == "SUCCESS"
+    assert log.read_text() == "first\nlast\n"
+
+
+def test_a_cancel_reaches_an_attempt_whose_values_are_still_on_their_way(far: Open, tmp_path: Path) -> None:
+    made = far({"t": Call(large, {"x": Ref("x")})})
+    made.ready(1)
+    node = made.submit("t", inputs={"x": encode("ä" * 12_000_000, str(tmp_path / "values"))})
+    made.executor.cancel(node, 0.0)
+    (outcome,) = made.collect()
+    assert (outcome.verdict, outcome.started_at) == ("CANCELLED", None)
+
+
+def test_a_body_that_cannot_be_imported_there_fails_its_task_and_not_the_agent(
+    far: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def work() -> int:\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here  # type: ignore[import-not-found]
+
+    made = far({"t": Call(only_here.work), "ok": Call(os.getpid)}, shipping=ByName())
+    (tmp_path / "only_here.py").unlink()
+    for _ in range(2):
+        made.submit("t")
+        (outcome,) = made.collect()
+        assert outcome.verdict == "FAILED"
+        assert message_of(outcome).startswith("the function cannot be loaded on w1: No module named 'only_here'")
+    made.submit("ok")
+    assert made.collect()[0].verdict == "SUCCESS"
+
+
+def test_a_function_that_cannot_be_sent_fails_its_task(far: Open) -> None:
+    made = far({"t": Call(lambda: 1)}, shipping=ByName())
+    made.submit("t")
+    (outcome,) = made.collect()
+    assert outcome.verdict == "FAILED"
+    assert "so another machine cannot find it" in message_of(outcome)
+
+
+# One sentence for what cannot work
+
+
+def refusal(made: Far) -> str:
+    """Return the error of an executor that gets no agent."""
+    made.submit("t")
+    with pytest.raises(ResourceError) as error:
+        made.collect()
+    return str(error.value)
+
+
+def with_python(code: str) -> tuple[str, ...]:
+    """Return the command line of an agent that runs this first."""
+    return (sys.executable, "-c", f"{code}\nfrom liteflow.remote.agent import main\nmain()")
+
+
+def test_another_version_is_refused(far: Open) -> None:
+    argv = with_python("import liteflow.version; liteflow.version.__version__ = '9.9'")
+    text = refusal(far({"t": Command(("true",))}, argv=argv))
+    assert "the cluster 'far' has no machine that can run a task: w1 (" in text
+    assert "has Lightflow 9.9 on Python" in text
+    assert text.endswith("install the same there")
+
+
+def test_a_wrong_key_is_named(far: Open) -> None:
+    argv = with_python(
+        "import liteflow.remote.ticket as t; whole = t.ticket_from\n"
+        "from liteflow.record import replace\n"
+        "t.ticket_from = lambda line: replace(whole(line), key='00' * 32)"
+    )
+    text = refusal(far({"t": Command(("true",))}, argv=argv))
+    assert "does not have the key of the ticket" in text
+
+
+def test_an_address_that_is_not_reached_is_named(far: Open) -> None:
+    argv = with_python(
+        "import liteflow.remote.ticket as t; whole = t.ticket_from\n"
+        "from liteflow.record import replace\n"
+        "t.ticket_from = lambda line: replace(whole(line), port=1)"
+    )
+    text = refusal(far({"t": Command(("true",))}, argv=argv))
+    assert "w1 cannot reach the owner of the run at 127.0.0.1:1: Connection refused" in text
+
+
+def test_a_program_that_cannot_be_started_is_named(far: Open) -> None:
+    text = refusal(far({"t": Command(("true",))}, argv=("no-such-program",)))
+    assert "w1: 'no-such-program' cannot be started: No such file or directory" in text
+    text = refusal(far({"t": Command(("true",))}, argv=("/bin/sh", "-c", "echo Permission denied >&2; exit 255")))
+    assert text.endswith("w1: Permission denied")
+
+
+def test_a_missing_folder_is_named(far: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "flow"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    made = far({"t": Command(("true",))})
+    folder.rmdir()
+    monkeypatch.chdir(tmp_path)
+    text = refusal(made)
+    assert f"w1 has no folder {folder}, in which the run was started" in text
+
+
+def test_secrets_need_a_connection_that_others_cannot_read(far: Open) -> None:
+    with pytest.raises(DefinitionError, match="the connection to the cluster 'far' is not encrypted"):
+        far({"t": Command(("true",))}, secrets=Secrets({"TOKEN": "hunter22"}), address="0.0.0.0")
+
+
+def test_secrets_reach_a_task_and_are_masked_in_its_log(far: Open) -> None:
+    made = far(
+        {"t": Command(("/bin/sh", "-c", "echo $TOKEN"), secrets=("TOKEN",))}, secrets=Secrets({"TOKEN": "hunter22"})
+    )
+    made.submit("t")
+    (outcome,) = made.collect()
+    assert outcome.log_path is not None
+    assert Path(outcome.log_path).read_text() == "***\n"
+
+
+def test_an_agent_on_another_host_takes_over(far: Open, tmp_path: Path) -> None:
+    made = far({"ok": Call(lambda: time.sleep(0.05))}, {"w1": 1, "w2": 1})
+    made.ready(2)
+    nodes = {made.submit("ok") for _ in range(8)}
+    outcomes = made.collect(8)
+    assert {outcome.node for outcome in outcomes} == nodes
+    assert {outcome.host for outcome in outcomes} == {"w1", "w2"}
+    assert AGENT[0] == sys.executable

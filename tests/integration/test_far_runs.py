@@ -1,0 +1,96 @@
+"""Runs whose tasks are executed by agents: the whole engine, with the agents on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from far_kit import cluster_of
+from process_kit import is_alive
+
+from liteflow import Dag
+from liteflow.processes import tree
+from liteflow.state.history import History
+
+
+def add(a: int, b: int) -> int:
+    print("adding")
+    return a + b
+
+
+def one_of_two() -> int:
+    return 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_uses_two_machines_and_stores_which(folder: Path, db: str) -> None:
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 2, "w2": 2})})
+    with dag:
+        numbers = [dag.task(one_of_two, task_id=f"n{number}") for number in range(6)]
+        total = dag.task(add, a=numbers[0], b=numbers[5])
+        dag.shell('echo "$LIGHTFLOW_TASK on a far machine"; sleep 0.1', task_id="says", depends_on=total)
+    run = dag.run(mode="lab", log_dir=str(folder / "logs"))
+    assert run.raise_for_failure()
+    assert run.value("add") == 2
+    with History(db) as history:
+        attempts = list(history.attempts(run.run_id))
+    assert {attempt.host for attempt in attempts} == {"w1", "w2"}
+    says = next(attempt for attempt in attempts if attempt.task_id == "says")
+    assert says.log_path is not None
+    assert Path(says.log_path).read_text() == "says on a far machine\n"
+
+
+def test_a_task_whose_agent_is_killed_runs_again(folder: Path, db: str) -> None:
+    marks = folder / "marks"
+
+    def work() -> int:
+        with marks.open("a") as file:
+            file.write(f"{os.getppid()}\n")
+        while marks.read_text().count("\n") == 1:
+            time.sleep(0.01)
+        return 7
+
+    def kill_agent() -> None:
+        while not marks.exists() or not marks.read_text():
+            time.sleep(0.01)
+        guardian = int(marks.read_text())
+        row = tree.process(guardian)
+        assert row is not None
+        os.kill(row.parent, signal.SIGKILL)
+
+    with Dag("flow", db, clusters={"lab": cluster_of({"w1": 1})}) as dag:
+        dag.task(work, mode="lab")
+        dag.task(kill_agent, mode="process")
+    run = dag.run(log_dir=str(folder / "logs"))
+    assert run.raise_for_failure()
+    assert run.value("work") == 7
+    with History(db) as history:
+        verdicts = [attempt.status for attempt in history.attempts(run.run_id) if attempt.task_id == "work"]
+    assert verdicts == ["LOST", "SUCCESS"]
+
+
+def test_a_cancelled_run_leaves_nothing(folder: Path, db: str) -> None:
+    pid_file = folder / "pid"
+
+    def hang() -> None:
+        pid_file.write_text(str(os.getpid()))
+        time.sleep(1000)
+
+    def fail() -> None:
+        while not pid_file.exists() or not pid_file.read_text():
+            time.sleep(0.01)
+        raise RuntimeError("now")
+
+    with Dag("flow", db, clusters={"lab": cluster_of({"w1": 1})}) as dag:
+        dag.task(hang, mode="lab")
+        dag.task(fail, mode="process")
+    assert dag.run(log_dir=str(folder / "logs"), fail_fast=True).failures()
+    assert not is_alive(int(pid_file.read_text()))

@@ -16,7 +16,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
-    "RunFilter": ("liteflow.state.history", "RunFilter"),
+    "RunConditions": ("liteflow.state.history", "RunConditions"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),
     "AttemptRecord": ("liteflow.state.history", "AttemptRecord"),

@@ -29,7 +29,7 @@ class Layouts:
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._waiting = 0
 
-    def known(self, key: GraphKey) -> dict[str, Any] | None:
+    def answer_of(self, key: GraphKey) -> dict[str, Any] | None:
         """Return the geometry that was made with a key; None where there is none."""
         with self._lock:
             if key in self._answers:
@@ -41,7 +41,7 @@ class Layouts:
 
         Args:
             picture: what is drawn.
-            key: `known` returns the geometry by it: the digest of the graph, and all else that decides how it is drawn.
+            key: `answer_of` returns the geometry by it: the digest of the graph, and all else that decides how it is drawn.
 
         Raises:
             RequestProblem: Graphviz cannot draw it, or too many other graphs wait.

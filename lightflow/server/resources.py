@@ -42,7 +42,7 @@ from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     History,
-    RunFilter,
+    RunConditions,
     RunRecord,
     arranged,
     critical_path_of,
@@ -78,7 +78,7 @@ def list_runs(request: CheckedRequest) -> Answer:
             status=query["status"],
             limit=query["limit"] + 1,
             before=cursor_number(query["after"]),
-            matching=RunFilter(
+            matching=RunConditions(
                 text=query["text"],
                 trigger=query["trigger"],
                 since=_moment(query, "since"),
@@ -150,7 +150,7 @@ def _geometry_of_run(request: CheckedRequest, find: Callable[[History], RunRecor
     with reading(request) as (history, _):
         run = find(history)
         key = (run.dag_id, run.graph_digest, *folding)
-        answer = layouts.known(key)
+        answer = layouts.answer_of(key)
         graph = history.graph(run.graph_digest) if answer is None else {}
     if answer is None:
         answer = layouts.geometry(arranged(picture_of_graph(run.dag_id, graph), *folding), key)

@@ -1,8 +1,8 @@
 """The script of the pages: all modules in one file, without comments and without spaces that say nothing.
 
 Compressed together the modules take two thirds of what they take one by one, and a browser reads one file. All of them
-have one scope then: two modules cannot declare the same name at their top level. What is vendored stays as it was
-published, each module in a function of its own, because its short names are those of other modules too.
+have one scope then: two modules cannot declare the same name at their top level. A vendored module stays as
+it was published, in a function of its own, because other modules have its short names, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(
 _PATTERN: Final = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/\w*")
 _TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
 _STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
-_AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space is no part of a selector
+_AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued

@@ -45,7 +45,7 @@ from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
-class RunFilter(Record):
+class RunConditions(Record):
     """Which runs are listed; None: all."""
 
     text: str | None = None  #: in their id, their parameters or their reason
@@ -287,7 +287,7 @@ class History(WaitHistory, FireHistory, PoolHistory):
         limit: int = 20,
         before: int | None = None,
         with_children: bool = False,
-        matching: RunFilter | None = None,
+        matching: RunConditions | None = None,
     ) -> list[RunRecord]:
         """Return runs, the newest first.
 
@@ -297,7 +297,7 @@ class History(WaitHistory, FireHistory, PoolHistory):
             with_children: whether runs that tasks have started are among them.
             matching: further conditions.
         """
-        matching = matching or RunFilter()
+        matching = matching or RunConditions()
         conditions = {
             "dag_id=?": dag_id,
             "status=?": status,
@@ -687,7 +687,7 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
-    "RunFilter",
+    "RunConditions",
     "RunRecord",
     "ValueRecord",
 ]

@@ -62,6 +62,12 @@ FILES = {
         schedule: {cron: "30 2 * * *", timezone: America/New_York}
         tasks: {a: {run: "echo by schedule"}}
     """,
+    "stuck": """
+        workflow_name: stuck
+        tasks:
+          a: {run: "echo done"}
+          b: {run: "test -e go || sleep 600", depends_on: [a]}
+    """,
     "long": """
         workflow_name: long
         pools: {api: 1}
@@ -312,6 +318,27 @@ def test_a_failed_run_is_resumed_and_run_again(page: Any, server: RunningServer)
     (server.folder / "mended").unlink()
 
 
+def test_a_run_whose_process_was_killed_is_resumed(page: Any, server: RunningServer) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "stuck.yaml", "--run-id", "stuck1", "--quiet"],
+        cwd=server.folder, env=environment(server.folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    show(page, server, "runs?workflow=stuck")
+    page.locator("table.runs a", has_text="stuck").click()
+    show(page, server, "r/stuck1/table")
+    page.locator("tr", has_text=re.compile("running.*b")).wait_for()
+    process.kill()
+    process.wait()
+    wait_for_text(page, ".head .state", "interrupted")
+    (server.folder / "go").touch()
+    page.keyboard.press("c")
+    page.locator("dialog", has_text=re.compile("1 task runs again:.*keeps its result")).wait_for()
+    page.click("dialog button:has-text('Resume')")
+    wait_for_text(page, ".head .state", "success")
+    assert [each["attempt"] for each in server.get("/api/v1/runs/stuck1/tasks/b")["attempts"]] == [1, 2]
+    assert len(server.get("/api/v1/runs/stuck1/tasks/a")["attempts"]) == 1
+
+
 def test_a_task_and_what_follows_runs_again(page: Any, server: RunningServer) -> None:
     run = start(server, "form", {"name": "again"})
     show(page, server, f"r/{run}/t/show")
@@ -452,6 +479,25 @@ def test_seven_tabs_share_one_stream(tabs: Tabs, server: RunningServer) -> None:
     run = start(server, "form", {"name": "six"})
     for tab in pages[1:]:
         wait_for_text(tab, "table.runs .id", run)
+
+
+def test_what_happens_while_the_network_is_away_is_shown_once(tabs: Tabs, server: RunningServer) -> None:
+    tabs.expected.append("net::ERR")
+    page = log_in(tabs.tab(), server.url, server.operator, "#/runs?workflow=form")
+    page.wait_for_selector(".connection.live")
+    page.context.set_offline(True)
+    page.wait_for_selector(".connection.lost")
+    page.locator(".lost", has_text="has not answered").wait_for()
+    away = [start(server, "form", {"name": name}) for name in ("one", "two", "three")]
+    page.context.set_offline(False)
+    page.wait_for_selector(".connection.live")
+    back = start(server, "form", {"name": "four"})
+    for run in (*away, back):
+        row = page.locator("table.runs tr", has_text=run)
+        row.locator(".state", has_text="success").first.wait_for()
+        assert row.count() == 1
+    listed = page.locator("table.runs .id").all_inner_texts()
+    assert listed == [run["run_id"] for run in server.get("/api/v1/runs?workflow=form&limit=100")["runs"]]
 
 
 def test_the_page_survives_the_server(tabs: Tabs, tmp_path: Path) -> None:

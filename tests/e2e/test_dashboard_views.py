@@ -47,6 +47,7 @@ tasks:
   numbers:
     run: |
       python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(1_200_000))"
+  huge: {run: "echo the first line"}
   silent: {run: "true"}
 """
 WIDE = """
@@ -55,6 +56,7 @@ tasks:
   each: {run: "test ${{ item }} != 2", foreach: [1, 2, 3]}
 """
 INSTANCES = 10_000
+GIGABYTE = 1_000_000_000
 FAN = 600
 
 
@@ -67,6 +69,17 @@ def fan(db: Path) -> None:
     for task in middle:
         first >> task >> last
     dag.run(2, "thread", run_id="fan")
+
+
+def swell(folder: Path) -> None:
+    """Make the log of the task `huge` a file of 1 GB, which takes no room on the disk."""
+    (log,) = (path for path in folder.rglob("*.log") if path.read_bytes().startswith(b"the first line"))
+    with log.open("r+b") as file:
+        file.truncate(GIGABYTE)
+        file.seek(GIGABYTE // 2)
+        file.write(b"\n500 million\n")
+        file.seek(GIGABYTE)
+        file.write(b"\nthe last line\n")
 
 
 def widen(db: Path) -> None:
@@ -99,6 +112,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     (folder / "prints.yaml").write_text(PRINTS)
     assert lightflow(folder, "run", "shapes.yaml", "--run-id", "shapes1").returncode == 1
     assert lightflow(folder, "run", "prints.yaml", "--run-id", "prints1", "--quiet").returncode == 0
+    swell(folder)
     (folder / "wide.yaml").write_text(WIDE)
     assert lightflow(folder, "run", "wide.yaml", "--run-id", "wide1", "--quiet").returncode == 1
     widen(folder / "lightflow.db")
@@ -470,6 +484,22 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
     page.fill("[name=find]", "nowhere")
     page.keyboard.press("Enter")
     page.get_by_text("is not in this log").wait_for()
+
+
+def test_a_log_of_a_gigabyte_is_read_by_windows(page: Any) -> None:
+    sizes: list[int] = []
+    page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0)))
+            if "/log?" in response.url else None)  # fmt: skip
+    log_of(page, "huge", fromEnd=True)
+    page.locator(".line", has_text="the last line").wait_for()
+    assert "1.0 GB" in page.locator(".place").inner_text()
+    page.get_by_role("button", name="Start").click()
+    page.locator(".line", has_text="the first line").wait_for()
+    page.get_by_label("Place in the log").evaluate(
+        "bar => { bar.value = 500; bar.dispatchEvent(new Event('change', {bubbles: true})) }"
+    )
+    page.locator(".line", has_text="500 million").wait_for()
+    assert sum(sizes) < 2_000_000
 
 
 def test_wrap_raw_and_download(page: Any, tmp_path: Path) -> None:

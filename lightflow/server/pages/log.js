@@ -452,7 +452,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
       <button type="button" ...${keyed("raw", "the text that was read, to select and copy")} aria-pressed=${mode === "raw"} onClick=${() => setMode(mode === "raw" ? "lines" : "raw")}>Raw</button>
       <button type="button" ...${keyed("save")} disabled=${share != null} onClick=${download}>${share == null ? "Download" : percent(share, 1)}</button></form>
     <${Failure} problem=${problem} />
-    <div class=${`text ${mode}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
+    <div class=${`text ${mode}${!live && log.size < 2000 ? " short" : ""}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
     <p class="place"><button type="button" class="quiet" ...${keyed("start")} onClick=${toStart}>Start</button>
       ${log.size > WINDOW && html`<input type="range" min="0" max="1000" aria-label="Place in the log" value=${Math.round(1000 * (anchor.current?.at || 0) / log.size)}
         onChange=${event => jump(Math.floor(Number(event.target.value) / 1000 * log.size))} />`}

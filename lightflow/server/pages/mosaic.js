@@ -46,7 +46,9 @@ function draw(canvas, rows, size, across, focus, colours) {
     pen.beginPath();
     for (const at of list) pen.rect(at % across * size + 0.5, Math.floor(at / across) * size + 0.5, side - 1, side - 1);
     pen.fill();
+    pen.globalAlpha = size > 10 ? 1 : 0.5; // the borders of small cells would be all that one sees
     pen.stroke();
+    pen.globalAlpha = 1;
     pen.fillStyle = pen.strokeStyle = ink;
     pen.beginPath();
     for (const at of list) {

@@ -62,17 +62,17 @@ export function Runs({ query }) {
   };
   const listed = new Set(live.data?.runs.map(run => run.run_id));
   const runs = live.data ? [...live.data.runs, ...more.runs.filter(run => !listed.has(run.run_id))] : [];
-  return html`<div class="head"><h1>Runs</h1><span class="grow"></span>
+  return html`<div class="head runs-filters"><h1>Runs</h1><span class="grow"></span>
       <input type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
         onChange=${choose("workflow")} />
-      <input type="search" placeholder="Id, parameter, reason" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
+      <input type="search" class="wide" placeholder="Id, parameter, reason" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
       <select aria-label="Only runs in this state" value=${query.state || ""} onChange=${choose("state")}>
         <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select>
-      <select aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>
+      <select class="wide" aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>
         ${query.workflow && html`<option value=${`${query.workflow}:manual`}>by hand, in a page</option>`}
         ${starts.map(each => html`<option key=${each.trigger} value=${each.trigger}>${clean(query.workflow ? each.words : `${each.workflow}: ${each.words}`)}</option>`)}</select>
-      <label class="day">from <input type="date" value=${query.from || ""} onChange=${choose("from")} /></label>
-      <label class="day">to <input type="date" value=${query.to || ""} onChange=${choose("to")} /></label></div>
+      <label class="wide">from <input type="date" value=${query.from || ""} onChange=${choose("from")} /></label>
+      <label class="wide">to <input type="date" value=${query.to || ""} onChange=${choose("to")} /></label></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
     ${!live.data && !live.problem && html`<${Waiting} />`}
     ${live.data && !runs.length && html`<${Empty} title=${isFiltered ? "No run matches" : "Nothing has run yet"}>

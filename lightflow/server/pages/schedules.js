@@ -71,7 +71,7 @@ export function Schedules() {
   useEffect(() => {
     const abort = new AbortController();
     const end = Date.now() + 5 * DAY;
-    Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=100`, { signal: abort.signal })
+    Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=500`, { signal: abort.signal })
       .then(answer => answer.instants.filter(each => Date.parse(each.at) < end).map(each => ({ ...each, trigger })), () => [])))
       .then(lists => { if (!abort.signal.aborted) setPlanned(lists.flat()); });
     return () => abort.abort();

@@ -84,7 +84,7 @@ export function Task({ id, task, index, query }) {
     ${index != null && html` › <a href=${href(["r", id, "t", task])}>${clean(task)}</a>`}</p>`;
   if (!live.data || !head.data) return live.problem ? html`${back}<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
   const data = live.data, shown = data.attempts.find(each => each.attempt === attempt) || data.attempts.at(-1);
-  const isLast = shown === data.attempts.at(-1);
+  const isMapped = index == null && data.instances !== undefined;
   const log = shown && `${path}/attempts/${shown.attempt}/log`;
   return html`${back}<div class="head"><h1>${clean(instanceName(data))}</h1><${State} state=${data.status} /><b><${Took} row=${data} /></b>
       ${data.map_key && html`<span class="muted">${clean(data.map_key)}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
@@ -97,21 +97,21 @@ export function Task({ id, task, index, query }) {
       ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
       <${Log} key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
-    ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
+    ${!shown && !isMapped && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt.</p>`}
     <${Children} id=${id} task=${task} index=${place} state=${data.status} />
-    <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />
-    ${index == null && data.instances !== undefined && html`<${Instances} id=${id} task=${task} state=${data.status} />`}`;
+    <${Values} title="Values" id=${id} task=${task} index=${place} state=${data.status} />
+    ${isMapped && html`<${Instances} id=${id} task=${task} state=${data.status} />`}`;
 }
 
 /** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
-export const Values = ({ id, task, index, state }) => {
+export const Values = ({ id, task, index, state, title }) => {
   const live = useLive(`runs/${encode(id)}/values`);
   useEffect(() => { if (live.data) live.reload(); }, [state]);
   if (live.problem) return html`<${Failure} problem=${live.problem} />`;
   if (!live.data) return html`<${Waiting} />`;
   const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
-  if (!values.length) return html`<p class="muted">No values.</p>`;
-  return html`<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
+  if (!values.length) return title ? null : html`<p class="muted">No values.</p>`;
+  return html`${title && html`<h2 class="gap">${title}</h2>`}<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
     <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${clean(instanceName(each))}</a></td>`}<td>${clean(each.key)}</td>
       <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${clean(each.encoding)}, ${size(each.size)}</span>` : html`<pre>${clean(pretty(each.value))}</pre>`}</td>
       <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${clean(id)}</code></p>`}`;
@@ -121,7 +121,7 @@ const pretty = value => { const text = typeof value === "string" ? value : JSON.
 
 /** The runs that a task has started. */
 const Children = ({ id, task, index, state }) => {
-  const live = useLive(`runs/${encode(id)}/children`, "runs", (data, frame) => ({
+  const live = useLive(`runs/${encode(id)}/children?limit=500`, "runs", (data, frame) => ({
     ...data, children: data.children.map(child => (frame.runs || []).find(run => run.run_id === child.run_id) || child) }));
   useEffect(() => { if (live.data) live.reload(); }, [state]);
   const children = (live.data?.children || []).filter(child => child.parent?.task === task && (child.parent.map_index ?? null) === index);

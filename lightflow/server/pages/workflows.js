@@ -78,7 +78,7 @@ export function Workflows({ query }) {
         <th class="num">Duration</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
         <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
-        <td class="name"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
+        <td class="name described"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
           ${each.description && html`<span class="muted wide"> ${clean(each.description)}</span>`}</td>
         <td class="wide"><${Bars} runs=${each.runs || []} label="last runs of ${each.workflow}" /></td>
         <td class="num">${each.latest && html`<${Took} row=${each.latest} />`}</td>

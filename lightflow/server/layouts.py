@@ -41,7 +41,7 @@ class Layouts:
 
         Args:
             picture: what is drawn.
-            key: `answer_of` returns the geometry by it: the digest of the graph, and all else that decides how it is drawn.
+            key: for `answer_of`: the digest of the graph, and all else that decides how it is drawn.
 
         Raises:
             RequestProblem: Graphviz cannot draw it, or too many other graphs wait.

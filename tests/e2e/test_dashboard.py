@@ -481,23 +481,33 @@ def test_seven_tabs_share_one_stream(tabs: Tabs, server: RunningServer) -> None:
         wait_for_text(tab, "table.runs .id", run)
 
 
-def test_what_happens_while_the_network_is_away_is_shown_once(tabs: Tabs, server: RunningServer) -> None:
+def test_what_happens_while_the_network_is_away_is_shown_once(tabs: Tabs, tmp_path: Path) -> None:
+    """A server that is stopped is silent, as an unplugged network is; the clock of the page goes a minute forward."""
+    (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
+    lightflow(tmp_path, "run", "form.yaml", "-p", "name=before")
     tabs.expected.append("net::ERR")
-    page = log_in(tabs.tab(), server.url, server.operator, "#/runs?workflow=form")
-    page.wait_for_selector(".connection.live")
-    page.context.set_offline(True)
-    page.wait_for_selector(".connection.lost")
-    page.locator(".lost", has_text="has not answered").wait_for()
-    away = [start(server, "form", {"name": name}) for name in ("one", "two", "three")]
-    page.context.set_offline(False)
-    page.wait_for_selector(".connection.live")
-    back = start(server, "form", {"name": "four"})
-    for run in (*away, back):
-        row = page.locator("table.runs tr", has_text=run)
-        row.locator(".state", has_text="success").first.wait_for()
-        assert row.count() == 1
-    listed = page.locator("table.runs .id").all_inner_texts()
-    assert listed == [run["run_id"] for run in server.get("/api/v1/runs?workflow=form&limit=100")["runs"]]
+    with serving(tmp_path, "ui", "lightflow.db") as server:
+        page = tabs.tab()
+        page.clock.install()
+        log_in(page, server.url, server.operator, "#/runs")
+        page.locator("table.runs td", has_text="name=before").wait_for()
+        page.wait_for_selector(".connection.live")
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            page.clock.fast_forward(60_000)
+            page.wait_for_selector(".connection.lost")
+            assert page.locator("table.runs tr[data-row]").count() == 1
+            for name in ("one", "two"):
+                lightflow(tmp_path, "run", "form.yaml", "-p", f"name={name}")
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+        page.clock.fast_forward(10_000)
+        page.wait_for_selector(".connection.live")
+        lightflow(tmp_path, "run", "form.yaml", "-p", "name=after")
+        page.locator("table.runs tr", has_text="name=after").locator(".state", has_text="success").first.wait_for()
+        names = page.locator("table.runs tr[data-row] td:last-child").all_inner_texts()
+        assert [text.split()[0] for text in names] == ["name=after", "name=two", "name=one", "name=before"]
+        tabs.close()
 
 
 def test_the_page_survives_the_server(tabs: Tabs, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def swell(folder: Path) -> None:
     (log,) = (path for path in folder.rglob("*.log") if path.read_bytes().startswith(b"the first line"))
     with log.open("r+b") as file:
         file.truncate(GIGABYTE)
-        file.seek(GIGABYTE // 2)
+        file.seek(GIGABYTE // 2 + 1_000)
         file.write(b"\n500 million\n")
         file.seek(GIGABYTE)
         file.write(b"\nthe last line\n")

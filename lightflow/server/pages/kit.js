@@ -176,6 +176,16 @@ const TAB = Math.random().toString(36).slice(2);
 const seq = position => Number((position || "").split(".")[1] || 0);
 const older = (a, b) => !a ? b : !b ? a : seq(a) <= seq(b) ? a : b;
 
+const SILENCE = 40000; // milliseconds; the server sends a comment each 15 s
+
+/** Wait for a part of the stream; a network that is away is silent, and ends nothing. */
+async function inTime(part) {
+  let timer;
+  const silence = new Promise((_, reject) => { timer = setTimeout(() => reject(new Problem(0, { detail: "the stream is silent" })), SILENCE); });
+  try { return await Promise.race([part, silence]); }
+  finally { clearTimeout(timer); }
+}
+
 class Feed {
   constructor() {
     this.state = "connecting"; // live, lost
@@ -279,7 +289,7 @@ class Feed {
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
-        const { value, done } = await reader.read();
+        const { value, done } = await inTime(reader.read());
         if (done) break;
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
@@ -290,6 +300,7 @@ class Feed {
       if (abort.signal.aborted) return;
       if (error.status === 401) return;
       if (error.status === 404) { this.open = null; return; } // a run or a log of a topic was deleted
+      abort.abort();
       this.open = null;
       this.tries = (this.tries || 0) + 1;
       this.setState("lost", this.lostAt || Date.now());

@@ -115,7 +115,7 @@ def start(server: RunningServer, workflow: str, params: dict[str, Any] | None = 
     answer = server.request("POST", f"/api/v1/workflows/{workflow}/runs", {"params": params or {}})
     assert answer.status in (201, 202), answer.body
     run, fire = answer.json()["run_id"], answer.json()["fire_no"]
-    while run is None:
+    while run is None or server.request("GET", f"/api/v1/runs/{run}").status != 200:
         fires = server.get("/api/v1/fires?limit=50")["fires"]
         run = next(each["run_id"] for each in fires if each["fire_no"] == fire)
     return str(run)

@@ -5,7 +5,7 @@ import {
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
-const PAGE = 100;
+const PAGE = 100, MOST_RUNS = 300; // of runs; a page that is open for days does not grow
 
 /** Return how a run began, in words. */
 export function origin(run) {
@@ -50,8 +50,9 @@ export function withRuns(query) {
 export function Runs({ query }) {
   const live = useLive(path(query), "runs", withRuns(query));
   const [more, setMore] = useState({ runs: [], after: undefined, busy: false }), triggers = useLive("triggers");
-  const isFiltered = Object.keys(filtersOf(query)).length > 0;
-  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [path(query)]);
+  const isFiltered = Object.keys(filtersOf(query)).length > 0, isLong = live.data?.runs.length > MOST_RUNS;
+  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [path(query), isLong]);
+  useEffect(() => { if (isLong) live.reload(); }, [isLong]);
   const choose = name => event => go(href(["runs"], { ...query, [name]: event.target.value.trim() }));
   const starts = (triggers.data?.triggers || []).filter(each => !query.workflow || each.workflow === query.workflow);
   const after = more.after === undefined ? live.data?.after : more.after;

@@ -268,7 +268,6 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
         upstream: gantt.upstreamOf([{id: 'a'}, {id: 'g', gate: 'group', depends_on: ['a']}, {id: 'z', depends_on: ['g']}]).get('z'),
         moves: [grid.moved([0, 0], 'ArrowUp', 2, 3), grid.moved([-1, 0], 'ArrowUp', 2, 3), grid.moved([1, 2], 'ArrowRight', 2, 3), grid.moved([0, 0], 'x', 2, 3)],
         failures: [grid.nextFailure([-1, 2], cells, 2), grid.nextFailure([0, 1], cells, 2), grid.nextFailure([1, 0], cells, 2)],
-        medians: grid.medianOf([4, null, 1, 3, 2]),
         states: [...graph.statesOf([{task: 'm', kind: 'task', status: 'RUNNING'}, {task: 'm', map_index: 0, kind: 'task', status: 'SUCCESS'},
           {task: 'm', map_index: 1, kind: 'task', status: 'FAILED'}, {task: 'm', map_index: 2, kind: 'task', status: 'RUNNING'}])][0][1].tally,
         tally: [graph.tallyText('RUNNING', {SUCCESS: 2, FAILED: 1, RUNNING: 3}), graph.tallyText('FAILED', {SUCCESS: 5, FAILED: 1}), graph.tallyText('SUCCESS', {SUCCESS: 6})],
@@ -285,7 +284,6 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
         "upstream": ["a"],
         "moves": [[-1, 0], [-1, 0], [1, 2], None],
         "failures": [[0, 1], [1, 0], [0, 1]],
-        "medians": {"median": 2, "p95": 4},
         "states": {"SUCCESS": 1, "FAILED": 1, "RUNNING": 1},
         "tally": ["3 of 6 done, 1 failed", "1 of 6 failed", ""],
         "path": "M0 0C1 1 2 2 3 3L4 4",
@@ -592,7 +590,7 @@ def test_names_of_others_stay_text(page: Any) -> None:
         kit.render(kit.html`<${graph.Graph} geometry=${geometry} states=${states} critical=${[text]} selected=${text} />
           <${gantt.Gantt} tasks=${[row, {...row, name: text + 1, depth: 1}]} now=${20} critical=${[text]} />
           <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} critical=${[text]} />
-          <${grid.Durations} points=${[{...run, seconds: 1}]} />`, place);
+          <${grid.Durations} points=${[{...run, seconds: 1}]} median=${1} p95=${1} />`, place);
         elements += place.querySelectorAll('script, img, iframe, a, svg svg, [onload], [onerror], [onmouseover]').length;
         if (!place.textContent.includes(kit.clean(text).slice(0, 8))) elements += 100;
       }

@@ -40,13 +40,6 @@ export function nextFailure([row, column], cells, rows) {
   return null;
 }
 
-/** Return the middle value and that which 95 % do not exceed. */
-export function medianOf(values) {
-  const sorted = values.filter(value => value != null).sort((a, b) => a - b);
-  const share = part => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
-  return { median: share(0.5), p95: share(0.95) };
-}
-
 // -- the grid ---------------------------------------------------------------------------------------------------------
 
 const times = new WeakMap(); // of runs: a time takes longer to format than a cell to draw
@@ -127,10 +120,11 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
 /**
  * How long a task took in the last runs.
  *
- * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. onSelect(run_id).
+ * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. median, p95: in
+ * seconds. onSelect(run_id).
  */
-export const Durations = ({ points, onSelect, label = "Durations in the last runs" }) => {
-  const values = points.map(point => point.seconds), { median, p95 } = medianOf(values);
+export const Durations = ({ points, median, p95, onSelect, label = "Durations in the last runs" }) => {
+  const values = points.map(point => point.seconds);
   const most = Math.max(...values.map(value => value || 0), 0.001);
   if (median == null) return html`<p class="muted">It has not succeeded yet.</p>`;
   return html`<figure class="durations" aria-label=${label}><div class="plot"><span class="line" style=${{ bottom: `${100 * median / most}%` }}></span>

@@ -1,11 +1,11 @@
 // What all pages use: elements, formats, requests, the live feed, small components.
 // The server appends LOOKS to this file: the sign and the word of each state.
 
-import { h, render, Fragment } from "./vendor/preact.js";
-import { useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback } from "./vendor/hooks.js";
+import { h, render } from "./vendor/preact.js";
+import { useState, useEffect, useLayoutEffect, useMemo, useRef } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
-export { h, render, Fragment, useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback };
+export { h, render, useState, useEffect, useLayoutEffect, useMemo, useRef };
 export const html = htm.bind(h);
 
 // -- formats ----------------------------------------------------------------------------------------------------------
@@ -416,7 +416,6 @@ export function useNow(active = true) {
 // -- small components -------------------------------------------------------------------------------------------------
 
 export const look = state => LOOKS[state] || ["?", String(state).toLowerCase().replaceAll("_", " ")];
-export const FAILURES = new Set(["FAILED", "TIMED_OUT", "LOST", "INTERRUPTED"]);
 export const ACTIVE = new Set(["PENDING", "RUNNING"]);
 export const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
 export const wordOf = state => state == null ? "has not run" : look(state)[1];

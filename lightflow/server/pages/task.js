@@ -67,7 +67,7 @@ const TaskDurations = ({ workflow, task }) => {
   const of = live.data?.tasks[0];
   if (!of || of.durations_s.filter(each => each != null).length < 2) return null;
   const points = live.data.runs.map((run, at) => ({ ...run, seconds: of.durations_s[at] })).reverse();
-  return html`<${Durations} points=${points} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
+  return html`<${Durations} points=${points} median=${of.median_s} p95=${of.p95_s} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
 };
 
 export function Task({ id, task, index, query }) {

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import selectors
 import subprocess
 import sys
@@ -138,7 +137,7 @@ class HostPlacer:
 
     def _start(self, state: HostState) -> None:
         assert self._ticket is not None
-        host, agent_id = state.host, secrets.token_hex(6)
+        host, agent_id = state.host, os.urandom(6).hex()
         socket_path = f"/tmp/lightflow-{agent_id}.sock"
         words = {"{address}": self._ticket.address, "{port}": str(self._ticket.port), "{socket}": socket_path}
         argv = [_filled(word, words) for word in host.argv]

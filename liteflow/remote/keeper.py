@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -66,7 +65,9 @@ def run_guarded_agent(agent: Callable[[Notes], None]) -> int:
     sessions = {fact["session"] for fact in facts if "session" in fact}
     swept = tree.sweep(lambda tag: tree.session_of(tag) in sessions, roots=tree.own_root(), spare=(os.getpid(),))
     for fact in facts:
-        if "folder" in fact:
+        if "folder" in fact and os.path.exists(fact["folder"]):
+            import shutil  # it loads compression formats
+
             shutil.rmtree(fact["folder"], ignore_errors=True)
         if "failed" in fact:
             print(json.dumps({"failed": fact["failed"]}), flush=True)

@@ -19,6 +19,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "RunRequest": ("liteflow.state.run_requests", "RunRequest"),
     "acting_for": ("liteflow.state.process_identity", "acting_for"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
+    "RunConditions": ("liteflow.state.history", "RunConditions"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),
     "AttemptRecord": ("liteflow.state.history", "AttemptRecord"),

@@ -91,6 +91,7 @@ from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
+from liteflow.state.history import RunConditions as RunConditions
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.leftovers import Leftovers as Leftovers
@@ -257,6 +258,7 @@ __all__ = [
     "QueueOptions",
     "Record",
     "Ref",
+    "RunConditions",
     "RunFire",
     "RunInfo",
     "RunRecord",

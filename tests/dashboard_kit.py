@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from server_kit import RunningServer
 
+from bench.pages import export_all
+
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -63,6 +65,7 @@ class Tabs:
         options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "Europe/Berlin"} | options
         context = self.browser.new_context(**options)
         context.set_default_timeout(20_000)
+        export_all(context)
         self._contexts.append(context)
         return context
 
@@ -101,6 +104,7 @@ def logged_in(browser: Any, server: RunningServer, **options: Any) -> Iterator[A
     trouble: list[str] = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     context.set_default_timeout(20_000)
+    export_all(context)
     page = context.new_page()
 
     def note_request(url: str) -> None:
@@ -115,4 +119,5 @@ def logged_in(browser: Any, server: RunningServer, **options: Any) -> Iterator[A
     page.wait_for_selector("main")
     yield page
     context.close()
-    assert trouble == []
+    if trouble:
+        pytest.fail("\n".join(trouble))

@@ -54,7 +54,7 @@ _INSTANCES_QUERY: Final = (
     Query(name="label", about="Only instances whose label contains this text."),
     Query(name="order", about="The order.", default="failures", enum=("failures", "index", "duration")),
     _AFTER,
-    _limit(100, 1000),
+    _limit(100, 100_000),
 )
 
 
@@ -121,6 +121,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             Query(name="workflow", about="Only runs of this workflow."),
             Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            Query(name="text", about="Only runs with this text in their id, their parameters or their reason."),
+            Query(name="trigger", about="Only runs that this trigger started; `NAME:manual` for starts by hand."),
+            Query(name="since", about="Only runs from this moment on, such as `2026-01-31T02:30:00Z`."),
+            Query(name="until", about="Only runs before this moment."),
             Query(name="all", about="Whether child runs are listed, too.", kind="boolean", default=False),
             _AFTER,
             _limit(50, 500),

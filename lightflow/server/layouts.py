@@ -12,22 +12,36 @@ from lightflow.server.problems import RequestProblem
 from lightflow.visuals.geometry import geometry, geometry_dot, places
 from liteflow.api import Picture, sha256_hex
 
+GraphKey = tuple[object, ...]
+
 _CACHED: Final = 64
 _AT_ONCE: Final = 2
 _MOST_WAITING: Final = 8
 
 
 class Layouts:
-    """The layouts that a server has made, the last ones used first."""
+    """The layouts that a server has made, the last ones used last."""
 
     def __init__(self) -> None:
+        self._answers: OrderedDict[GraphKey, dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._layouts: OrderedDict[str, Future[dict[str, Any]]] = OrderedDict()
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._waiting = 0
 
-    def geometry(self, picture: Picture) -> dict[str, Any]:
+    def answer_of(self, key: GraphKey) -> dict[str, Any] | None:
+        """Return the geometry that was made with a key; None where there is none."""
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+            return self._answers.get(key)
+
+    def geometry(self, picture: Picture, key: GraphKey | None = None) -> dict[str, Any]:
         """Return the geometry of a picture with its digest; the same graph is laid out once.
+
+        Args:
+            picture: what is drawn.
+            key: for `answer_of`: the digest of the graph, and all else that decides how it is drawn.
 
         Raises:
             RequestProblem: Graphviz cannot draw it, or too many other graphs wait.
@@ -46,9 +60,15 @@ class Layouts:
         if is_first:
             self._lay_out(digest, dot, layout)
         try:
-            return {"digest": digest, **geometry(picture, layout.result())}
+            answer = {"digest": digest, **geometry(picture, layout.result())}
         except VisualError as error:
             raise RequestProblem(422, "NOT_DRAWN", str(error)) from error
+        if key is not None:
+            with self._lock:
+                self._answers[key] = answer
+                while len(self._answers) > _CACHED:
+                    self._answers.popitem(last=False)
+        return answer
 
     def _lay_out(self, digest: str, dot: str, layout: Future[dict[str, Any]]) -> None:
         """Lay out a graph; a failure is not cached, because Graphviz may be installed meanwhile."""

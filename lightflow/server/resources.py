@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
@@ -30,6 +31,7 @@ from lightflow.service.json_shapes import (
     Shape,
     explanation_shape,
     iso,
+    moment_of,
     output_shape,
     pool_shape,
     summary_shape,
@@ -41,7 +43,7 @@ from lightflow.service.queries import RunSummary, WorkflowSummary
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     History,
-    Picture,
+    RunConditions,
     RunRecord,
     arranged,
     critical_path_of,
@@ -77,6 +79,12 @@ def list_runs(request: CheckedRequest) -> Answer:
             status=query["status"],
             limit=query["limit"] + 1,
             before=cursor_number(query["after"]),
+            matching=RunConditions(
+                text=query["text"],
+                trigger=query["trigger"],
+                since=_moment(query, "since"),
+                until=_moment(query, "until"),
+            ),
             with_children=query["all"],
         )
         page = records[: query["limit"]]
@@ -119,30 +127,39 @@ def get_graph(request: CheckedRequest) -> Answer:
 
 def get_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a run are; a graph that is too large is folded."""
-    with reading(request) as (history, _):
-        run = _run(history, request)
-        picture = picture_of_graph(run.dag_id, history.graph(run.graph_digest))
-    return _geometry(request, picture)
+    return _geometry_of_run(request, lambda history: _run(history, request))
 
 
 def get_workflow_geometry(request: CheckedRequest) -> Answer:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
-    name = request.path["workflow"]
-    control = request.services.control
-    served = next((each for each in control.workflows() if each.name == name), None) if control else None
+    served = _served(request)
     if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
-        return _geometry(request, workflows.picture(workflows.outline(served.reference)))
+        picture = workflows.picture(workflows.outline(served.reference))
+        return Answer(body=request.services.layouts.geometry(arranged(picture, *_folding(request))))
+    return _geometry_of_run(request, lambda history: _latest_run(history, request.path["workflow"]))
+
+
+def _latest_run(history: History, workflow: str) -> RunRecord:
+    runs = history.runs(workflow, limit=1)
+    if not runs:
+        raise RunNotFound(f"workflow {workflow!r} has not run yet, so its graph is not available")
+    return runs[0]
+
+
+def _geometry_of_run(request: CheckedRequest, find: Callable[[History], RunRecord]) -> Answer:
+    layouts, folding = request.services.layouts, _folding(request)
     with reading(request) as (history, _):
-        runs = history.runs(name, limit=1)
-        if not runs:
-            raise RunNotFound(f"workflow {name!r} has not run yet, so its graph is not available")
-        picture = picture_of_graph(name, history.graph(runs[0].graph_digest))
-    return _geometry(request, picture)
+        run = find(history)
+        key = (run.dag_id, run.graph_digest, *folding)
+        answer = layouts.answer_of(key)
+        graph = history.graph(run.graph_digest) if answer is None else {}
+    if answer is None:
+        answer = layouts.geometry(arranged(picture_of_graph(run.dag_id, graph), *folding), key)
+    return Answer(body=answer)
 
 
-def _geometry(request: CheckedRequest, picture: Picture) -> Answer:
-    toggled = frozenset(filter(None, (request.query["toggled"] or "").split(",")))
-    return Answer(body=request.services.layouts.geometry(arranged(picture, request.query["fold"], toggled)))
+def _folding(request: CheckedRequest) -> tuple[Any, frozenset[str]]:
+    return request.query["fold"], frozenset(filter(None, (request.query["toggled"] or "").split(",")))
 
 
 def get_critical_path(request: CheckedRequest) -> Answer:
@@ -186,6 +203,19 @@ def _refuse_hidden(request: CheckedRequest) -> None:
 
 def _run(history: History, request: CheckedRequest) -> RunRecord:
     return find_run(history, request.path["run"])
+
+
+def _moment(query: Mapping[str, Any], name: str) -> float | None:
+    """Return the seconds since 1970 of a moment of a query.
+
+    Raises:
+        RequestProblem: it is not a moment.
+    """
+    try:
+        return None if query[name] is None else moment_of(query[name])
+    except ValueError:
+        message = "write a moment as 2026-01-31T02:30:00Z"
+        raise RequestProblem(400, "BAD_INPUT", f"{name}: {message}", fields={name: message}) from None
 
 
 def cursor_number(cursor: str | None) -> int | None:
@@ -285,9 +315,7 @@ def get_workflow(request: CheckedRequest) -> Answer:
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         shape = None if history.dag(name) is None else _workflow(history, request, name)
-    served = None
-    if request.services.control is not None:
-        served = next((each for each in request.services.control.workflows() if each.name == name), None)
+    served = _served(request)
     if shape is None and served is None:
         raise RunNotFound(f"there is no workflow {name!r}")
     if shape is None:
@@ -316,6 +344,18 @@ def seconds_of(run: RunRecord) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+def _served(request: CheckedRequest) -> ServedWorkflow | None:
+    """Return the workflow of the path of a request; None where this server does not serve it."""
+    control, name = request.services.control, request.path["workflow"]
+    return None if control is None else next((each for each in control.workflows() if each.name == name), None)
+
+
+def require_workflow(history: History, request: CheckedRequest) -> None:
+    """Raise RunNotFound unless the workflow of the path of a request has run or is served."""
+    if history.dag(request.path["workflow"]) is None and _served(request) is None:
+        raise RunNotFound(f"there is no workflow {request.path['workflow']!r}")
+
+
 def _served_shape(request: CheckedRequest, workflow: ServedWorkflow) -> Shape:
     schema = workflow.params_schema
     return {
@@ -330,12 +370,10 @@ def _served_shape(request: CheckedRequest, workflow: ServedWorkflow) -> Shape:
 def get_source(request: CheckedRequest) -> Answer:
     """Return the text of the file of a workflow that this server serves."""
     _refuse_hidden(request)
-    name = request.path["workflow"]
-    control = request.services.control
-    served = {} if control is None else {each.name: each for each in control.workflows()}
-    if name not in served:
+    name, served = request.path["workflow"], _served(request)
+    if served is None:
         raise RunNotFound(f"this server does not serve a file of the workflow {name!r}")
-    path = served[name].file
+    path = served.file
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(_MOST_SOURCE)
@@ -348,8 +386,7 @@ def get_grid(request: CheckedRequest) -> Answer:
     """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task, in graph order."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
-        if history.dag(name) is None:
-            raise RunNotFound(f"there is no workflow {name!r}")
+        require_workflow(history, request)
         records = history.runs(name, limit=request.query["runs"] + 1, before=cursor_number(request.query["after"]))
         page = records[: request.query["runs"]]
         columns = [(run, history.task_statuses(run.run_id)) for run in page]
@@ -421,6 +458,8 @@ def get_system(request: CheckedRequest) -> Answer:
             "db": services.db,
             "bytes": _size(services.db),
             "wal_bytes": _size(f"{services.db}-wal"),
+            "disk_free_bytes": _free(services.db),
+            "time": iso(time.time()),
             "problem": services.feed.problem,
             "uptime_s": round(services.uptime_s, 3),
             "read_only": services.is_read_only,
@@ -431,6 +470,13 @@ def get_system(request: CheckedRequest) -> Answer:
             "as_of": str(services.feed.position),
         }
     )
+
+
+def _free(path: str) -> int | None:
+    try:
+        return shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    except OSError:
+        return None
 
 
 def _size(path: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightflow.engine.choices import RerunOptions
-from lightflow.server.resources import cursor_number, reading, seconds_of, shown
+from lightflow.server.resources import cursor_number, reading, require_workflow, seconds_of, shown
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
@@ -13,7 +13,6 @@ from lightflow.service.durations import durations
 from lightflow.service.json_shapes import group_shape, iso, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
-from liteflow import RunNotFound
 from liteflow.api import History, RunRecord, open_approvals
 
 
@@ -84,8 +83,7 @@ def list_durations(request: CheckedRequest) -> Answer:
     """Return how long the tasks of a workflow took in its last runs, with the median and the 95th percentile."""
     query, name = request.query, request.path["workflow"]
     with reading(request) as (history, as_of):
-        if history.dag(name) is None:
-            raise RunNotFound(f"there is no workflow {name!r}")
+        require_workflow(history, request)
         result = durations(history, name, query["task"], query["runs"])
     runs = [
         {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}

@@ -1,7 +1,8 @@
 """The script of the pages: all modules in one file, without comments and without spaces that say nothing.
 
 Compressed together the modules take two thirds of what they take one by one, and a browser reads one file. All of them
-have one scope then: two modules cannot declare the same name at their top level.
+have one scope then: two modules cannot declare the same name at their top level. A vendored module stays as
+it was published, in a function of its own, because other modules have its short names, too.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 _IMPORT: Final = re.compile(r'^import\b[^;]*?\bfrom "\./([\w./]+)";\n', re.MULTILINE)
-_EXPORT: Final = re.compile(
-    r"^export (?:\{ (?P<list>[^}]*) \};\n|(?=(?:async function|function|class|const) (?P<name>\w+)))", re.MULTILINE
-)
+_EXPORT: Final = re.compile(r"^export (?:\{[^}]*\};\n|(?=(?:async function|function|class|const) ))", re.MULTILINE)
 _VENDORED: Final = "vendor/"
+_VENDORED_IMPORT: Final = re.compile(r'^import\{(?P<names>[^}]*)\}from"\./(?P<name>\w+)\.js";')
+_VENDORED_EXPORT: Final = re.compile(r"export(?:\{(?P<names>[^}]*)\};?\s*$| default )")
+_AS: Final = re.compile(r"([\w$]+) as ([\w$]+)")
+_IMPORTED: Final = r"\1:\2"
+_EXPORTED: Final = r"\2:\1"
+_NAMES: Final = re.compile(r"^import (?P<names>[^;]*?),? from \"\./vendor/(?P<name>\w+)\.js\";", re.DOTALL)
 
 _TOKEN: Final = re.compile(
     r"""(?P<gap>(?:\s+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)+)|(?P<code>[^\s"'`/{}]+)"""
@@ -22,6 +27,8 @@ _TOKEN: Final = re.compile(
 )
 _PATTERN: Final = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/\w*")
 _TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
+_STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
+_AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
@@ -29,17 +36,19 @@ _AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues
 
 
 def joined_script(read: Callable[[str], str], main: str) -> str:
-    """Return a module and all modules that it imports as one module; only what is vendored is still imported.
+    """Return a module and all modules that it imports as one, which imports and exports nothing.
 
     Args:
         read: returns the text of a module by its name, such as `kit.js`.
         main: the name of the module that is evaluated last.
     """
     texts = _in_order(read, main)
-    imports = [match[0] for text in texts for match in _IMPORT.finditer(text) if match[1].startswith(_VENDORED)]
-    names = [match["list"] or match["name"] for text in texts for match in _EXPORT.finditer(text)]
+    imports = {
+        match[1]: match[0] for text in texts for match in _IMPORT.finditer(text) if match[1].startswith(_VENDORED)
+    }
+    vendored = [_as_function(name, read(name)) + _assigned(line) for name, line in imports.items()]
     bodies = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts]
-    return packed_script("\n".join([*imports, *bodies, f"export {{ {', '.join(names)} }};\n"]))
+    return "".join(vendored) + packed_script("\n".join(bodies))
 
 
 def packed_script(text: str) -> str:
@@ -58,8 +67,26 @@ def packed_script(text: str) -> str:
 
 
 def packed_style(text: str) -> str:
-    """Return a stylesheet without comments and indentation."""
-    return _LINE_END.sub("\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).lstrip()
+    """Return a stylesheet without comments, and without the white space around its signs."""
+    return _AROUND_SIGNS.sub(r"\1", _STYLE_COMMENT.sub("", text)).strip()
+
+
+def _as_function(name: str, text: str) -> str:
+    """Return a vendored module as a function of which the value has what the module exports."""
+
+    def assigned(match: re.Match[str]) -> str:
+        return f"const{{{_AS.sub(_IMPORTED, match['names'])}}}=${match['name']};"
+
+    def returned(match: re.Match[str]) -> str:
+        return f"return{{{_AS.sub(_EXPORTED, match['names'])}}}" if match["names"] else "return "
+
+    body = _VENDORED_EXPORT.sub(returned, _VENDORED_IMPORT.sub(assigned, text))
+    return f"const ${name.removeprefix(_VENDORED).removesuffix('.js')}=(()=>{{{body}}})();\n"
+
+
+def _assigned(line: str) -> str:
+    """Return an import of a vendored module as an assignment."""
+    return _NAMES.sub(lambda match: f"const {match['names']}=${match['name']};", line)
 
 
 def _in_order(read: Callable[[str], str], main: str) -> list[str]:

@@ -18,7 +18,6 @@ from liteflow.api import ALL_STYLES, Record, StatusStyle, sha256_hex
 
 _FOLDER: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pages")
 _STYLES: Final = ("ui.css", "views.css")
-_VENDORED: Final = ("vendor/preact.js", "vendor/hooks.js", "vendor/htm.js")
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -37,7 +36,7 @@ class StaticFile(Record):
 
 
 #: The paths of the requests for files of the dashboard.
-STATIC_PATHS: Final = frozenset({"/", "/ui/ui.css", "/ui/app.js", *(f"/ui/{name}" for name in _VENDORED)})
+STATIC_PATHS: Final = frozenset({"/", "/ui/ui.css", "/ui/app.js"})
 
 
 def static_file(path: str) -> StaticFile:
@@ -68,8 +67,7 @@ def _files() -> Mapping[str, StaticFile]:
         "/ui/ui.css": packed_style(styles),
         "/ui/app.js": joined_script(module_text, "app.js"),
     }
-    vendored = {f"/ui/{name}": _read(name) for name in _VENDORED}
-    return {path: _static_file(text.encode(), _media_type(path)) for path, text in {**texts, **vendored}.items()}
+    return {path: _static_file(text.encode(), _media_type(path)) for path, text in texts.items()}
 
 
 def _read(name: str) -> str:
@@ -98,21 +96,20 @@ def _static_file(content: bytes, media_type: str) -> StaticFile:
 
 def _state_css() -> str:
     """Return the colours of all states, for light and dark pages."""
-    light = "\n".join(_rule(state, style, dark=False) for state, style in ALL_STYLES.items())
-    dark = "\n".join(_rule(state, style, dark=True) for state, style in ALL_STYLES.items())
-    return (
-        f"\n{light}\n@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{\n{dark}\n}} }}\n"
-        f":root[data-theme=dark] {{\n{dark}\n}}\n"
-    )
+    return "\n".join(_rule(state, style) for state, style in ALL_STYLES.items()) + "\n"
 
 
-def _rule(state: str, style: StatusStyle, *, dark: bool) -> str:
-    colours = style.dark if dark else style.light
-    border = "dashed" if style.dashed else "solid"
-    return (
-        f'[data-state="{state}"] {{ --fill: {colours.fill}; --stroke: {colours.stroke}; --ink: {colours.ink}; '
-        f"--border: {border} }}"
+def _rule(state: str, style: StatusStyle) -> str:
+    light, dark = style.light, style.dark
+    colours = "".join(
+        f"--{name}:light-dark({on_light},{on_dark});"
+        for name, on_light, on_dark in (
+            ("fill", light.fill, dark.fill),
+            ("stroke", light.stroke, dark.stroke),
+            ("ink", light.ink, dark.ink),
+        )
     )
+    return f"[data-state={state}]{{{colours}--border:{'dashed' if style.dashed else 'solid'}}}"
 
 
 def _state_script() -> str:

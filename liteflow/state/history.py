@@ -46,6 +46,15 @@ from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
+class RunConditions(Record):
+    """Which runs are listed; None: all."""
+
+    text: str | None = None  #: in their id, their parameters or their reason
+    trigger: str | None = None  #: the id of the trigger that started them
+    since: float | None = None  #: when they were created at the earliest, in seconds since 1970
+    until: float | None = None  #: before when they were created
+
+
 class RunRecord(Record, kw_only=False):
     """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when it is stored as RUNNING and has no owner."""
 
@@ -281,18 +290,29 @@ class History(WaitHistory, FireHistory, PoolHistory):
         limit: int = 20,
         before: int | None = None,
         with_children: bool = False,
+        matching: RunConditions | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
-        where, parameters = ["1" if with_children else "parent_run_id IS NULL"], list[object]()
-        if dag_id is not None:
-            where.append("dag_id=?")
-            parameters.append(dag_id)
-        if status is not None:
-            where.append("status=?")
-            parameters.append(status)
-        if before is not None:
-            where.append("run_no<?")
-            parameters.append(before)
+        """Return runs, the newest first.
+
+        Args:
+            dag_id, status: only runs of this dag, in this state.
+            limit, before: the most runs, and the `run_no` below which they are: the next page.
+            with_children: whether runs that tasks have started are among them.
+            matching: further conditions.
+        """
+        matching = matching or RunConditions()
+        conditions = {
+            "dag_id=?": dag_id,
+            "status=?": status,
+            "run_no<?": before,
+            "instr(run_id || ' ' || coalesce(params, '') || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
+            "run_id IN (SELECT run_id FROM liteflow_fires WHERE trigger_id=?)": matching.trigger,
+            "created_at>=?": matching.since,
+            "created_at<?": matching.until,
+        }
+        where = ["1" if with_children else "parent_run_id IS NULL"]
+        where += [condition for condition, value in conditions.items() if value is not None]
+        parameters = [value for value in conditions.values() if value is not None]
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
@@ -671,6 +691,7 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
+    "RunConditions",
     "RunRecord",
     "ValueRecord",
 ]

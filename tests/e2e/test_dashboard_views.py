@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,8 +47,16 @@ tasks:
   numbers:
     run: |
       python3 -c "import sys; sys.stdout.writelines(f'{n:09d} the quick brown fox\\n' for n in range(1_200_000))"
+  huge: {run: "echo the first line"}
   silent: {run: "true"}
 """
+WIDE = """
+workflow_name: wide
+tasks:
+  each: {run: "test ${{ item }} != 2", foreach: [1, 2, 3]}
+"""
+INSTANCES = 10_000
+GIGABYTE = 1_000_000_000
 FAN = 600
 
 
@@ -59,6 +69,30 @@ def fan(db: Path) -> None:
     for task in middle:
         first >> task >> last
     dag.run(2, "thread", run_id="fan")
+
+
+def swell(folder: Path) -> None:
+    """Make the log of the task `huge` a file of 1 GB, which takes no room on the disk."""
+    (log,) = (path for path in folder.rglob("*.log") if path.read_bytes().startswith(b"the first line"))
+    with log.open("r+b") as file:
+        file.truncate(GIGABYTE)
+        file.seek(GIGABYTE // 2 + 1_000)
+        file.write(b"\n500 million\n")
+        file.seek(GIGABYTE)
+        file.write(b"\nthe last line\n")
+
+
+def widen(db: Path) -> None:
+    """Copy the first instance of the mapped task of the run `wide1`, which succeeded, until there are INSTANCES."""
+    with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(liteflow_task_instances)")]
+        others = ", ".join(name for name in columns if name not in ("map_index", "map_key"))
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO "
+            f"liteflow_task_instances ({others}, map_index, map_key) SELECT {others}, i, 'item ' || i FROM n, "
+            "(SELECT * FROM liteflow_task_instances WHERE run_id='wide1' AND task_id='each' AND map_index=0)",
+            (INSTANCES - 1,),
+        )
 
 
 def nothing() -> None:
@@ -78,6 +112,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     (folder / "prints.yaml").write_text(PRINTS)
     assert lightflow(folder, "run", "shapes.yaml", "--run-id", "shapes1").returncode == 1
     assert lightflow(folder, "run", "prints.yaml", "--run-id", "prints1", "--quiet").returncode == 0
+    swell(folder)
+    (folder / "wide.yaml").write_text(WIDE)
+    assert lightflow(folder, "run", "wide.yaml", "--run-id", "wide1", "--quiet").returncode == 1
+    widen(folder / "lightflow.db")
     fan(folder / "lightflow.db")
     with serving(folder, "ui", "lightflow.db") as running:
         yield running
@@ -230,7 +268,6 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
         upstream: gantt.upstreamOf([{id: 'a'}, {id: 'g', gate: 'group', depends_on: ['a']}, {id: 'z', depends_on: ['g']}]).get('z'),
         moves: [grid.moved([0, 0], 'ArrowUp', 2, 3), grid.moved([-1, 0], 'ArrowUp', 2, 3), grid.moved([1, 2], 'ArrowRight', 2, 3), grid.moved([0, 0], 'x', 2, 3)],
         failures: [grid.nextFailure([-1, 2], cells, 2), grid.nextFailure([0, 1], cells, 2), grid.nextFailure([1, 0], cells, 2)],
-        medians: grid.medianOf([4, null, 1, 3, 2]),
         states: [...graph.statesOf([{task: 'm', kind: 'task', status: 'RUNNING'}, {task: 'm', map_index: 0, kind: 'task', status: 'SUCCESS'},
           {task: 'm', map_index: 1, kind: 'task', status: 'FAILED'}, {task: 'm', map_index: 2, kind: 'task', status: 'RUNNING'}])][0][1].tally,
         tally: [graph.tallyText('RUNNING', {SUCCESS: 2, FAILED: 1, RUNNING: 3}), graph.tallyText('FAILED', {SUCCESS: 5, FAILED: 1}), graph.tallyText('SUCCESS', {SUCCESS: 6})],
@@ -247,7 +284,6 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
         "upstream": ["a"],
         "moves": [[-1, 0], [-1, 0], [1, 2], None],
         "failures": [[0, 1], [1, 0], [0, 1]],
-        "medians": {"median": 2, "p95": 4},
         "states": {"SUCCESS": 1, "FAILED": 1, "RUNNING": 1},
         "tally": ["3 of 6 done, 1 failed", "1 of 6 failed", ""],
         "path": "M0 0C1 1 2 2 3 3L4 4",
@@ -317,6 +353,71 @@ def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
     assert page.locator("tr[data-task]").count() < 100
 
 
+# -- the mosaic --------------------------------------------------------------------------------------------------------
+
+
+def pixel(page: Any, at: int) -> str:
+    """Return the fill of a cell of the mosaic: the colour at the left of its upper edge, below its border."""
+    colour: str = page.evaluate(
+        """at => {
+      const canvas = document.querySelector('.mosaic canvas'), ratio = devicePixelRatio, across = Math.floor(canvas.clientWidth / 8);
+      const [x, y] = [at % across * 8 + 3, Math.floor(at / across) * 8 + 1.5].map(each => Math.round(each * ratio));
+      const pen = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+      pen.drawImage(canvas, -x, -y);
+      return [...pen.getImageData(0, 0, 1, 1).data.slice(0, 3)].join();
+    }""",
+        at,
+    )
+    return colour
+
+
+def test_10_000_instances_are_a_mosaic(page: Any, server: RunningServer) -> None:
+    page.goto(f"{server.url}/#/r/wide1/t/each")
+    mosaic = page.locator(".mosaic")
+    mosaic.wait_for()
+    assert mosaic.get_attribute("aria-label") == "10,000 instances: 1 failed, 9,999 success"
+    assert page.locator("tr[data-row]").count() < 150  # the table has the rows in view
+    failed, success = pixel(page, 0), pixel(page, 1)  # failures are first
+    assert failed != success == pixel(page, 9_999)
+    mosaic.focus()
+    assert "each[1]" in page.locator("#cell").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.locator("#cell", has_text="each[0]").wait_for()
+    page.keyboard.press("End")
+    page.locator("#cell", has_text="item 9999").wait_for()
+    page.keyboard.press("e")
+    page.locator("#cell", has_text="each[1]").wait_for()
+    page.locator(".mosaic canvas").hover(position={"x": 12, "y": 4})
+    page.locator("#cell", has_text="each[0]").wait_for()
+    page.get_by_label("Order of instances").select_option("index")
+    page.locator("#cell", has_text="each[1]").wait_for()
+    assert pixel(page, 0) == success
+    assert pixel(page, 1) == failed
+    page.get_by_label("Filter instances").fill("item 77")
+    page.locator(".mosaic[aria-label^='111 instances']").wait_for()
+    page.locator(".mosaic canvas").click(position={"x": 5, "y": 5})
+    page.wait_for_url("**/#/r/wide1/t/each/77")
+    page.go_back()
+    page.locator(".mosaic[aria-label^='10,000']").wait_for()
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert pixel(page, 1) != success
+
+
+def test_a_small_mosaic_has_the_signs_of_states(page: Any) -> None:
+    shown(page, "Mosaic", None, rows=[])
+    page.evaluate("""() => window.show({rows: Array.from({length: 40}, (_, at) => (
+      {task: 't', map_index: at, map_key: null, status: at % 2 ? 'FAILED' : 'SUCCESS', attempt: 1, reason: ''}))})""")
+    page.locator(".mosaic[aria-label='40 instances: 20 success, 20 failed']").wait_for()
+    different = page.evaluate("""() => {
+      const canvas = document.querySelector('.mosaic canvas'), pen = new OffscreenCanvas(100, 20).getContext('2d', {willReadFrequently: true});
+      pen.drawImage(canvas, 0, 0);
+      const dark = at => pen.getImageData(at * 20 + 2, 2, 15, 15).data.reduce((sum, value) => sum + value, 0);
+      return dark(0) !== dark(1) && dark(0) === dark(2);
+    }""")
+    assert different
+
+
 # -- the log -----------------------------------------------------------------------------------------------------------
 
 VISIBLE = """() => {
@@ -381,6 +482,22 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
     page.fill("[name=find]", "nowhere")
     page.keyboard.press("Enter")
     page.get_by_text("is not in this log").wait_for()
+
+
+def test_a_log_of_a_gigabyte_is_read_by_windows(page: Any) -> None:
+    sizes: list[int] = []
+    page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0)))
+            if "/log?" in response.url else None)  # fmt: skip
+    log_of(page, "huge", fromEnd=True)
+    page.locator(".line", has_text="the last line").wait_for()
+    assert "1.0 GB" in page.locator(".place").inner_text()
+    page.get_by_role("button", name="Start").click()
+    page.locator(".line", has_text="the first line").wait_for()
+    page.get_by_label("Place in the log").evaluate(
+        "bar => { bar.value = 500; bar.dispatchEvent(new Event('change', {bubbles: true})) }"
+    )
+    page.locator(".line", has_text="500 million").wait_for()
+    assert sum(sizes) < 2_000_000
 
 
 def test_wrap_raw_and_download(page: Any, tmp_path: Path) -> None:
@@ -473,7 +590,7 @@ def test_names_of_others_stay_text(page: Any) -> None:
         kit.render(kit.html`<${graph.Graph} geometry=${geometry} states=${states} critical=${[text]} selected=${text} />
           <${gantt.Gantt} tasks=${[row, {...row, name: text + 1, depth: 1}]} now=${20} critical=${[text]} />
           <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} critical=${[text]} />
-          <${grid.Durations} points=${[{...run, seconds: 1}]} />`, place);
+          <${grid.Durations} points=${[{...run, seconds: 1}]} median=${1} p95=${1} />`, place);
         elements += place.querySelectorAll('script, img, iframe, a, svg svg, [onload], [onerror], [onmouseover]').length;
         if (!place.textContent.includes(kit.clean(text).slice(0, 8))) elements += 100;
       }

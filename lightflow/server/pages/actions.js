@@ -2,19 +2,19 @@
 
 import {
   html, useState, useEffect, useLive, get, send, href, go, State, Failure, Waiting, Dialog, Copy, act, session, clean, many, number,
-  instanceName, taskPath, ACTIVE, ENDED, newKey, wordOf, shorten, encode,
+  instanceName, taskPath, ACTIVE, ENDED, newKey, wordOf, shorten, encode, keyed,
 } from "./kit.js";
 
 
 /** A button whose dialog asks before it acts. `run` returns the answer; the dialog ends when there is one. */
-const Ask = ({ label, title, confirm, run, shortcut, tone = "", children, disabled }) => {
+const Ask = ({ label, title, confirm, run, action, tone = "", children, disabled }) => {
   const [open, set] = useState(false), [busy, setBusy] = useState(false);
   const submit = async event => {
     event.preventDefault();
     setBusy(true);
     try { if (await run(new FormData(event.target)) !== undefined) set(false); } finally { setBusy(false); }
   };
-  return html`<button type="button" class=${tone} data-key=${shortcut} disabled=${disabled} onClick=${() => set(true)}>${label}</button>
+  return html`<button type="button" class=${tone} ...${keyed(action)} disabled=${disabled} onClick=${() => set(true)}>${label}</button>
     ${open && html`<${Dialog} title=${title} onClose=${() => set(false)}><form onSubmit=${submit}>${children}
       <footer><button type="button" onClick=${() => set(false)}>Leave it</button>
         <button type="submit" class=${tone || "primary"} disabled=${busy} autofocus>${confirm}</button></footer></form><//>`}`;
@@ -45,7 +45,7 @@ const Cancel = ({ run }) => {
     if (answer) set(asked + 1);
     return answer;
   };
-  return html`<${Ask} label=${asked ? "End at once" : "Cancel"} shortcut="x" tone="danger" run=${cancel}
+  return html`<${Ask} label=${asked ? "End at once" : "Cancel"} action="cancel" tone="danger" run=${cancel}
     title=${asked ? "End the run at once?" : "Cancel this run?"} confirm=${asked ? "End at once" : "Cancel the run"}>
     <p>${asked ? "Its teardowns and hooks are stopped, too." : "Running tasks are stopped, the others do not start. Teardowns and hooks still run. A second cancel ends these, too."}</p><//>`;
 };
@@ -66,11 +66,11 @@ export const RunActions = ({ run }) => {
   });
   return html`<span class="actions">
     ${session.mayAct && !ended && html`<${Cancel} run=${run} />`}
-    ${session.mayAct && ended && run.resumable && run.status !== "SUCCESS" && html`<${Ask} label="Resume…" shortcut="c" tone="primary" title="Resume this run?" confirm="Resume"
+    ${session.mayAct && ended && run.resumable && run.status !== "SUCCESS" && html`<${Ask} label="Resume…" action="resume" tone="primary" title="Resume this run?" confirm="Resume"
       run=${() => act(() => send("POST", `${path}/resume`), "The run continues.")}><${Preview} run=${run.run_id} tasks=${[]} /><//>`}
-    ${session.mayAct && ended && html`<${Ask} label="Run again…" title="Run ${shorten(run.workflow, 40)} again?" confirm="Run again" run=${again}>
+    ${session.mayAct && ended && html`<${Ask} label="Run again…" action="again" title="Run ${shorten(run.workflow, 40)} again?" confirm="Run again" run=${again}>
       <p>A new run with the same parameters.</p><${Params} params=${run.params} /><p><a href=${href(["w", run.workflow, "run"], { from: run.run_id })}>Change the parameters first</a></p><//>`}
-    <${Copy} text=${commandLine(run)} label="Copy command" /></span>`;
+    <${Copy} text=${commandLine(run)} label="Copy command" ...${keyed("copy")} /></span>`;
 };
 
 const Params = ({ params }) => Object.keys(params || {}).length
@@ -84,17 +84,17 @@ export const TaskActions = ({ run, row }) => {
   if (row.status === "WAITING") return html`<${Approval} run=${run.run_id} row=${row} />`;
   if (ACTIVE.has(run.status) || !(row.kind === "task" || row.kind === "group" || row.kind == null) || !ENDED.has(row.status)) return null;
   return html`<span class="actions">
-    <${Ask} label="Run from here…" title="Run ${shorten(name, 40)} again?" confirm="Run again"
+    <${Ask} label="Run from here…" action="retry" title="Run ${shorten(name, 40)} again?" confirm="Run again"
       run=${() => act(() => send("POST", `${path}/retry`, { tasks: [name], only }), "The run continues.")}>
       <label class="check"><input type="checkbox" checked=${only} onChange=${event => setOnly(event.target.checked)} /> only this task; what follows keeps its results</label>
       <${Preview} run=${run.run_id} tasks=${[name]} only=${only} /><//>
-    <${Ask} label="Mark…" title="Mark ${shorten(name, 40)} by hand" confirm="Mark" run=${data => act(
+    <${Ask} label="Mark…" action="mark" title="Mark ${shorten(name, 40)} by hand" confirm="Mark" run=${data => act(
       () => send("POST", `${path}/mark`, { tasks: [name], status, ...(data.get("reason") && { reason: data.get("reason") }) }), `${name} is marked as ${status}.`)}>
       <p>A resume then takes it as it is marked, without running it.</p>
       <p class="choices">${["success", "skipped", "failed"].map(each => html`<label class="check" key=${each}><input type="radio" name="status" checked=${status === each} onChange=${() => setStatus(each)} />
         <${State} state=${each.toUpperCase()} /></label>`)}</p>
       <label>Reason <input name="reason" maxlength="500" /></label><//>
-    <${Ask} label="Clear…" title="Set ${shorten(name, 40)} back?" confirm="Clear" run=${() => act(
+    <${Ask} label="Clear…" action="clear" title="Set ${shorten(name, 40)} back?" confirm="Clear" run=${() => act(
       () => send("POST", `${path}/clear`, { tasks: [name], only }), answer => `${many(answer.tasks.length, "task")} set back; the next resume runs ${answer.tasks.length === 1 ? "it" : "them"}.`)}>
       <label class="check"><input type="checkbox" checked=${only} onChange=${event => setOnly(event.target.checked)} /> only this task</label>
       <${Preview} run=${run.run_id} tasks=${[name]} only=${only} /><p class="muted">Nothing starts now: a resume of the run does that.</p><//></span>`;

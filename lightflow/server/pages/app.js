@@ -2,7 +2,7 @@
 
 import {
   html, render, session, request, get, send, feed, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
-  clock, ZONE, href, go, messages, Failure, Dialog, Problem, clean,
+  clock, ZONE, KEYS, keyed, href, go, messages, Failure, Dialog, Problem, clean,
 } from "./kit.js";
 import { Form } from "./form.js";
 import { Pools } from "./pools.js";
@@ -119,20 +119,16 @@ const Theme = () => {
     localStorage.setItem("lightflow-theme", theme);
   }, [theme]);
   return html`<button type="button" class="quiet theme" onClick=${() => set(THEMES[theme])}
-    title="Colours: ${theme}. Click for ${THEMES[theme]}.">
+    ...${keyed("colours", `Colours: ${theme}. Click for ${THEMES[theme]}.`)}>
     <span aria-hidden="true">${{ system: "◐", light: "○", dark: "●" }[theme]}</span><span class="hidden">Colours: ${theme}</span></button>`;
 };
 
-const KEYS = [
-  ["?", "this help"], ["g w", "workflows"], ["g r", "runs"], ["g s", "schedules"], ["g p", "pools"], ["g y", "system"],
-  ["/", "filter"], ["j k", "next, previous row"], ["Enter", "open"], ["Esc", "close, back"],
-  ["[ ]", "previous, next run of the workflow"], ["e", "next failure"], ["l", "log of the selected task"],
-  ["f", "follow the log"], ["w", "wrap lines of the log"], ["x", "cancel the run (asks)"], ["c", "resume the run (asks)"],
-  ["arrows", "cells of a grid, tasks along the edges of a graph"], ["+ - 0", "zoom and fit the graph"],
-];
-const Help = ({ onClose }) => html`<${Dialog} title="Keys" onClose=${onClose}><dl class="keys">${KEYS.map(([keys, text]) =>
-  html`<div key=${keys}><dt>${keys.split(" ").map(key => html`<kbd>${key}</kbd>`)}</dt><dd>${text}</dd></div>`)}</dl>
-  <p class="muted">Each key has a button or a link on its page.</p><//>`;
+/** The keys that are no action of a control: they move. */
+const MOVES = [["j k", "next, previous row"], ["1 … 9", "views of the page"], ["arrows", "cells, rows, tasks along the edges of a graph"], ["Home End", "first, last"]];
+const Help = ({ onClose }) => html`<${Dialog} title="Keys" onClose=${onClose}><dl class="keys">${[
+  ...RAIL.map(([, , label, key]) => [`g ${key}`, label]), ...MOVES, ...Object.values(KEYS)].map(([keys, text]) =>
+  html`<div key=${text}><dt>${keys.split(" ").map(key => html`<kbd>${key}</kbd>`)}</dt><dd>${text}</dd></div>`)}</dl>
+  <p class="muted">Each key has a button or a link on its page; what a row offers, its key does while the row has the focus.</p><//>`;
 
 const Messages = () => {
   const [notes, set] = useState([]), [spoken, speak] = useState("");
@@ -165,7 +161,14 @@ function moveRow(step) {
   target.scrollIntoView({ block: "nearest" });
 }
 
-function listen(showHelp) {
+/** Return the control of a key: of the row with the focus, else one that is in no row. */
+function controlOf(key) {
+  const controls = [...document.querySelectorAll("[data-key]")].filter(each => each.dataset.key === key && !each.disabled && each.offsetParent);
+  const row = document.activeElement?.closest("[data-row]");
+  return controls.find(each => row?.contains(each)) || controls.find(each => !each.closest("[data-row]"));
+}
+
+function listen() {
   let pending = 0;
   const onKey = event => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -179,17 +182,13 @@ function listen(showHelp) {
       if (entry) { event.preventDefault(); go(href(entry[1])); return; }
     }
     if (key === "g") pending = setTimeout(() => { pending = 0; }, 1200);
-    else if (key === "?") showHelp(true);
     else if (key === "j" || key === "k") { event.preventDefault(); moveRow(key === "j" ? 1 : -1); }
     else if (key === "/") {
       const filter = document.querySelector("[data-filter]");
       if (filter) { event.preventDefault(); filter.focus(); filter.select(); }
-    } else if (key === "Escape") {
-      const back = document.querySelector("main [data-key=Escape]");
-      if (back) back.click();
     } else {
-      const control = [...document.querySelectorAll("[data-key]")].find(each => each.dataset.key === key && !each.disabled);
-      if (control) { event.preventDefault(); control.click(); control.focus?.(); }
+      const control = /^[1-9]$/.test(key) ? document.querySelector(`main nav.tabs > :nth-child(${key})`) : controlOf(key);
+      if (control) { event.preventDefault(); control.click(); if (key !== "Escape") control.focus?.(); }
     }
   };
   addEventListener("keydown", onKey);
@@ -224,7 +223,7 @@ const App = ({ firstProblem }) => {
     session.onEnd = () => setToken(false);
     feed.onToken = message => { session.set(message.token, message.role); setToken(true); };
     if (!session.token) feed.tell({ kind: "token?" }); // another tab of this browser has it
-    const stop = listen(showHelp);
+    const stop = listen();
     return () => { removeEventListener("hashchange", onHash); stop(); };
   }, []);
   useEffect(() => {
@@ -238,7 +237,7 @@ const App = ({ firstProblem }) => {
   return html`
     <a class="skip" href="#main" onClick=${event => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
     <header class="top"><a class="brand" href="#/">lightflow</a><span class="grow"></span><${Clock} /><${Connection} /><${Theme} />
-      <button type="button" class="quiet" onClick=${() => showHelp(true)} aria-label="Keys" title="Keys (?)">?</button></header>
+      <button type="button" class="quiet" onClick=${() => showHelp(true)} aria-label="Keys" ...${keyed("help")}>?</button></header>
     <nav class="rail" aria-label="Pages">${RAIL.map(([name, parts, label, key, path]) => html`
       <a key=${name} href=${href(parts)} aria-current=${entry === name ? "page" : undefined} title="${label} (g ${key})">
         <${Icon} path=${path} /><span>${label}</span></a>`)}</nav>

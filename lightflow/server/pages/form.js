@@ -1,6 +1,6 @@
 // The form of a run, from the declared parameters. The server checks with the code that `lightflow run` uses.
 
-import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf, newKey, encode } from "./kit.js";
+import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf, newKey, encode, keyed } from "./kit.js";
 
 /** Return the text of a value in a field. */
 const textOf = value => value == null ? "" : typeof value === "string" ? value : JSON.stringify(value, null, 2);
@@ -46,7 +46,7 @@ export function Form({ name, query }) {
   }, [live.data != null]);
   if (live.problem) return html`<${Failure} problem=${live.problem} retry=${live.reload} />`;
   if (!live.data) return html`<${Waiting} />`;
-  const head = html`<p class="crumbs"><a data-key="Escape" href=${href(["w", name])}>‹ ${clean(name)}</a></p><div class="head"><h1>Run ${clean(name)}</h1></div>`;
+  const head = html`<p class="crumbs"><a ...${keyed("back")} href=${href(["w", name])}>‹ ${clean(name)}</a></p><div class="head"><h1>Run ${clean(name)}</h1></div>`;
   if (!schema) return html`${head}<p class="problem">This server has no file of ${clean(name)}, so it cannot start it. <code>lightflow serve FILE</code> serves it.</p>`;
   if (live.data.served.problem) return html`${head}<p class="problem"><span>${clean(live.data.served.problem)}</span></p>`;
   if (!session.mayAct) return html`${head}<p class="problem">Your token is that of a viewer, who starts nothing.</p>`;

@@ -2,7 +2,7 @@
 
 import {
   html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, rowsOf, clean, shorten, number, many, duration, look, wordOf,
-  clock, instanceName, useNow, Failure, Waiting, ACTIVE,
+  clock, instanceName, useNow, Failure, Waiting, ACTIVE, keyed,
 } from "./kit.js";
 
 const GANTT_ROW = 26; // pixels
@@ -161,8 +161,8 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
   const ticks = ticksOf(seconds, Math.max(2, Math.floor(view.width / 90)));
   return html`<div class="gantt"><div class="scroll" ref=${box} onScroll=${measure}><div class="sheet" style=${{ width: zoom > 1 ? `${view.width + labels(box.current?.clientWidth)}px` : undefined }}>
       <div class="axis"><span class="name"><span class="grow"></span>
-        <button type="button" aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / 2))}>−</button>
-        <button type="button" aria-label="Zoom in" disabled=${zoom >= 256} onClick=${() => setZoom(Math.min(256, zoom * 2))}>+</button></span><span class="track" aria-hidden="true">${ticks.filter(tick => tick / seconds <= 1 - 48 / view.width).map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}>${tickText(tick)}</b>`)}</span></div>
+        <button type="button" ...${keyed("zoomOut")} aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / 2))}>−</button>
+        <button type="button" ...${keyed("zoomIn")} aria-label="Zoom in" disabled=${zoom >= 256} onClick=${() => setZoom(Math.min(256, zoom * 2))}>+</button></span><span class="track" aria-hidden="true">${ticks.filter(tick => tick / seconds <= 1 - 48 / view.width).map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}>${tickText(tick)}</b>`)}</span></div>
       <div class="rows" role="group" aria-label="Attempts by time" onKeyDown=${onKey} style=${{ height: `${tasks.length * GANTT_ROW}px` }}>
         <span class="lines" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}></b>`)}</span>
         <div class="shown" style=${{ transform: `translateY(${first * GANTT_ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`

@@ -5,7 +5,7 @@
 
 import {
   html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, look, wordOf, clean, shorten, duration, secondsBetween,
-  number, Failure, Waiting, useNow, announce, ENDED,
+  number, Failure, Waiting, useNow, announce, ENDED, keyed,
 } from "./kit.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -223,10 +223,10 @@ class Drawing {
 
   paintNode(node, state, caption) {
     setState(node.group_, state?.status);
-    node.caption.textContent = shorten(caption, LABEL_LIMIT + 8);
+    node.caption.textContent = ` ${shorten(caption, LABEL_LIMIT + 8)}`; // the space separates it from the label in the text of the node
     const total = state?.tally && Object.values(state.tally).reduce((sum, count) => sum + count, 0);
     if (total && !node.members) node.label_.textContent = `${shorten(clean(node.task), LABEL_LIMIT - 8)} ×${number(total)}`;
-    node.group_.setAttribute("aria-label", `${node.label_.textContent} ${node.caption.textContent}`);
+    node.group_.setAttribute("aria-label", node.label_.textContent + node.caption.textContent);
     node.bar?.remove();
     node.bar = null;
     node.label_.setAttribute("y", total ? node.y - 5 : node.y - 2);
@@ -403,17 +403,14 @@ export const Graph = ({ geometry, states, critical = [], selected, onSelect, onF
       if (next) current.focus(next);
       else if (event.shiftKey) current.panBy(...{ ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key]);
     } else if ((event.key === "Enter" || event.key === " ") && node) open(node);
-    else if (event.key === "+" || event.key === "=") current.zoomBy(1.25);
-    else if (event.key === "-") current.zoomBy(0.8);
-    else if (event.key === "0") current.fit();
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
   return html`<div class="graph"><div class="stage" ref=${stage} onKeyDown=${onKey}></div>
-    <div class="tools"><button type="button" aria-label="Zoom out" onClick=${() => drawing.current.zoomBy(0.8)}>−</button>
-      <button type="button" aria-label="Zoom in" onClick=${() => drawing.current.zoomBy(1.25)}>+</button>
-      <button type="button" onClick=${() => drawing.current.fit()}>Fit</button></div></div>`;
+    <div class="tools"><button type="button" ...${keyed("zoomOut")} aria-label="Zoom out" onClick=${() => drawing.current.zoomBy(0.8)}>−</button>
+      <button type="button" ...${keyed("zoomIn")} aria-label="Zoom in" onClick=${() => drawing.current.zoomBy(1.25)}>+</button>
+      <button type="button" ...${keyed("fit")} onClick=${() => drawing.current.fit()}>Fit</button></div></div>`;
 };
 
 /**
@@ -453,7 +450,7 @@ export const GraphView = ({ path, rows = null, graph, selected, onSelect, fallba
   return html`<${Failure} problem=${problem} />
     ${canFold && html`<p class="folds">${geometry.folded && html`<span class="muted">${clean(geometry.folded)}${geometry.layered ? "; the table has every task" : ""}.</span>`}
       <span class="tabs" role="group" aria-label="Folding">${[["auto", "Automatic"], ["all", "Fold"], ["none", "Unfold"]].map(([mode, word]) =>
-        html`<button type="button" key=${mode} aria-pressed=${fold === mode && !toggled.length} onClick=${() => change(mode)}>${word}</button>`)}</span></p>`}
+        html`<button type="button" key=${mode} ...${mode === (fold === "none" ? "all" : "none") ? keyed("fold") : {}} aria-pressed=${fold === mode && !toggled.length} onClick=${() => change(mode)}>${word}</button>`)}</span></p>`}
     <${Graph} geometry=${geometry} states=${states} critical=${critical} selected=${selected} onSelect=${onSelect} onFold=${toggle} />
     <p class="muted hint">Drag to move; Ctrl and the wheel, + and − zoom, 0 fits. Arrow keys walk along the edges, Enter opens.
       ${critical.length > 1 && html` Thick lines: the critical path.`}</p>`;

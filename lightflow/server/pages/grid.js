@@ -1,9 +1,8 @@
 // The grid of a workflow: a row for each task, a column for each of its last runs, and the durations of the runs.
 
-import { html, useState, useLayoutEffect, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number } from "./kit.js";
+import { html, useState, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number, keyed, useWindow, Space } from "./kit.js";
 
 const GRID_ROW = 22; // pixels
-const ALL_ROWS = 80; // up to this number all rows are in the page
 const DAY_FORMAT = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
 
 // -- pure -------------------------------------------------------------------------------------------------------------
@@ -41,13 +40,6 @@ export function nextFailure([row, column], cells, rows) {
   return null;
 }
 
-/** Return the middle value and that which 95 % do not exceed. */
-export function medianOf(values) {
-  const sorted = values.filter(value => value != null).sort((a, b) => a - b);
-  const share = part => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
-  return { median: share(0.5), p95: share(0.95) };
-}
-
 // -- the grid ---------------------------------------------------------------------------------------------------------
 
 const times = new WeakMap(); // of runs: a time takes longer to format than a cell to draw
@@ -75,29 +67,15 @@ function GridRow({ task, at, runs, states, focus, median, isCritical }) {
  * path of the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
  */
 export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], onSelect }) => {
-  const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]), [range, setRange] = useState([0, ALL_ROWS]);
+  const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]);
   const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
   const days = useMemo(() => dayLabels(runs), [runs]), on = useMemo(() => new Set(critical), [critical]);
   const most = Math.max(...runs.map(run => run.duration_s || 0), 0.001);
-  const isLong = tasks.length > ALL_ROWS;
-  useLayoutEffect(() => {
-    if (!isLong) return undefined;
-    const update = () => {
-      const box = body.current?.getBoundingClientRect();
-      if (!box) return;
-      const first = Math.max(0, Math.floor(-box.top / GRID_ROW) - 15), last = Math.min(tasks.length, first + Math.ceil(innerHeight / GRID_ROW) + 30);
-      setRange(old => old[0] === first && old[1] === last ? old : [first, last]);
-    };
-    update();
-    addEventListener("scroll", update, { passive: true, capture: true });
-    addEventListener("resize", update);
-    return () => { removeEventListener("scroll", update, { capture: true }); removeEventListener("resize", update); };
-  }, [tasks.length]);
-  const [first, last] = isLong ? range : [0, tasks.length];
+  const [first, last] = useWindow(tasks.length, body, GRID_ROW);
   const runKey = runs.map(run => run.run_id).join();
   const focusAt = ([row, column]) => {
     setFocus([row, column]);
-    if (isLong && (row < first || row >= last)) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * GRID_ROW - innerHeight / 2);
+    if (row < first || row >= last) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * GRID_ROW - innerHeight / 2);
     const cell = () => table.current?.querySelector(row < 0 ? `[data-run="${column}"]` : `[data-task="${row}"] [data-column="${column}"]`);
     if (cell()) cell().focus();
     else requestAnimationFrame(() => requestAnimationFrame(() => cell()?.focus()));
@@ -126,7 +104,6 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
     const stamp = `${runKey} ${at} ${states.join()} ${focused} ${median?.median_s} ${median?.p95_s} ${isCritical}`;
     rows.push(html`<${GridRow} key=${task} ...${{ task, at, runs, states, focus: focused, median, isCritical, stamp }} />`);
   }
-  const spacer = count => count > 0 && html`<tr aria-hidden="true"><td colspan=${runs.length + 2} class="space"><i style=${{ height: `${count * GRID_ROW}px` }}></i></td></tr>`;
   if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
   const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
   return html`<div class="grid"><table ref=${table} role="grid" aria-label="Tasks of the last runs" aria-rowcount=${tasks.length + 1} aria-colcount=${runs.length + 1} onKeyDown=${onKey} onClick=${onClick}
@@ -135,18 +112,19 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
       <tr role="row"><th scope="row" class="muted">duration, up to ${duration(most)}</th>${runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="run" data-run=${column} data-state=${run.status} tabindex=${focus[0] === -1 && focus[1] === column ? 0 : -1}
         title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`} aria-label=${`run of ${timeOf(run)}, ${wordOf(run.status)}, ${duration(run.duration_s)}`}>
         <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
-    <tbody ref=${body}>${spacer(first)}${rows}${spacer(tasks.length - last)}</tbody></table>
+    <tbody ref=${body}><${Space} count=${first} height=${GRID_ROW} />${rows}<${Space} count=${tasks.length - last} height=${GRID_ROW} /></tbody></table>
     <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.
-      ${failed && html` <button type="button" class="quiet" onClick=${() => focusAt(nextFailure(focus[0] < 0 ? [-1, runs.length - 1] : focus, cells, tasks.length))}>Next failure</button>`}</p></div>`;
+      ${failed && html` <button type="button" class="quiet" ...${keyed("failure")} onClick=${() => focusAt(nextFailure(focus[0] < 0 ? [-1, runs.length - 1] : focus, cells, tasks.length))}>Next failure</button>`}</p></div>`;
 };
 
 /**
  * How long a task took in the last runs.
  *
- * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. onSelect(run_id).
+ * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. median, p95: in
+ * seconds. onSelect(run_id).
  */
-export const Durations = ({ points, onSelect, label = "Durations in the last runs" }) => {
-  const values = points.map(point => point.seconds), { median, p95 } = medianOf(values);
+export const Durations = ({ points, median, p95, onSelect, label = "Durations in the last runs" }) => {
+  const values = points.map(point => point.seconds);
   const most = Math.max(...values.map(value => value || 0), 0.001);
   if (median == null) return html`<p class="muted">It has not succeeded yet.</p>`;
   return html`<figure class="durations" aria-label=${label}><div class="plot"><span class="line" style=${{ bottom: `${100 * median / most}%` }}></span>

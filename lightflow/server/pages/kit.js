@@ -1,11 +1,11 @@
 // What all pages use: elements, formats, requests, the live feed, small components.
 // The server appends LOOKS to this file: the sign and the word of each state.
 
-import { h, render, Fragment } from "./vendor/preact.js";
-import { useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback } from "./vendor/hooks.js";
+import { h, render } from "./vendor/preact.js";
+import { useState, useEffect, useLayoutEffect, useMemo, useRef } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
-export { h, render, Fragment, useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback };
+export { h, render, useState, useEffect, useLayoutEffect, useMemo, useRef };
 export const html = htm.bind(h);
 
 // -- formats ----------------------------------------------------------------------------------------------------------
@@ -176,6 +176,16 @@ const TAB = Math.random().toString(36).slice(2);
 const seq = position => Number((position || "").split(".")[1] || 0);
 const older = (a, b) => !a ? b : !b ? a : seq(a) <= seq(b) ? a : b;
 
+const SILENCE = 40000; // milliseconds; the server sends a comment each 15 s
+
+/** Wait for a part of the stream; a network that is away is silent, and ends nothing. */
+async function inTime(part) {
+  let timer;
+  const silence = new Promise((_, reject) => { timer = setTimeout(() => reject(new Problem(0, { detail: "the stream is silent" })), SILENCE); });
+  try { return await Promise.race([part, silence]); }
+  finally { clearTimeout(timer); }
+}
+
 class Feed {
   constructor() {
     this.state = "connecting"; // live, lost
@@ -279,7 +289,7 @@ class Feed {
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
-        const { value, done } = await reader.read();
+        const { value, done } = await inTime(reader.read());
         if (done) break;
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
@@ -290,6 +300,7 @@ class Feed {
       if (abort.signal.aborted) return;
       if (error.status === 401) return;
       if (error.status === 404) { this.open = null; return; } // a run or a log of a topic was deleted
+      abort.abort();
       this.open = null;
       this.tries = (this.tries || 0) + 1;
       this.setState("lost", this.lostAt || Date.now());
@@ -356,7 +367,7 @@ export function useLive(path, topic = null, apply = (data, frame) => data) {
       if (document.hidden && frames.length > 50) { cancelAnimationFrame(picture); paint(); }
     };
     get(path, { signal: abort.signal }).then(data => {
-      set({ data, problem: null, path });
+      set({ data, problem: null, path, at: Date.now() });
       if (topic) stop = feed.follow(topic, data.as_of, onFrame, () => setRound(count => count + 1));
     }, problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem, path })); });
     return () => { abort.abort(); stop?.(); cancelAnimationFrame(picture); };
@@ -405,7 +416,6 @@ export function useNow(active = true) {
 // -- small components -------------------------------------------------------------------------------------------------
 
 export const look = state => LOOKS[state] || ["?", String(state).toLowerCase().replaceAll("_", " ")];
-export const FAILURES = new Set(["FAILED", "TIMED_OUT", "LOST", "INTERRUPTED"]);
 export const ACTIVE = new Set(["PENDING", "RUNNING"]);
 export const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
 export const wordOf = state => state == null ? "has not run" : look(state)[1];
@@ -461,16 +471,65 @@ export const Waiting = () => {
   return html`<p class="muted waiting" aria-busy="true">${shown ? "Reading…" : ""}</p>`;
 };
 
+/** Return the first row to draw of a long table, and the one after the last. All rows have one height, in pixels. */
+export function useWindow(count, body, height = 32) {
+  const [range, set] = useState([0, 60]), isLong = count > 150;
+  useLayoutEffect(() => {
+    if (!isLong) return undefined;
+    const update = () => {
+      const box = body.current?.getBoundingClientRect();
+      if (!box) return;
+      const first = Math.max(0, Math.floor(-box.top / height) - 10), last = first + Math.ceil(innerHeight / height) + 20;
+      set(old => old[0] === first && old[1] === last ? old : [first, last]);
+    };
+    update();
+    addEventListener("scroll", update, { passive: true, capture: true });
+    addEventListener("resize", update);
+    return () => { removeEventListener("scroll", update, { capture: true }); removeEventListener("resize", update); };
+  }, [count]);
+  return isLong ? [Math.min(range[0], count - 1), Math.min(range[1], count)] : [0, count];
+}
+
+/** Rows of a table that are not drawn. */
+export const Space = ({ count, height = 32 }) => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="99"><i style=${{ height: `${count * height}px` }}></i></td></tr>`;
+
+/** What is shown in the place of an answer: the wait for it, or why there is none. */
+export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 
-export const Copy = ({ text, label = "Copy", title }) => {
+export const Copy = ({ text, label = "Copy", ...rest }) => {
   const [done, set] = useState(false);
   const copy = async () => {
     try { await navigator.clipboard.writeText(text); set(true); announce("copied"); setTimeout(() => set(false), 1500); }
     catch { notify(text, "Copy it from here:"); }
   };
-  return html`<button type="button" class="quiet" title=${title || text} onClick=${copy}>${done ? "Copied" : label}</button>`;
+  return html`<button type="button" class="quiet" ...${rest} onClick=${copy}>${done ? "Copied" : label}</button>`;
 };
+
+// -- keys -------------------------------------------------------------------------------------------------------------
+
+/**
+ * All actions: the key of each and what it does. A control with `...${keyed("cancel")}` is clicked by its key; one in a row
+ * only while the row has the focus.
+ */
+export const KEYS = {
+  help: ["?", "this help"], colours: ["t", "colours: of the system, light, dark"],
+  filter: ["/", "filter, find"], open: ["Enter", "open"], back: ["Escape", "close, back"],
+  more: ["m", "more rows"], older: ["[", "previous run of the workflow"], newer: ["]", "next run of the workflow"],
+  failure: ["e", "next failure"], log: ["l", "log of the selected task"],
+  run: ["n", "run the workflow (asks)"], pause: ["o", "pause or continue triggers"], fire: ["i", "fire the trigger now"],
+  cancel: ["x", "cancel the run (asks)"], resume: ["c", "resume the run (asks)"], again: ["a", "run again (asks)"],
+  copy: ["y", "copy the command"], retry: ["h", "run from here (asks)"], mark: ["d", "mark by hand (asks)"],
+  clear: ["u", "set back (asks)"], resize: ["z", "resize the pool (asks)"],
+  follow: ["f", "follow the log"], wrap: ["w", "wrap lines of the log"], raw: ["v", "raw text of the log"], save: ["s", "download the log"],
+  start: ["<", "start of the log"], end: [">", "end of the log"],
+  zoomIn: ["+", "zoom in"], zoomOut: ["-", "zoom out"], fit: ["0", "fit the graph"], fold: ["b", "fold or unfold the graph"],
+};
+
+/** Return the attributes of the control of an action. */
+export const keyed = (action, title = KEYS[action][1]) =>
+  ({ "data-key": KEYS[action][0], "aria-keyshortcuts": KEYS[action][0], title: `${title} (${KEYS[action][0]})` });
 
 // -- messages ---------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 // `LogWindow` holds the part that was read, as bytes and lines with their offsets; it knows nothing of the page. The
 // component shows the lines that are in view, and reads on where a person scrolls.
 
-import { html, useState, useEffect, useLayoutEffect, useRef, request, feed, clean, size, number, notify, Failure, Waiting } from "./kit.js";
+import { html, useState, useEffect, useLayoutEffect, useRef, request, feed, clean, size, number, notify, Failure, Waiting, keyed } from "./kit.js";
 
 const WINDOW = 65536; // bytes of a read
 const MOST = 8 * WINDOW; // bytes that are held
@@ -446,18 +446,18 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   const below = log.size - log.end;
   return html`<section class="log" aria-label="Log"><form class="bar" onSubmit=${find}>
       <input type="search" name="find" data-filter placeholder="Find  /" aria-label="Find in the log" />
-      <button>Next</button><span class="muted" role="status">${note}</span><span class="grow"></span>
-      ${live && html`<button type="button" data-key="f" aria-pressed=${following} onClick=${() => following ? follow(false) : toEnd()}>Follow</button>`}
-      <button type="button" data-key="w" aria-pressed=${mode === "wrap"} onClick=${() => setMode(mode === "wrap" ? "lines" : "wrap")}>Wrap</button>
-      <button type="button" aria-pressed=${mode === "raw"} title="the text that was read, to select and copy" onClick=${() => setMode(mode === "raw" ? "lines" : "raw")}>Raw</button>
-      <button type="button" disabled=${share != null} onClick=${download}>${share == null ? "Download" : percent(share, 1)}</button></form>
+      <button type="submit">Next</button><span class="muted" role="status">${note}</span><span class="grow"></span>
+      ${live && html`<button type="button" ...${keyed("follow")} aria-pressed=${following} onClick=${() => following ? follow(false) : toEnd()}>Follow</button>`}
+      <button type="button" ...${keyed("wrap")} aria-pressed=${mode === "wrap"} onClick=${() => setMode(mode === "wrap" ? "lines" : "wrap")}>Wrap</button>
+      <button type="button" ...${keyed("raw", "the text that was read, to select and copy")} aria-pressed=${mode === "raw"} onClick=${() => setMode(mode === "raw" ? "lines" : "raw")}>Raw</button>
+      <button type="button" ...${keyed("save")} disabled=${share != null} onClick=${download}>${share == null ? "Download" : percent(share, 1)}</button></form>
     <${Failure} problem=${problem} />
-    <div class=${`text ${mode}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
-    <p class="place"><button type="button" class="quiet" onClick=${toStart}>Start</button>
+    <div class=${`text ${mode}${!live && log.size < 2000 ? " short" : ""}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
+    <p class="place"><button type="button" class="quiet" ...${keyed("start")} onClick=${toStart}>Start</button>
       ${log.size > WINDOW && html`<input type="range" min="0" max="1000" aria-label="Place in the log" value=${Math.round(1000 * (anchor.current?.at || 0) / log.size)}
         onChange=${event => jump(Math.floor(Number(event.target.value) / 1000 * log.size))} />`}
-      ${isShort && html`<button type="button" class="quiet" onClick=${() => reading(() => reader.current.later())}>Read on</button>`}
-      <button type="button" class="quiet" onClick=${toEnd}>End</button>
+      ${isShort && html`<button type="button" class="quiet" ...${keyed("more")} onClick=${() => reading(() => reader.current.later())}>Read on</button>`}
+      <button type="button" class="quiet" ...${keyed("end")} onClick=${toEnd}>End</button>
       <span class="muted">${size(log.size)}${log.bytes.length < log.size ? `, shown from ${percent(log.start, log.size)} to ${percent(log.end, log.size)}` : `, ${number(log.lines.length)} lines`}${
         below > 0 && live && !following ? `; ${size(below)} more below` : ""}${log.generation ? `; ${size(log.generation)} were cut out of its middle` : ""}</span></p></section>`;
 };

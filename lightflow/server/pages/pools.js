@@ -1,6 +1,6 @@
 // Pools: slots, who holds them, who waits and since when.
 
-import { html, usePolled, useState, href, send, Ago, Failure, Waiting, Empty, Action, Dialog, act, session, clean, number, many, encode } from "./kit.js";
+import { html, usePolled, useState, href, send, Ago, Failure, Unread, Empty, Action, Dialog, act, session, clean, number, many, encode, keyed } from "./kit.js";
 
 const Resize = ({ pool, onDone }) => {
   const [open, set] = useState(false);
@@ -11,7 +11,7 @@ const Resize = ({ pool, onDone }) => {
       slots ? `${pool.pool} has ${many(slots, "slot")} now.` : `${pool.pool} is paused: no task that needs it starts.`);
     if (answer) { set(false); onDone(); }
   };
-  return html`<button type="button" onClick=${() => set(true)}>Resize…</button>${open && html`<${Dialog} title="Slots of ${pool.pool}" onClose=${() => set(false)}>
+  return html`<button type="button" ...${keyed("resize")} onClick=${() => set(true)}>Resize…</button>${open && html`<${Dialog} title="Slots of ${pool.pool}" onClose=${() => set(false)}>
     <form onSubmit=${submit}><label>Slots <input type="number" name="slots" min="0" max="1000000" step="1" required value=${pool.slots} autofocus /></label>
       <p class="muted">0 pauses the pool: tasks that hold slots continue, no other starts.</p>
       <footer><button type="button" onClick=${() => set(false)}>Leave it</button><button type="submit" class="primary">Resize</button></footer></form><//>`}`;
@@ -23,7 +23,7 @@ const Slots = ({ title, slots }) => slots.length > 0 && html`<div class="slots">
 
 export function Pools() {
   const live = usePolled("pools");
-  if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const pools = live.data.pools;
   return html`<div class="head"><h1>Pools</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${!pools.length && html`<${Empty} title="No pools"><p>A pool limits how many tasks use something at once, in all runs of this state file:

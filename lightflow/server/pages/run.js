@@ -2,7 +2,7 @@
 
 import {
   html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, go, taskHref, State, Took, Ago,
-  Tally, Failure, Waiting, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
+  Tally, Failure, useWindow, Space, keyed, Waiting, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
   moment, ZONE, ACTIVE, encode,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
@@ -11,7 +11,6 @@ import { GraphView } from "./graph.js";
 import { RunActions } from "./actions.js";
 import { TaskPanel, Tail, Values } from "./task.js";
 
-const TASK_ROW = 32; // pixels
 const ORDER = ["FAILED", "UP_FOR_RETRY", "RUNNING", "WAITING", "QUEUED", "PENDING", "UPSTREAM_FAILED", "CANCELLED", "SKIPPED", "SUCCESS"];
 const rank = state => { const at = ORDER.indexOf(state); return at < 0 ? ORDER.length : at; };
 export const rowKey = (task, index) => index == null ? task : `${task}[${index}]`;
@@ -68,25 +67,6 @@ const Failures = ({ run, rows, onSelect }) => {
 
 // -- the table --------------------------------------------------------------------------------------------------------
 
-/** Return the first and the last row to draw of a long table of rows of one height. */
-export function useWindow(count, ref, height = TASK_ROW) {
-  const [range, set] = useState([0, 60]);
-  useLayoutEffect(() => {
-    if (count <= 200) return undefined;
-    const update = () => {
-      const box = ref.current?.getBoundingClientRect();
-      if (!box) return;
-      const first = Math.max(0, Math.floor(-box.top / height) - 10), last = first + Math.ceil(innerHeight / height) + 20;
-      set(old => old[0] === first && old[1] === last ? old : [first, last]);
-    };
-    update();
-    addEventListener("scroll", update, { passive: true });
-    addEventListener("resize", update);
-    return () => { removeEventListener("scroll", update); removeEventListener("resize", update); };
-  }, [count]);
-  return count <= 200 ? [0, count] : [Math.min(range[0], Math.max(0, count - 1)), Math.min(range[1], count)];
-}
-
 /** Return a mapped task with the time from the first start to the last end of its instances, and their attempts. */
 function spanned(row, children) {
   if (row.started_at) return row;
@@ -117,9 +97,8 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
   }, [rows, state, text, open]);
   const [first, last] = useWindow(lines.length, body);
   const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
-  const spacer = count => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="5"><i style=${{ height: `${count * TASK_ROW}px` }}></i></td></tr>`;
   return html`<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
-    <tbody ref=${body}>${spacer(first)}${lines.slice(first, last).map(({ row, count, child }) => {
+    <tbody ref=${body}><${Space} count=${first} />${lines.slice(first, last).map(({ row, count, child }) => {
       const name = instanceName(row);
       return html`<tr key=${name} data-row aria-selected=${selected === name} class=${`${selected === name ? "on" : ""}${child ? " child" : ""}`} onClick=${event => { if (!event.target.closest("a, button")) onSelect(name); }}>
         <td><${State} state=${row.status} /></td>
@@ -128,7 +107,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
           ${row.kind !== "task" && html`<span class="muted kind">${clean(row.kind)}</span>`}</td>
         <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${clean(row.reason || "")}>${clean(row.reason || "")}</td></tr>`;
-    })}${spacer(lines.length - last)}</tbody></table>
+    })}<${Space} count=${lines.length - last} /></tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;
 };
 
@@ -144,8 +123,8 @@ const Neighbours = ({ run }) => {
     }, () => {});
     return () => abort.abort();
   }, [run.run_id]);
-  return html`<span class="actions">${around.older && html`<a class="button quiet" data-key="[" href=${href(["r", around.older])} title="previous run ([)">‹ previous</a>`}
-    ${around.newer && html`<a class="button quiet" data-key="]" href=${href(["r", around.newer])} title="next run (])">next ›</a>`}</span>`;
+  return html`<span class="actions">${around.older && html`<a class="button quiet" ...${keyed("older")} href=${href(["r", around.older])}>‹ previous</a>`}
+    ${around.newer && html`<a class="button quiet" ...${keyed("newer")} href=${href(["r", around.newer])}>next ›</a>`}</span>`;
 };
 
 /** The changes of state of a run, a page at a time. */
@@ -164,7 +143,7 @@ const Events = ({ run, id }) => {
     <tbody>${events.map(each => html`<tr key=${each.seq} data-row><td class="when"><time dateTime=${each.at} title=${`${moment(each.at)} ${ZONE}`}>${clockMs(each.at)}</time></td>
       <td class="name">${each.task ? html`<a href=${taskHref(id, each)}>${clean(instanceName(each))}</a>` : html`<span class="muted">the run</span>`}</td>
       <td>${each.previous && html`<${State} state=${each.previous} small /> → `}<${State} state=${each.status} /></td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>
-    ${full && html`<p><button type="button" onClick=${() => read()}>More events</button></p>`}`;
+    ${full && html`<p><button type="button" ...${keyed("more")} onClick=${() => read()}>More events</button></p>`}`;
 };
 
 const clockMs = iso => `${clock(new Date(iso))}.${iso.slice(20, 23)}`;
@@ -205,7 +184,7 @@ export function Run({ id, tab = RUN_TABS[0][0], query }) {
     <${Failures} run=${run} rows=${rows} onSelect=${select} />
     <div class="bar"><nav class="tabs" aria-label="Views of the run">${RUN_TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
       ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
-      ${failures.length > 0 && html`<button type="button" class="quiet" data-key="e" onClick=${nextFailure}>Next failure</button>`}
+      ${failures.length > 0 && html`<button type="button" class="quiet" ...${keyed("failure")} onClick=${nextFailure}>Next failure</button>`}
       <span class="grow"></span><${Neighbours} run=${run} /></div>
     <div class=${chosen ? "split" : ""}><div>${view()}</div>
       ${chosen && html`<${TaskPanel} run=${run} row=${chosen} key=${selected} onClose=${() => select(null)} />`}</div>`;

@@ -1,7 +1,7 @@
 // Runs, the newest first; the filters are in the address.
 
 import {
-  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, clean, wordOf, act, rowsOf,
+  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, clean, wordOf, act, rowsOf, keyed,
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
@@ -18,12 +18,20 @@ export function origin(run) {
 export const paramText = params => Object.entries(params || {}).map(([name, value]) =>
   `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("  ");
 
-const path = (query, after) => `runs?${new URLSearchParams({
-  limit: PAGE, ...(query.workflow && { workflow: query.workflow }), ...(query.state && { status: query.state }), ...(after && { after }) })}`;
+/** Return the moment at which a day of this browser begins, or the day after it. */
+const dayStart = (day, later = 0) => { const at = new Date(`${day}T00:00`); at.setDate(at.getDate() + later); return at.toISOString(); };
 
-const matches = (run, query) => (!query.workflow || run.workflow === query.workflow) && (!query.state || run.status === query.state);
+/** Return the filters of an address as those of a request. */
+const filtersOf = ({ workflow, state, text, trigger, from, to }) => Object.fromEntries(Object.entries({
+  workflow, status: state, text, trigger, since: from && dayStart(from), until: to && dayStart(to, 1) }).filter(([, value]) => value));
+const path = (query, after) => `runs?${new URLSearchParams({ limit: PAGE, ...filtersOf(query), ...(after && { after }) })}`;
+
+const matches = (run, { workflow, status, text, trigger, since, until }) => (!workflow || run.workflow === workflow) && (!status || run.status === status)
+  && (!trigger || run.trigger?.trigger === trigger) && (!since || run.created_at >= since) && (!until || run.created_at < until)
+  && (!text || `${run.run_id} ${JSON.stringify(run.params)} ${run.reason || ""}`.includes(text));
 
 export function withRuns(query) {
+  const filters = filtersOf(query);
   return (data, frame) => {
     if (!frame.runs) return data;
     // Child runs are on the page of the task that executes them.
@@ -34,18 +42,19 @@ export function withRuns(query) {
       return next || run;
     });
     const newest = data.runs[0]?.created_at || "";
-    const added = [...changed.values()].filter(run => run.created_at >= newest && matches(run, query)).reverse();
+    const added = [...changed.values()].filter(run => run.created_at >= newest && matches(run, filters)).reverse();
     return { ...data, runs: [...added, ...runs] };
   };
 }
 
 export function Runs({ query }) {
   const live = useLive(path(query), "runs", withRuns(query));
-  const [more, setMore] = useState({ runs: [], after: undefined, busy: false });
-  const isLong = live.data?.runs.length > MOST_RUNS;
-  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [query.workflow, query.state, isLong]);
+  const [more, setMore] = useState({ runs: [], after: undefined, busy: false }), triggers = useLive("triggers");
+  const isFiltered = Object.keys(filtersOf(query)).length > 0, isLong = live.data?.runs.length > MOST_RUNS;
+  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [path(query), isLong]);
   useEffect(() => { if (isLong) live.reload(); }, [isLong]);
-  const choose = change => go(href(["runs"], { ...query, ...change }));
+  const choose = name => event => go(href(["runs"], { ...query, [name]: event.target.value.trim() }));
+  const starts = (triggers.data?.triggers || []).filter(each => !query.workflow || each.workflow === query.workflow);
   const after = more.after === undefined ? live.data?.after : more.after;
   const next = async () => {
     setMore(old => ({ ...old, busy: true }));
@@ -54,15 +63,21 @@ export function Runs({ query }) {
   };
   const listed = new Set(live.data?.runs.map(run => run.run_id));
   const runs = live.data ? [...live.data.runs, ...more.runs.filter(run => !listed.has(run.run_id))] : [];
-  return html`<div class="head"><h1>Runs</h1><span class="grow"></span>
+  return html`<div class="head runs-filters"><h1>Runs</h1><span class="grow"></span>
       <input type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
-        onChange=${event => choose({ workflow: event.target.value.trim() })} />
-      <select aria-label="Only runs in this state" value=${query.state || ""} onChange=${event => choose({ state: event.target.value })}>
-        <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select></div>
+        onChange=${choose("workflow")} />
+      <input type="search" class="wide" placeholder="Id, parameter, reason" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
+      <select aria-label="Only runs in this state" value=${query.state || ""} onChange=${choose("state")}>
+        <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select>
+      <select class="wide" aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>
+        ${query.workflow && html`<option value=${`${query.workflow}:manual`}>by hand, in a page</option>`}
+        ${starts.map(each => html`<option key=${each.trigger} value=${each.trigger}>${clean(query.workflow ? each.words : `${each.workflow}: ${each.words}`)}</option>`)}</select>
+      <label class="wide">from <input type="date" value=${query.from || ""} onChange=${choose("from")} /></label>
+      <label class="wide">to <input type="date" value=${query.to || ""} onChange=${choose("to")} /></label></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
     ${!live.data && !live.problem && html`<${Waiting} />`}
-    ${live.data && !runs.length && html`<${Empty} title=${query.workflow || query.state ? "No run matches" : "Nothing has run yet"}>
-      ${query.workflow || query.state ? html`<p><a href=${href(["runs"])}>Show all runs</a></p>`
+    ${live.data && !runs.length && html`<${Empty} title=${isFiltered ? "No run matches" : "Nothing has run yet"}>
+      ${isFiltered ? html`<p><a href=${href(["runs"])}>Show all runs</a></p>`
         : html`<p>Start one: <code>lightflow run flow.yaml</code>. It appears here while it runs.</p>`}<//>`}
     ${runs.length > 0 && html`<table class=${`list runs${live.isStale ? " stale" : ""}`}><thead><tr><th>State</th><th>Workflow</th><th>Run</th><th>Started</th><th class="num">Duration</th>
       <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th></tr></thead>
@@ -74,5 +89,5 @@ export function Runs({ query }) {
         <td><${Tally} counts=${run.counts} /></td>
         <td class="wide muted">${clean(origin(run))}</td>
         <td class="wide muted cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</td></tr>`)}</tbody></table>
-      ${after && html`<p><button type="button" disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
+      ${after && html`<p><button type="button" ...${keyed("more")} disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
 }

@@ -1,8 +1,8 @@
 // Schedules and other triggers: a week of past, missed and planned fires, and all triggers with their next instant.
 
 import {
-  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Waiting, Empty, Action, act, session,
-  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode,
+  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Unread, Empty, Action, act, session,
+  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode, keyed,
 } from "./kit.js";
 
 const DAY = 86400000;
@@ -28,12 +28,10 @@ function folded(list) {
     .sort((a, b) => a.at.localeCompare(b.at));
 }
 
-/** Seven days: what fired, what was missed, what is planned. */
-const Week = ({ fires, planned, now }) => {
-  const start = new Date(now - 3 * DAY);
-  start.setHours(0, 0, 0, 0);
-  const days = Array.from({ length: 8 }, (_, at) => new Date(start.getTime() + at * DAY + DAY / 24)); // an hour later: DST
-  const dayOf = iso => new Date(iso).toDateString();
+/** Eight days of a zone: what fired, what was missed, what is planned. */
+const Week = ({ fires, planned, now, zone }) => {
+  const dayOf = at => moment(at, { zone }).split(",")[0];
+  const days = [...new Set(Array.from({ length: 17 }, (_, half) => dayOf(now + (half / 2 - 3) * DAY)))].slice(0, 8); // a day may have 23 h
   const entries = new Map();
   for (const fire of fires) {
     const at = fire.at || fire.due_at || fire.decided_at;
@@ -41,13 +39,13 @@ const Week = ({ fires, planned, now }) => {
   }
   for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
   return html`<div class="week" role="list" aria-label="A week of fires">${days.map(day => {
-    const list = (entries.get(day.toDateString()) || []).sort((a, b) => a.at.localeCompare(b.at));
+    const list = (entries.get(day) || []).sort((a, b) => a.at.localeCompare(b.at));
     const shown = folded(list).slice(0, 12);
-    return html`<div key=${day.toDateString()} role="listitem" class=${day.toDateString() === new Date(now).toDateString() ? "today" : ""}>
-      <h3>${moment(day.toISOString()).split(",")[0]}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
+    return html`<div key=${day} role="listitem" class=${day === dayOf(now) ? "today" : ""}>
+      <h3>${day}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
         href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${clean(`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`)}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
-        <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false }).split(", ")[1]}</span>
+        <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
         <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
       ${!list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
@@ -60,32 +58,33 @@ export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => htm
     ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${clean(each.workflow)}</a></td>`}
     <td>${clean(each.words)}${each.problem && html`<br /><span class="bad">${clean(each.problem)}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${clean(each.paused_by)}</span>`}</td>
     <td>${each.next_at && each.state === "active" ? html`<${Instant} at=${each.next_at} zone=${each.timezone} />` : html`<span class="muted">–</span>`}</td>
-    <td class="acts">${session.mayAct && html`<${Action} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
-      <${Action} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
+    <td class="acts">${session.mayAct && html`<${Action} ...${keyed("pause")} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
+      <${Action} ...${keyed("fire")} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
 
 const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" : "PUT", `triggers/${encode(each.trigger)}/pause`, {}),
   each.state === "paused" ? "It continues; what was due during the pause does not run." : "It is paused.");
 
 export function Schedules() {
   const triggers = usePolled("triggers"), fires = usePolled("fires?limit=300");
-  const now = useNow(), [planned, setPlanned] = useState([]);
+  const now = useNow(), [planned, setPlanned] = useState([]), [zone, setZone] = useState(ZONE);
   const ids = (triggers.data?.triggers || []).filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");
   useEffect(() => {
     const abort = new AbortController();
     const end = Date.now() + 5 * DAY;
-    Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=100`, { signal: abort.signal })
+    Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=500`, { signal: abort.signal })
       .then(answer => answer.instants.filter(each => Date.parse(each.at) < end).map(each => ({ ...each, trigger })), () => [])))
       .then(lists => { if (!abort.signal.aborted) setPlanned(lists.flat()); });
     return () => abort.abort();
   }, [ids, new Date(now).getMinutes() === 0]);
-  if (!triggers.data) return triggers.problem ? html`<${Failure} problem=${triggers.problem} retry=${triggers.reload} />` : html`<${Waiting} />`;
+  if (!triggers.data) return html`<${Unread} live=${triggers} />`;
   const list = triggers.data.triggers, reload = () => { triggers.reload(); fires.reload(); };
   const past = (fires.data?.fires || []).filter(each => !each.trigger.endsWith(":manual"));
-  return html`<div class="head"><h1>Schedules</h1><span class="muted">times of this browser: ${ZONE}</span><span class="grow"></span>
+  return html`<div class="head"><h1>Schedules</h1><label class="muted">times of <select value=${zone} onChange=${event => setZone(event.target.value)}>
+        ${[...new Set([ZONE, "UTC", ...list.map(each => each.timezone).filter(Boolean)])].map(each => html`<option key=${each} value=${each}>${each === ZONE ? `${each} (this browser)` : each}</option>`)}</select></label><span class="grow"></span>
       ${!triggers.data.has_scheduler && html`<span class="problem">No scheduler works on this state file: nothing starts by itself. <code>lightflow serve</code> starts one.</span>`}</div>
     <${Failure} problem=${triggers.problem || fires.problem} retry=${reload} />
     ${!list.length ? html`<${Empty} title="No triggers"><p>Write <code>schedule: "30 2 * * *"</code> or <code>on:</code> in a workflow file that <code>lightflow serve</code> serves.</p><//>`
-      : html`<${Week} fires=${past} planned=${planned} now=${now} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
+      : html`<${Week} fires=${past} planned=${planned} now=${now} zone=${zone} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
     ${past.some(each => each.status === "MISSED") && html`<h2>Missed</h2><ul class="why">${past.filter(each => each.status === "MISSED").slice(0, 20).map(each => html`<li key=${each.fire_no}>
       ${clean(each.trigger)} · ${moment(each.at)} <span class="muted">${clean(each.reason || "")}</span></li>`)}</ul>`}`;
 }

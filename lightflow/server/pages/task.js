@@ -2,11 +2,12 @@
 
 import {
   html, useLive, useState, useEffect, request, get, href, taskHref, State, Took, Bars, Failure, Waiting, size, go, clean, wordOf,
-  instanceName, moment, duration, taskPath, number, ACTIVE, feed, rowsOf, encode,
+  instanceName, moment, duration, taskPath, number, ACTIVE, feed, rowsOf, encode, keyed,
 } from "./kit.js";
 import { TaskActions } from "./actions.js";
 import { Durations } from "./grid.js";
 import { Log, plainLine } from "./log.js";
+import { Instances } from "./mosaic.js";
 
 /** Return text as a terminal leaves it, without colours. */
 export const plain = text => text.split("\n").map(plainLine).join("\n");
@@ -53,12 +54,12 @@ const Trace = ({ trace }) => html`<details class="trace" open><summary>Where it 
 
 /** The panel of a selected task beside the views of a run. */
 export const TaskPanel = ({ run, row, onClose }) => html`<aside class="panel" aria-label="Task ${instanceName(row)}">
-  <header><h2>${clean(instanceName(row))}</h2><span class="grow"></span><button type="button" class="quiet" data-key="Escape" aria-label="Close" onClick=${onClose}>✕</button></header>
+  <header><h2>${clean(instanceName(row))}</h2><span class="grow"></span><button type="button" class="quiet" ...${keyed("back")} aria-label="Close" onClick=${onClose}>✕</button></header>
   <p><${State} state=${row.status} /> ${row.attempt > 0 && html`<span class="muted">attempt ${row.attempt}</span>`} <${Took} row=${row} />
     ${row.map_key && html` <span class="muted">${clean(row.map_key)}</span>`}</p>
   <${Why} run=${run.run_id} row=${row} /><${Tail} run=${run.run_id} row=${row} key=${row.attempt} />
   <${TaskActions} run=${run} row=${row} />
-  <p><a class="button" data-key="l" href=${taskHref(run.run_id, row)}>Log, attempts, values</a></p></aside>`;
+  <p><a class="button" ...${keyed("log")} href=${taskHref(run.run_id, row)}>Log, attempts, values</a></p></aside>`;
 
 /** How long a task took in its last runs. */
 const TaskDurations = ({ workflow, task }) => {
@@ -66,7 +67,7 @@ const TaskDurations = ({ workflow, task }) => {
   const of = live.data?.tasks[0];
   if (!of || of.durations_s.filter(each => each != null).length < 2) return null;
   const points = live.data.runs.map((run, at) => ({ ...run, seconds: of.durations_s[at] })).reverse();
-  return html`<${Durations} points=${points} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
+  return html`<${Durations} points=${points} median=${of.median_s} p95=${of.p95_s} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
 };
 
 export function Task({ id, task, index, query }) {
@@ -79,17 +80,16 @@ export function Task({ id, task, index, query }) {
   const live = useLive(path, `run:${id}`, changes), head = useLive(`runs/${encode(id)}`, `run:${id}`, (data, frame) => frame.run ? { ...data, ...frame.run } : data);
   const [attempt, choose] = useState(null);
   useEffect(() => { if (live.data?.changes) live.reload(); }, [live.data?.changes]);
-  const back = html`<p class="crumbs"><a href=${href(["w", head.data?.workflow || ""])}>${clean(head.data?.workflow || "")}</a> › <a data-key="Escape" href=${href(["r", id])}>${clean(id)}</a>
+  const back = html`<p class="crumbs"><a href=${href(["w", head.data?.workflow || ""])}>${clean(head.data?.workflow || "")}</a> › <a ...${keyed("back")} href=${href(["r", id])}>${clean(id)}</a>
     ${index != null && html` › <a href=${href(["r", id, "t", task])}>${clean(task)}</a>`}</p>`;
   if (!live.data || !head.data) return live.problem ? html`${back}<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
   const data = live.data, shown = data.attempts.find(each => each.attempt === attempt) || data.attempts.at(-1);
-  const isLast = shown === data.attempts.at(-1);
+  const isMapped = index == null && data.instances !== undefined;
   const log = shown && `${path}/attempts/${shown.attempt}/log`;
   return html`${back}<div class="head"><h1>${clean(instanceName(data))}</h1><${State} state=${data.status} /><b><${Took} row=${data} /></b>
       ${data.map_key && html`<span class="muted">${clean(data.map_key)}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
     <${Why} run=${id} row=${data} />
     <${TaskDurations} workflow=${head.data.workflow} task=${task} />
-    ${index == null && data.instances !== undefined && html`<${Instances} id=${id} task=${task} state=${data.status} />`}
     ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
         <${State} state=${each.status} small /> attempt ${each.attempt}</button>`)}</nav>
         <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}${shown.host ? ` · on ${clean(shown.host)}` : ""}</span></div>
@@ -97,20 +97,21 @@ export function Task({ id, task, index, query }) {
       ${shown.log_lost && html`<p class="problem"><span>${clean(shown.log_lost)}</span></p>`}
       <${Log} key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
-    ${!shown && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt${data.instances?.length ? " of its own: its instances have" : ""}.</p>`}
+    ${!shown && !isMapped && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt.</p>`}
     <${Children} id=${id} task=${task} index=${place} state=${data.status} />
-    <h2 class="gap">Values</h2><${Values} id=${id} task=${task} index=${place} state=${data.status} />`;
+    <${Values} title="Values" id=${id} task=${task} index=${place} state=${data.status} />
+    ${isMapped && html`<${Instances} id=${id} task=${task} state=${data.status} />`}`;
 }
 
 /** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
-export const Values = ({ id, task, index, state }) => {
+export const Values = ({ id, task, index, state, title }) => {
   const live = useLive(`runs/${encode(id)}/values`);
   useEffect(() => { if (live.data) live.reload(); }, [state]);
   if (live.problem) return html`<${Failure} problem=${live.problem} />`;
   if (!live.data) return html`<${Waiting} />`;
   const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
-  if (!values.length) return html`<p class="muted">No values.</p>`;
-  return html`<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
+  if (!values.length) return title ? null : html`<p class="muted">No values.</p>`;
+  return html`${title && html`<h2 class="gap">${title}</h2>`}<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
     <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${clean(instanceName(each))}</a></td>`}<td>${clean(each.key)}</td>
       <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${clean(each.encoding)}, ${size(each.size)}</span>` : html`<pre>${clean(pretty(each.value))}</pre>`}</td>
       <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${clean(id)}</code></p>`}`;
@@ -120,31 +121,10 @@ const pretty = value => { const text = typeof value === "string" ? value : JSON.
 
 /** The runs that a task has started. */
 const Children = ({ id, task, index, state }) => {
-  const live = useLive(`runs/${encode(id)}/children`, "runs", (data, frame) => ({
+  const live = useLive(`runs/${encode(id)}/children?limit=500`, "runs", (data, frame) => ({
     ...data, children: data.children.map(child => (frame.runs || []).find(run => run.run_id === child.run_id) || child) }));
   useEffect(() => { if (live.data) live.reload(); }, [state]);
   const children = (live.data?.children || []).filter(child => child.parent?.task === task && (child.parent.map_index ?? null) === index);
   return children.length > 0 && html`<h2 class="gap">Child runs</h2><table class="list"><tbody>${children.map(child => html`<tr key=${child.run_id} data-row><td><${State} state=${child.status} /></td>
     <td class="name"><a href=${href(["r", child.run_id])}>${clean(child.workflow)}</a></td><td class="id">${clean(child.run_id)}</td><td class="num"><${Took} row=${child} /></td></tr>`)}</tbody></table>`;
-};
-
-/** The instances of a mapped task: the server filters and sorts them, the failed ones first. */
-const Instances = ({ id, task, state }) => {
-  const [filter, set] = useState({ label: "", status: "", order: "failures" }), [pages, setPages] = useState(null);
-  const path = after => `${taskPath(id, task, null)}/instances?${new URLSearchParams({ limit: 100, order: filter.order, ...(filter.label && { label: filter.label }),
-    ...(filter.status && { status: filter.status }), ...(after && { after }) })}`;
-  useEffect(() => {
-    const abort = new AbortController();
-    get(path(), { signal: abort.signal }).then(page => setPages([page]), () => {});
-    return () => abort.abort();
-  }, [filter, state]);
-  if (!pages || (!pages[0].rows.length && !filter.label && !filter.status)) return null;
-  const rows = pages.flatMap(rowsOf), after = pages.at(-1).after;
-  return html`<div class="bar"><h2>Instances</h2><input type="search" data-filter placeholder="Filter  /" aria-label="Filter instances" value=${filter.label} onInput=${event => set({ ...filter, label: event.target.value })} />
-      <select aria-label="State of instances" value=${filter.status} onChange=${event => set({ ...filter, status: event.target.value })}><option value="">all states</option>
-        ${["FAILED", "RUNNING", "WAITING", "PENDING", "SUCCESS", "SKIPPED"].map(each => html`<option key=${each} value=${each}>${wordOf(each)}</option>`)}</select>
-      <select aria-label="Order of instances" value=${filter.order} onChange=${event => set({ ...filter, order: event.target.value })}><option value="failures">failures first</option><option value="duration">slowest first</option><option value="index">in order</option></select></div>
-    <table class="list"><tbody>${rows.map(row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${clean(row.map_key || `[${row.map_index}]`)}</a></td>
-      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${clean(row.reason || "")}</td></tr>`)}</tbody></table>
-    ${after && html`<p><button type="button" onClick=${() => get(path(after)).then(page => setPages(old => [...old, page]))}>More instances</button></p>`}`;
 };

@@ -1,8 +1,8 @@
 // A workflow: its tasks in its last runs, its graph, its triggers, its file.
 
 import {
-  html, useLive, usePolled, useState, useEffect, useMemo, get, href, go, State, Bars, Took, Ago, Failure, Waiting, Empty, session, clean, many,
-  number, duration, moment, wordOf, taskHref, request, encode,
+  html, useLive, usePolled, useState, useEffect, useMemo, get, href, go, State, Bars, Took, Ago, Failure, Waiting, Unread, Empty, session, clean, many,
+  number, duration, moment, wordOf, taskHref, request, encode, keyed,
 } from "./kit.js";
 import { GraphView } from "./graph.js";
 import { Grid } from "./grid.js";
@@ -16,14 +16,14 @@ const GridTab = ({ name }) => {
   const [count, setCount] = useState(25);
   const live = usePolled(`workflows/${encode(name)}/grid?runs=${count}`, 300);
   const durations = useLive(`workflows/${encode(name)}/durations?runs=50`);
-  if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const { tasks, runs } = live.data;
   if (!runs.length) return html`<${Empty} title="It has not run yet">${session.mayAct && html`<p><a class="button primary" href=${href(["w", name, "run"])}>Run…</a></p>`}<//>`;
   const medians = new Map((durations.data?.tasks || []).map(each => [each.task, each]));
   const ordered = [...runs].reverse();
   return html`<div class="gridbox"><${Grid} runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians}
       onSelect=${(run, task) => go(task == null ? href(["r", run]) : href(["r", run, "t", task]))} /></div>
-    <p>${live.data.after && count < 100 && html`<button type="button" onClick=${() => setCount(Math.min(100, count + 25))}>More runs</button>`}
+    <p>${live.data.after && count < 100 && html`<button type="button" ...${keyed("more")} onClick=${() => setCount(Math.min(100, count + 25))}>More runs</button>`}
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;
 };
 
@@ -38,7 +38,7 @@ const Triggers = ({ name, served }) => {
   const live = usePolled("triggers"), fires = usePolled("fires?limit=200");
   const triggers = live.data?.triggers.filter(each => each.workflow === name);
   if (triggers && !triggers.length) return html`<${Empty} title="No triggers"><p>It runs by hand. <code>schedule: "30 2 * * *"</code> in its file starts it each night.</p><//>`;
-  if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const past = (fires.data?.fires || []).filter(each => each.trigger.startsWith(`${name}:`)).slice(0, 50);
   return html`<${TriggerTable} triggers=${triggers} withWorkflow=${false} onChange=${() => { live.reload(); fires.reload(); }} />
     <h2 class="gap">Last fires</h2>${!past.length ? html`<p class="muted">None.</p>` : html`<table class="list"><thead><tr><th>State</th><th>For</th><th class="wide">Trigger</th><th>Run</th><th class="wide">Why</th></tr></thead>
@@ -60,7 +60,7 @@ export function Workflow({ name, tab = "grid", query }) {
   const workflow = list.data, served = workflow.served;
   return html`<div class="head"><h1>${clean(name)}</h1>${workflow.latest && html`<a class="plain" href=${href(["r", workflow.latest.run_id])}><${State} state=${workflow.latest.status} /></a>`}
       <span><${Next} served=${served} /></span><span class="grow"></span><span class="actions"><${Pause} workflow=${name} served=${served} onDone=${list.reload} />
-      ${served && session.mayAct && html`<a class="button primary" href=${href(["w", name, "run"])}>Run…</a>`}</span></div>
+      ${served && session.mayAct && html`<a class="button primary" ...${keyed("run")} href=${href(["w", name, "run"])}>Run…</a>`}</span></div>
     ${workflow.description && html`<p class="muted">${clean(workflow.description)}</p>`}
     ${served?.problem && html`<p class="problem"><span>${clean(served.problem)}</span></p>`}
     <div class="bar"><nav class="tabs" aria-label="Views of the workflow">${WORKFLOW_TABS.map(([id, label]) => html`<a key=${id} href=${href(["w", name, id])} aria-current=${tab === id ? "page" : undefined}>${label}</a>`)}</nav></div>

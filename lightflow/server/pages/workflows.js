@@ -1,8 +1,8 @@
 // All workflows: what each does now, its last runs, when it runs next.
 
 import {
-  html, useLive, useState, useNow, href, State, Bars, Took, Failure, Waiting, Empty, Action, act, send, session, relative,
-  moment, ZONE, clean, many, number, encode,
+  html, useLive, useState, useNow, href, State, Bars, Took, Failure, Unread, Empty, Action, act, send, session, relative,
+  moment, ZONE, clean, many, number, encode, keyed,
 } from "./kit.js";
 
 const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem ? 1 : 0) || a.workflow.localeCompare(b.workflow);
@@ -55,14 +55,14 @@ export const Pause = ({ workflow, served, onDone }) => {
     set(null);
   };
   return html`<button type="button" role="switch" class="switch" aria-checked=${!paused} onClick=${change}
-    aria-label="Triggers of ${workflow}" title=${paused ? `paused by ${served.paused_by || "you"}; click to continue` : "active; click to pause"}>
+    aria-label="${paused ? "off" : "on"}, triggers of ${workflow}" ...${keyed("pause", paused ? `paused by ${served.paused_by || "you"}; click to continue` : "active; click to pause")}>
     <i aria-hidden="true"></i><span>${paused ? "off" : "on"}</span></button>`;
 };
 
 export function Workflows({ query }) {
   const live = useLive("workflows", "runs", applyRuns);
   const [filter, setFilter] = useState(query.q || "");
-  if (!live.data) return live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const all = [...live.data.workflows].sort(BROKEN_FIRST);
   const words = filter.toLowerCase();
   const shown = all.filter(each => each.workflow.toLowerCase().includes(words));
@@ -78,13 +78,13 @@ export function Workflows({ query }) {
         <th class="num">Duration</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
         <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
-        <td class="name"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
+        <td class="name described"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
           ${each.description && html`<span class="muted wide"> ${clean(each.description)}</span>`}</td>
         <td class="wide"><${Bars} runs=${each.runs || []} label="last runs of ${each.workflow}" /></td>
         <td class="num">${each.latest && html`<${Took} row=${each.latest} />`}</td>
         <td class="next"><${Next} served=${each.served} /></td>
         <td class="acts"><${Pause} workflow=${each.workflow} served=${each.served} onDone=${live.reload} />
-          ${each.served && session.mayAct && html`<a class="button" href=${href(["w", each.workflow, "run"])} aria-label="Run ${each.workflow}">Run…</a>`}</td>
+          ${each.served && session.mayAct && html`<a class="button" ...${keyed("run")} href=${href(["w", each.workflow, "run"])} aria-label="Run… ${each.workflow}">Run…</a>`}</td>
       </tr>`)}</tbody></table>
       ${!shown.length && html`<p class="muted">No workflow has “${filter}” in its name. <button type="button" class="quiet" onClick=${() => setFilter("")}>Show all ${unknown.size}</button></p>`}`}`;
 }

@@ -133,7 +133,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
 
 
 def _with_cluster(loaded: LoadedWorkflow, mode: str | None, hosts: str) -> LoadedWorkflow:
-    """Return a workflow with a cluster of these machines. Raises DefinitionError: the mode is no kind of cluster."""
+    """Return a workflow with a cluster of these machines. Raises DefinitionError: the mode names another kind."""
     from lightflow.clusters import cluster_of  # few runs have a cluster
 
     if mode is None:

@@ -1,4 +1,4 @@
-"""What the declaration of a cluster may say: the names of machines, and the lease."""
+"""The limits of the declaration of a cluster: the names of machines, and the length of the lease."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from lightflow.engine.dag_builder import build_dag
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 from lightflow.plugins.registry import Registry
+from lightflow.service.runs import RunOptions, load
 from lightflow.tasks import included_file
 from liteflow import Dag, DefinitionError
 from liteflow.remote.cluster import Cluster
@@ -100,3 +101,31 @@ def test_two_clusters_of_a_name_are_refused(tmp_path: Path) -> None:
     dag = Dag("flow", clusters={"lab": ssh("node8")})
     with pytest.raises(DefinitionError, match="cluster 'lab' differs"):
         dag.include("g", included_file(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"mode": "quantum"},
+            "there is no mode 'quantum'; declare a cluster under `clusters`; flow can",
+        ),
+        ({"mode": "thraed"}, "there is no mode 'thraed', did you mean \"thread\"?"),
+        ({"cluster": "node1"}, "--mode ssh --cluster"),
+        ({"mode": "process", "cluster": "node1"}, "is ssh, not 'process'"),
+        ({"mode": "ssh", "cluster": "-oProxyCommand=x"}, "host '-oProxyCommand=x'"),
+    ],
+)
+def test_a_mode_that_does_not_exist_is_one_sentence(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("tasks: {a: {run: echo}}\n")
+    with pytest.raises(DefinitionError) as error:
+        load(str(path), RunOptions(**options))  # type: ignore[arg-type]
+    assert message in str(error.value)
+
+
+def test_the_modes_of_a_workflow_are_those_of_this_machine_and_its_clusters(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("clusters: {lab: {ssh: node1}}\ntasks: {a: {run: echo}}\n")
+    assert load(str(path), RunOptions(mode="lab")).clusters == {"lab": ssh("node1")}
+    assert load(str(path), RunOptions(mode="async")).settings.mode == "thread"

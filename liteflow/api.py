@@ -15,6 +15,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "History": ("liteflow.state.history", "History"),
     "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
+    "FireDelays": ("liteflow.state.run_fires", "FireDelays"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),

@@ -105,6 +105,7 @@ from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
+from liteflow.state.run_fires import FireDelays as FireDelays
 from liteflow.state.run_fires import RunFire as RunFire
 from liteflow.state.triggers import FireRecord as FireRecord
 from liteflow.state.triggers import NewFire as NewFire
@@ -229,6 +230,7 @@ __all__ = [
     "EventRecord",
     "Expansion",
     "FilePosition",
+    "FireDelays",
     "FireRecord",
     "Graph",
     "Group",

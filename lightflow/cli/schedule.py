@@ -50,9 +50,11 @@ triggers, of fire {run_id}."""
 @click.option("-n", "--limit", type=COUNT, default=20, show_default=True, help="Show at most so many.")
 @click.option("--from", "begin", metavar="DATE", help="Of next: begin at this day or time instead of now.")
 @click.option("--at", metavar="DATE", help="Of fire: the day or time that the run is for.")
+@click.option("--no-ui", is_flag=True, help="Of export systemd: the server schedules only.")
 @db_option
 @json_option
-def schedule(words: tuple[str, ...], *, limit: int, begin: str | None, at: str | None, db: str, as_json: bool) -> int:
+def schedule(words: tuple[str, ...], *, limit: int, begin: str | None, at: str | None, no_ui: bool, db: str,
+             as_json: bool) -> int:  # fmt: skip
     """Show and change what starts runs."""
     match words or ("list",):
         case ("list",) | ("list", _):
@@ -68,7 +70,7 @@ def schedule(words: tuple[str, ...], *, limit: int, begin: str | None, at: str |
         case ("fire", name):
             _fire(db, name, _moment("--at", at), as_json=as_json)
         case ("export", "crontab" | "systemd" as kind, *paths):
-            return _export(kind, paths or ["."], db)
+            return _export(kind, paths or ["."], db, no_ui=no_ui)
         case _:
             raise click.UsageError("give list, next, history, pause NAME, unpause NAME, fire NAME or export KIND")
     return 0
@@ -231,13 +233,18 @@ def _params(fire: FireRecord) -> dict[str, Any] | None:
         return None
 
 
-def _export(kind: str, paths: Sequence[str], db: str) -> int:
+def _export(kind: str, paths: Sequence[str], db: str, *, no_ui: bool) -> int:
     from lightflow.scheduler.export import crontab, systemd_unit
 
     folder = os.getcwd()
     if kind == "systemd":
+        from lightflow.server.extra import missing_packages
+
         program = shutil.which("lightflow") or os.path.join(os.path.dirname(sys.executable), "lightflow")
-        say(systemd_unit(paths, folder, os.path.abspath(db), program).rstrip())
+        if not no_ui and (missing := missing_packages()):
+            complain(f"the unit has --no-ui, because {', '.join(missing)} is missing: install the extra `ui` for pages")
+            no_ui = True
+        say(systemd_unit(paths, folder, os.path.abspath(db), program, with_ui=not no_ui).rstrip())
         return 0
     lines, refusals = crontab(paths, folder, os.path.abspath(db))
     for line in lines:

@@ -71,6 +71,12 @@ class References(Record):
     task_names: tuple[tuple[str, str], ...] = ()  #: names of tasks that are not a word with their ids
 
 
+#: The message about a secret where secrets are not allowed.
+_NO_SECRETS: Final = (
+    "a secret is not allowed here, only in values that a process or a function receives: run, env, args"
+)
+
+
 class NameScope(Record):
     """The names that expressions in one place of a workflow file may use."""
 
@@ -81,6 +87,7 @@ class NameScope(Record):
     groups: tuple[str, ...] = ()  #: the groups that the place is in, the innermost first: their names come first
     group_ids: Collection[str] = ()  #: those of `tasks` that are groups, which have a state and no values
     secrets: Collection[str] | None = None  #: the secrets of the workflow; None: secrets are not allowed here
+    secrets_refusal: str = _NO_SECRETS  #: the message about a secret that is not allowed
     condition: bool = False  #: whether the place is an `if`
     item: str = ""  #: in a mapped task: `matrix`, `item`, or the name that `as` declares
     fields: Collection[str] | None = None  #: the attributes of the item; None: any
@@ -317,9 +324,7 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
 
 def _check_secret(keys: list[Any], scope: NameScope) -> None:
     if scope.secrets is None:
-        raise ExpressionError(
-            "a secret is not allowed here, only in values that a process or a function receives: run, env, args"
-        )
+        raise ExpressionError(scope.secrets_refusal)
     first = keys[0] if keys else None
     if not isinstance(first, str):
         raise ExpressionError("secrets needs the name of a secret as it is written: secrets.API_TOKEN")

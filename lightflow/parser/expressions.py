@@ -365,7 +365,7 @@ class _Reader:
             elif rule.kind == "shell":
                 script = self._scripts.read(path, text, node.keys, scope)
             else:
-                names = replace(scope, secrets=None) if rule.is_shown else scope
+                names = _without_secrets(scope, rule.refusal) if rule.is_shown else scope
                 template = self.templates.read(path, text, names, in_sql=rule.kind == "bind")
                 if isinstance(template, tuple):
                     templates.append(KeyTemplate(tuple(inner_path), rule.kind, template))
@@ -516,6 +516,11 @@ class _Reader:
             for inner_path, text in texts_in(path, value):
                 if OPEN in text:
                     self.templates.report(inner_path, text, text.index(OPEN), _NOT_ALLOWED)
+
+
+def _without_secrets(scope: NameScope, refusal: str) -> NameScope:
+    """Return the names of a place that people see; `refusal` is the message about a secret, or empty."""
+    return replace(scope, secrets=None, secrets_refusal=refusal or scope.secrets_refusal)
 
 
 def looks_like_a_command(text: str) -> bool:

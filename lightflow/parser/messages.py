@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
@@ -15,6 +15,7 @@ from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
+from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.spelling import fold, typo_hint
 from lightflow.text import quoted
 from liteflow.api import VARIABLE_NAME_RULE, replace
@@ -38,7 +39,7 @@ _LIMITS: Final = {
     "minItems": "must not be empty",
     "minProperties": "must not be empty",
     "maxItems": "may have at most {limit}",
-    "maxProperties": "may have at most {limit}",
+    "maxProperties": "may have {limit} of these keys at most",
     "maxLength": "may be at most {limit} characters long",
     "multipleOf": "must be a multiple of {limit}, not {value}",
     "uniqueItems": "has the same value twice",
@@ -166,15 +167,10 @@ _BLOCKS: Final = {
 
 def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:
     """Return the place of a key that belongs to another place of the file."""
-    of_types = {
-        key: info.name
-        for info in types.values()
-        for properties in [(info.schema or {}).get("properties", {})]
-        for key in (*properties, *aliases_of(properties))
-    }
+    of_types = _types_with(name, types.values())
     of_tasks, of_settings, of_file = map(_with_aliases, (COMMON, SETTINGS["properties"], TOP))
-    if level == "task" and name in of_types:
-        return f'it belongs to tasks of type "{of_types[name]}"'
+    if level == "task" and of_types:
+        return f"it belongs to tasks of type {of_types}"
     if level == "task" and name in of_settings:
         return "it belongs under `settings` at the top of the file"
     if level == "task" and name in of_file:
@@ -187,11 +183,18 @@ def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:
         )
     if level == "settings" and name in of_file:
         return "it belongs " + ("inside a task, or " if name in of_tasks else "") + "at the top of the file"
-    if level in ("top", "settings") and (name in of_tasks or name in of_types):
+    if level in ("top", "settings") and (name in of_tasks or of_types):
         return "it belongs inside a task"
     if level in _BLOCKS and name in of_tasks:
         return f"it belongs to the task itself: {_BLOCKS[level]} cannot have it"
-    return ""
+    of_others = _types_with(name, Registry().use(BUILT_IN).described()) if level == "task" else ""
+    return f"it belongs to tasks of type {of_others}" if of_others else ""
+
+
+def _types_with(name: str, types: Iterable[TypeInfo]) -> str:
+    """Return the names of the types that have a key, in words; empty where none has it."""
+    names = [info.name for info in types if name in _with_aliases((info.schema or {}).get("properties", {}))]
+    return " or ".join(map(quoted, sorted(names)))
 
 
 def _with_aliases(properties: Mapping[str, Any]) -> set[str]:
@@ -219,7 +222,8 @@ def message_of(error: SchemaError, path: list[Key]) -> str:
 
 def _not_an_option(error: SchemaError, path: list[Key]) -> str:
     """Return the message about a value that is not one of a few."""
-    options = [str(option) for option in (error.rule if error.keyword == "enum" else [error.rule])]
+    rule = error.rule if error.keyword == "enum" else [error.rule]
+    options = [_shown(option) if isinstance(option, bool) else str(option) for option in rule]
     hint = option_hint(str(path[-1]) if path else "", error.value, options) if isinstance(error.value, str) else ""
     choice = error.schema.get("x-expects") or f"one of {', '.join(options)}"
     return hint or f"must be {choice}, not {_shown(error.value)}"

@@ -83,7 +83,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         clusters.check_clusters(tree, registry),
         triggers.check_triggers(tree, declared, secrets, refused),
         tasks.check_own_keys(tree, registry),
-        tasks.check_secrets(tree, registry),
+        tasks.check_texts(tree, registry),
         _container_problems(tree),
     ):
         problems += islice(checks, MAX_PROBLEMS)

@@ -7,6 +7,7 @@ name a connection for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -34,11 +35,40 @@ TLS: Final[dict[str, Any]] = {
         "key": {"description": "Its private key.", "type": "string", "minLength": 1},
         "verify": {"description": "Whether the server is checked.", "type": "boolean", "default": True},
     },
+    "dependentRequired": {"key": ["cert"]},
     "minProperties": 1,
     "additionalProperties": False,
     "examples": [{"ca": "ca.pem"}],
     "x-connection": True,
 }
+
+
+#: The proxy of requests.
+PROXY: Final[dict[str, Any]] = {
+    "description": "The proxy: `env` (HTTP_PROXY and the other variables), `none`, or a URL.",
+    "type": "string",
+    "minLength": 1,
+    "default": "env",
+    "examples": ["none"],
+    "x-connection": True,
+}
+_PROXY_URL: Final = re.compile(
+    r"(?P<scheme>https?|socks[45][ah]?)://([^:@/]*(:(?P<password>[^/]*))?@)?(\[[^\]]+\]|[^:@/]+)(:\d+)?/?$"
+)
+
+
+def proxy_problem(proxy: Any, *, socks: bool) -> str:
+    """Return what is wrong with a proxy; empty where nothing is. `socks`: whether it may be one of SOCKS."""
+    if not isinstance(proxy, str) or proxy in ("", "env", "none") or proxy.startswith("${{"):
+        return ""
+    match = _PROXY_URL.match(proxy)
+    if match is None:
+        return "must be `env`, `none`, or a URL such as http://proxy.example.org:3128"
+    if match["password"] and "${{" not in match["password"]:
+        return "a password in clear text; declare it under `secrets`: http://USER:${{ secrets.NAME }}@HOST"
+    if not socks and match["scheme"].startswith("socks"):
+        return "SOCKS is not possible here: write a proxy of HTTP, such as http://proxy.example.org:3128"
+    return ""
 
 
 def keys_of_connection(schema: Mapping[str, Any] | None) -> dict[str, str]:

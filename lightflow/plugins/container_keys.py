@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from lightflow.plugins.base import ConfigProblem
 
 _SIZE: Final = r"^[0-9]+(\.[0-9]+)?[bkmgBKMG]?$"
 _SIZE_WORDS: Final = 'a size such as "512m" or "2g"'
-_SHOWN: Final = {"x-shown": True}
+SHOWN_SECRET: Final = (
+    "the engine would show and store the secret: list it under `secrets`, and read the file /run/secrets/NAME"
+)
+#: Of a value that the engine shows, so that it cannot hold a secret.
+SHOWN: Final = {"x-shown": True, "x-refusal": SHOWN_SECRET}
+#: Words of engines that are no keys, with what to write for them.
+ANSWERS: Final = {
+    "privileged pid ipc cap_add cap_drop devices device security_opt": "an option of the engine is a word of "
+    "`options`, such as `options: [--privileged]`, which needs `settings: {containers: {unsafe: true}}`",
+    "ports publish expose": "containers publish no ports; their network is `network: NAME`",
+    "mounts mount binds volume": "volumes",
+    "mem mem_limit": "memory",
+}
 
 
 def _size(description: str, example: str) -> dict[str, Any]:
@@ -26,7 +41,7 @@ KEYS: Final[dict[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "examples": ["python:3.12-slim"],
-        **_SHOWN,
+        **SHOWN,
     },
     "pull": {
         "description": "Whether the image is pulled: if it is `missing`, `always`, or `never`.",
@@ -40,14 +55,14 @@ KEYS: Final[dict[str, Any]] = {
         "type": "array",
         "items": {"type": "string", "minLength": 1},
         "examples": [["./data:/data:ro"]],
-        **_SHOWN,
+        **SHOWN,
     },
     "network": {
         "description": "The network: `none`, `host`, or the name of one. The default is that of the engine.",
         "type": "string",
         "minLength": 1,
         "examples": ["none"],
-        **_SHOWN,
+        **SHOWN,
     },
     "user": {
         "description": "The user of the program: `self` (who starts the run), `image` (as the image says), or "
@@ -57,7 +72,7 @@ KEYS: Final[dict[str, Any]] = {
         "default": "self",
         "examples": ["1000:1000"],
         "x-expects": '`self`, `image`, or text such as "1000:1000"',
-        **_SHOWN,
+        **SHOWN,
     },
     "memory": _size("The limit of memory. A program that exceeds it is killed, with the code `docker:oom`.", "2g"),
     "cpus": {
@@ -77,13 +92,13 @@ KEYS: Final[dict[str, Any]] = {
         "description": "The GPUs that the container may use, such as `all`.",
         "type": "string",
         "examples": ["all"],
-        **_SHOWN,
+        **SHOWN,
     },
     "platform": {
         "description": "The platform of the image.",
         "type": "string",
         "examples": ["linux/amd64"],
-        **_SHOWN,
+        **SHOWN,
     },
     "workdir": {
         "description": "The working directory in the container. The default is the folder of the task.",
@@ -91,7 +106,7 @@ KEYS: Final[dict[str, Any]] = {
         "pattern": "^/|\\$\\{\\{",
         "examples": ["/work"],
         "x-expects": "an absolute path in the container",
-        **_SHOWN,
+        **SHOWN,
     },
     "secrets_as": {
         "description": "How the program gets the `secrets` of the task: as a `file` `/run/secrets/NAME` in memory, or "
@@ -114,7 +129,7 @@ KEYS: Final[dict[str, Any]] = {
         "type": "array",
         "items": {"type": "string", "minLength": 1},
         "examples": [["--cap-add=NET_ADMIN"]],
-        **_SHOWN,
+        **SHOWN,
     },
 }
 
@@ -125,8 +140,20 @@ CONTAINER: Final[dict[str, Any]] = {
     "properties": KEYS,
     "patternProperties": {"^x-": {"description": "Free for you: anchors, notes."}},
     "additionalProperties": False,
+    "x-answers": ANSWERS,
     "required": ["image"],
     "examples": ["python:3.12-slim", {"image": "python:3.12-slim", "network": "none"}],
     "x-shorthand": "image",
     "x-expects": "the name of an image, or a mapping with `image`",
 }
+
+
+def image_hints(keys: Mapping[str, Any], key: str) -> Iterator[ConfigProblem]:
+    """Return a warning about an image whose content changes; `key` is the key with its name."""
+    image = keys.get("image")
+    if not isinstance(image, str) or "${{" in image or "@" in image:
+        return
+    _, _, tag = image.rpartition("/")[2].partition(":")
+    if tag in ("", "latest"):
+        message = f"{image} is another image when a new one is published; name a version, or a digest (name@sha256:…)"
+        yield ConfigProblem(key, message)

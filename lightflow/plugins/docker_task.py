@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from lightflow.plugins.base import TaskType
-from lightflow.plugins.container_keys import KEYS
+from lightflow.plugins.base import ConfigProblem, TaskType
+from lightflow.plugins.container_keys import ANSWERS, KEYS, SHOWN, image_hints
 from lightflow.plugins.container_task import container_call
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -27,14 +27,14 @@ class DockerTask(TaskType):
                 "items": {"type": ["string", "number"]},
                 "examples": [["--day", "${{ params.day }}"]],
                 "x-expects": "a list of words",
-                "x-shown": True,
+                **SHOWN,
             },
             "entrypoint": {
                 "description": "The program, in place of that of the image.",
                 "type": "string",
                 "minLength": 1,
                 "examples": ["/bin/sh"],
-                "x-shown": True,
+                **SHOWN,
             },
             "output": {
                 "description": "Take the task's value (`return_value`) from its output: the `last_line`, or all of it "
@@ -45,7 +45,7 @@ class DockerTask(TaskType):
         },
         "x-answers": {
             "command cmd run": "args",
-            "mounts mount binds": "volumes",
+            **ANSWERS,
             "name": "the name of the container is that of the attempt; remove it",
         },
         "required": ["image"],
@@ -59,6 +59,9 @@ class DockerTask(TaskType):
         if is_branch:
             config.setdefault("output", "last_line")
         return config
+
+    def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        return image_hints(config, "image")
 
     def summary(self, config: Mapping[str, Any]) -> str:
         return " ".join(["docker", str(config["image"]), *map(str, config.get("args", ()))])

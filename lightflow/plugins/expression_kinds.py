@@ -18,7 +18,7 @@ class KeyRule(Record):
     """How a text in a key takes expressions."""
 
     kind: ExpressionKind = "text"
-    refusal: str = ""  #: the message about an expression, where the kind is `none`
+    refusal: str = ""  #: the message about an expression where the kind is `none`, or about a secret that people see
     is_shown: bool = False  #: whether people see the value, so that it cannot hold a secret
     is_secret: bool = False  #: whether the value is a secret, so that the file cannot have it in clear text
 

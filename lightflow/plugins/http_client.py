@@ -255,6 +255,8 @@ def _failures(request: HttpRequest, url: str, *, sent: bool) -> Iterator[None]:
 
 def _cause(error: BaseException) -> str:
     """Return the reason of an error of the library in few words, without its objects."""
+    if isinstance(error, errors.ProxyError):
+        error = error.original_error
     text = str(error)
     if text.startswith(("HTTPConnection(", "HTTPSConnection(")):
         text = text.partition("): ")[2].removeprefix("Failed to establish a new connection: ")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
-from lightflow.plugins.connection_keys import CONNECTION, TLS
+from lightflow.plugins.connection_keys import CONNECTION, PROXY, TLS, proxy_problem
 from lightflow.plugins.http_bodies import BODIES, body_of, pairs_of, scalar
 from lightflow.spec.durations import seconds
 from liteflow import TaskFailed, current_context
@@ -22,6 +22,12 @@ _MESSAGE_CHARACTERS: Final = 500
 _SHOWN_JSON: Final = 200
 _UNITS: Final = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
 _BASE: Final = r"https?://[^/?#]+[^?#]*"
+#: The server of a URL, whose user, host and port are not empty by mistake.
+_SERVER: Final = re.compile(
+    r"https?://((?P<user>[^/?#]*)@)?(?P<host>\[[^\]/?#]*\]|[^:/?#]*)(:(?P<port>\d*))?(?=[/?#]|$)", re.I
+)
+_HEADER_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_MAX_PORT: Final = 65535
 _STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([0-9]+)\]")
 #: Answers after which a request that may be repeated is tried again.
 _TEMPORARY: Final = (408, 425, 429)
@@ -201,23 +207,22 @@ class HttpTask(TaskType):
                 "x-connection": True,
             },
             "tls": TLS,
-            "proxy": _text(
-                "The proxy: `env` (HTTP_PROXY and the other variables), `none`, or a URL.",
-                default="env",
-                examples=["none"],
-                **{"x-connection": True},
-            ),
+            "proxy": PROXY,
             "idempotency": _text(
                 "Send a key that all attempts share, so that the server can detect a repetition: `header` means "
                 "`Idempotency-Key`, else the name of a header. Then a POST may be tried again.",
                 pattern="^[A-Za-z0-9_-]+$",
                 examples=["header"],
-                **{"x-expressions": "none"},
+                **{"x-expects": "`header`, or the name of a header", "x-expressions": "none"},
             ),
             "allow_hosts": {
                 "description": "The hosts that the URL and redirects may name, for a URL that comes from elsewhere.",
                 "type": "array",
-                "items": _text("A host."),
+                "items": _text(
+                    "A host.",
+                    pattern=r"^([^\s/@:\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$",
+                    **{"x-expects": "a host such as api.example.org, without a scheme and a port"},
+                ),
                 "minItems": 1,
                 "examples": [["api.example.org"]],
                 "x-expressions": "none",
@@ -239,20 +244,17 @@ class HttpTask(TaskType):
     }
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
-        headers = config.get("headers")
         yield from _url_problems(config)
+        if message := proxy_problem(config.get("proxy"), socks=True):
+            yield ConfigProblem("proxy", message)
+        yield from _header_problems(config)
+        if "save" in config and config.get("response", "none") != "none":
+            yield ConfigProblem("response", "with `save` the content goes to the file as it is; remove `response`")
         bodies = [key for key in BODIES if key in config]
         for key in bodies[1:]:
             yield ConfigProblem(key, f'"{key}" and "{bodies[0]}" are both a body; keep one of them')
         if bodies and config.get("method") in ("GET", "HEAD"):
             yield ConfigProblem("method", f"{config['method']} has no body: remove `{bodies[0]}`, or write POST")
-        names: set[str] = set()
-        for name in headers if isinstance(headers, dict) else ():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", str(name)):
-                yield ConfigProblem("headers", f"{name!r} cannot be the name of a header")
-            if str(name).lower() in names:
-                yield ConfigProblem("headers", f'the header "{name}" is written twice; capitals do not matter')
-            names.add(str(name).lower())
         expect = config.get("expect")
         paths = expect.get("json") if isinstance(expect, dict) else None
         for path in paths if isinstance(paths, dict) else ():
@@ -304,6 +306,47 @@ def _url_problems(config: Mapping[str, Any]) -> Iterator[ConfigProblem]:
         yield ConfigProblem("url", "must begin with http:// or https:// and a host")
     if base is not None and not url.startswith("/"):
         yield ConfigProblem("url", "must be a path such as /orders: the connection or `base_url` has the server")
+    for key in ("url", "base_url"):
+        match = _SERVER.match(str(config.get(key)))
+        if (
+            match is not None
+            and "${{" not in match[0]
+            and (message := _server_problem(match, config.get("allow_hosts")))
+        ):
+            yield ConfigProblem(key, message)
+
+
+def _server_problem(match: re.Match[str], allow_hosts: Any) -> str:
+    """Return what is wrong with the server in a URL; empty where nothing is."""
+    host, port = match["host"], match["port"]
+    if match["user"] is not None:
+        return "a user is not a part of the URL: write `auth: {basic: {user: …, password: …}}`"
+    if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+(%\w+)?\]", host):
+        return f"{host!r} cannot be the name of a host"
+    if port and int(port) > _MAX_PORT:
+        return f"the port {port} is too large: ports end with {_MAX_PORT}"
+    if isinstance(allow_hosts, list) and host.strip("[]").lower() not in [str(each).lower() for each in allow_hosts]:
+        return f"the host {host} is not one of `allow_hosts`"
+    return ""
+
+
+def _header_problems(config: Mapping[str, Any]) -> Iterator[ConfigProblem]:
+    """Report names that headers cannot have, and headers that the request would have twice."""
+    headers, auth, idempotency = config.get("headers"), config.get("auth"), config.get("idempotency")
+    written = [("headers", str(name)) for name in (headers if isinstance(headers, dict) else ())]
+    if isinstance(auth, dict) and auth:
+        header = auth.get("header")
+        name = header.get("name") if isinstance(header, dict) else "Authorization"
+        written += [("auth", name)] if isinstance(name, str) and "${{" not in name else []
+    if isinstance(idempotency, str):
+        written.append(("idempotency", "Idempotency-Key" if idempotency == "header" else idempotency))
+    names: set[str] = set()
+    for key, name in written:
+        if not re.fullmatch(_HEADER_NAME, name):
+            yield ConfigProblem(key, f"{name!r} cannot be the name of a header")
+        if name.lower() in names:
+            yield ConfigProblem(key, f'the header "{name}" is written twice; capitals do not matter')
+        names.add(name.lower())
 
 
 def answered(config: Mapping[str, Any], context: PluginContext) -> tuple[Any, Mapping[str, Any]]:
@@ -395,6 +438,8 @@ def _headers(config: Mapping[str, Any], context: PluginContext) -> dict[str, str
     if name := config.get("idempotency"):
         headers["Idempotency-Key" if name == "header" else name] = context.key
     for header, value in headers.items():
+        if not re.fullmatch(_HEADER_NAME, header):
+            raise TaskFailed(f"{header!r} cannot be the name of a header", codes=("http:header",), final=True)
         if any(character in value for character in "\r\n\0"):
             raise TaskFailed(f"the header {header} holds a line break", codes=("http:header",), final=True)
         if not value.isascii():

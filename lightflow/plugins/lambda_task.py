@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
-from lightflow.plugins.connection_keys import CONNECTION
+from lightflow.plugins.connection_keys import CONNECTION, PROXY, proxy_problem
 from liteflow import TaskFailed, current_context
 
 _CONNECT_S: Final = 10.0
@@ -59,7 +59,9 @@ class LambdaTask(TaskType):
                 "description": "The region. By default that of AWS_REGION, or of the profile.",
                 "type": "string",
                 "minLength": 1,
+                "pattern": r"^[A-Za-z0-9-]+$|\$\{\{",
                 "examples": ["eu-central-1"],
+                "x-expects": "a region such as eu-central-1",
                 "x-connection": True,
             },
             "credentials": {
@@ -77,7 +79,11 @@ class LambdaTask(TaskType):
                         "x-secret": True,
                     },
                 },
-                "dependentRequired": {"access_key": ["secret_key"], "secret_key": ["access_key"]},
+                "dependentRequired": {
+                    "access_key": ["secret_key"],
+                    "secret_key": ["access_key"],
+                    "session_token": ["access_key"],
+                },
                 "minProperties": 1,
                 "additionalProperties": False,
                 "default": "default",
@@ -94,6 +100,7 @@ class LambdaTask(TaskType):
                 "x-expects": "a URL such as http://localhost:5000",
                 "x-expressions": "url",
             },
+            "proxy": PROXY,
             "log_tail": {
                 "description": "Whether the last 4 KB of the function's log go to the log of the task.",
                 "type": "boolean",
@@ -121,6 +128,8 @@ class LambdaTask(TaskType):
         credentials = config.get("credentials")
         if isinstance(credentials, dict) and "profile" in credentials and "access_key" in credentials:
             yield ConfigProblem("credentials", "has a profile and keys; keep one of them")
+        if message := proxy_problem(config.get("proxy"), socks=False):
+            yield ConfigProblem("proxy", message)
         if config.get("invoke") == "event" and config.get("log_tail") is True:
             yield ConfigProblem("log_tail", "an event has no log: it is for `invoke: wait`")
 
@@ -188,8 +197,16 @@ def _client(config: Mapping[str, Any], context: PluginContext) -> Any:
             connect_timeout=_CONNECT_S,
             read_timeout=min(remaining, _LONGEST_S) + _MARGIN_S,
             tcp_keepalive=True,
+            proxies=_proxies(config.get("proxy", "env")),
         ),
     )
+
+
+def _proxies(proxy: str) -> dict[str, str] | None:
+    """Return the proxies of a client; None: those of the environment."""
+    if proxy == "env":
+        return None
+    return {} if proxy == "none" else {"http": proxy, "https": proxy}
 
 
 # -- the answer ----------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class MailTask(TaskType):
                 "description": "Files to attach, at most 20 MB together; `*` and `?` stand for any characters.",
                 "type": ["array", "string"],
                 "items": {"type": "string", "minLength": 1},
+                "minItems": 1,
                 "minLength": 1,
                 "examples": [["out/*.csv"]],
                 "x-list": True,
@@ -130,6 +131,8 @@ class MailTask(TaskType):
                 yield ConfigProblem("server", "must be a URL such as smtp://user@mail.example.org:587")
             elif ":" in (match[1] or ""):
                 yield ConfigProblem("server", "a password in clear text: write `password: ${{ secrets.NAME }}`")
+            elif match[3] and int(match[3]) > 65535:
+                yield ConfigProblem("server", f"the port {match[3]} is too large: ports end with 65535")
             elif password is not None and not match[1]:
                 yield ConfigProblem("server", "needs the user of the password: smtp://USER@HOST")
             if config.get("tls") == "none" and server.startswith("smtps:"):
@@ -309,7 +312,10 @@ def _connected(config: Mapping[str, Any], step: _Step) -> Iterator[Any]:
         raise TaskFailed("mail: `server` must be a URL such as smtp://mail.example.org", final=True)
     if "password" in config and not encrypted and config.get("tls") == "none":
         raise TaskFailed("mail: a password needs an encrypted connection", codes=("mail:tls",), final=True)
-    context = ssl.create_default_context(cafile=config.get("ca"))
+    ca = config.get("ca")
+    if ca is not None and not os.path.isfile(ca):
+        raise TaskFailed(f"mail through {_shown(str(config['server']))}: ca: there is no file {ca}", final=True)
+    context = ssl.create_default_context(cafile=ca)
     if encrypted:
         client: Any = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SOCKET_S, context=context)
     else:

@@ -29,6 +29,7 @@ _FOLDER: Final = os.path.join(".lightflow", "envs")
 _PACKAGES: Final = "lightflow-packages.json"  # in an environment: its packages and their versions
 _BLOCK: Final = r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s?)+)^# ///$"
 _LAST_LINES: Final = 20
+NO_BLOCK: Final = "`environment: script` needs a block `# /// script` with the dependencies in the code"
 
 
 class Requirements(Record):
@@ -70,8 +71,7 @@ def requirements(environment: Any, code: str | None, folder: str) -> Requirement
     except ValueError as error:
         raise TaskFailed(str(error), final=True) from None
     if block is None:
-        text = "`environment: script` needs a block `# /// script` with the dependencies in the code"
-        raise TaskFailed(text, final=True)
+        raise TaskFailed(NO_BLOCK, final=True)
     return Requirements(
         python=str(block.get("requires-python", "")), packages=tuple(map(str, block.get("dependencies", ())))
     )

@@ -9,17 +9,18 @@ dataclasses find what the code defines; threads share that table, so there it is
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import types
 import warnings
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.import_path import import_from_folders, unpickling_from
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
-from lightflow.plugins.container_keys import CONTAINER
+from lightflow.plugins.container_keys import CONTAINER, image_hints
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -113,9 +114,16 @@ class PythonTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if "container" in config and (other := next((key for key in ("environment", "file") if key in config), "")):
             yield ConfigProblem(other, "the image of a container has its own Python: write the code under `run`")
+        if config.get("environment") == "script" and "call" in config:
+            message = "a function has no block `# /// script`: name its `packages`"
+            yield ConfigProblem("environment", message)
         code = config.get("run")
         if not isinstance(code, str) or not code.strip() or "${{" in code:
             return  # the parser reports an expression in it
+        if re.fullmatch(r"[\w./~-]+\.py", code.strip()):
+            yield ConfigProblem("run", f"is the name of a file and no code: write `file: {code.strip()}`")
+        if config.get("environment") == "script":
+            yield from _block_problems(code)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -142,6 +150,8 @@ class PythonTask(TaskType):
         return () if shutil.which("uv") else ("uv",)
 
     def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        if isinstance(config.get("container"), dict):
+            yield from image_hints(config["container"], "container")
         environment = config.get("environment")
         if not isinstance(environment, dict) or "lock" in environment:
             return
@@ -168,6 +178,17 @@ class PythonTask(TaskType):
         name = f"<{os.path.basename(task.file)}:{task.id}>"
         kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
         return Call(run_inline, {**kwargs, "file": os.path.abspath(task.file)}, cwd, task.env)
+
+
+def _block_problems(code: str) -> Iterator[ConfigProblem]:
+    """Report code without a valid block of dependencies."""
+    from lightflow.plugins.python_environment import NO_BLOCK, script_block  # few tasks have a block
+
+    try:
+        if script_block(code) is None:
+            yield ConfigProblem("environment", NO_BLOCK)
+    except ValueError as error:
+        yield ConfigProblem("run", str(error))
 
 
 def run_inline(code: str, name: str, first_line: int = 1, file: str | None = None) -> None:

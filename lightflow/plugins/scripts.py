@@ -15,6 +15,7 @@ LINES: Final[dict[str, Any]] = {
     "pattern": r"\S",
     "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
     "minItems": 1,
+    "x-expects": "text that is not blank, or a list of lines",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
-from lightflow.plugins.container_keys import CONTAINER
+from lightflow.plugins.container_keys import CONTAINER, image_hints
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from lightflow.spec.model import TaskSpec
 from liteflow import Command
@@ -49,6 +49,9 @@ class ShellTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if problem := shell_problem(config.get("shell")):
             yield ConfigProblem("shell", problem)
+
+    def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        return image_hints(config["container"], "container") if isinstance(config.get("container"), dict) else ()
 
     def completed(
         self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool, container_engine: str | None

@@ -82,6 +82,7 @@ class SqlTask(TaskType):
                     "is a value, too; `${{ params.table | ident }}` is the name of a table or a column."
                 ),
                 "examples": ["DELETE FROM orders WHERE day = :day"],
+                "x-expects": "the statements (text), or a list of lines",
                 "x-expressions": "bind",
             },
             "file": {
@@ -195,6 +196,8 @@ class SqlTask(TaskType):
         save = config.get("save")
         if isinstance(save, str) and "${{" not in save and not format_of(save):
             yield ConfigProblem("save", f"the name of the file must end with {', '.join(FORMATS)}")
+        if save is not None and config.get("rows") in ("one", "value"):
+            yield ConfigProblem("rows", "with `save` all rows go to the file; remove `rows`")
         if scheme and scheme != "duckdb":
             if isinstance(save, str) and format_of(save) == PARQUET:
                 yield ConfigProblem("save", "only DuckDB writes .parquet; take .csv or .jsonl")
@@ -396,7 +399,9 @@ def _problems_of(text: str, dialect: Dialect, config: Mapping[str, Any]) -> list
             problems.append(_TextProblem(message, each.start))
         elif each.is_routine and each.has_body and "split" not in config and dialect is not SQLITE:
             message = "the semicolons in the body would divide it; send the text as one statement: `split: false`"
-            problems.append(_TextProblem(message, each.start))
+            return [_TextProblem(message, each.start)]  # the rest would be a consequence
+        elif each.words[0] == "VACUUM" and dialect in (SQLITE, POSTGRESQL) and config.get("transaction") != "none":
+            problems.append(_TextProblem("VACUUM cannot be in a transaction: write `transaction: none`", each.start))
         elif each.ends_transaction and config.get("transaction", True) != "none":
             word = each.words[0]
             message = f"the task begins and commits by itself: remove {word}, or write `transaction: none`"

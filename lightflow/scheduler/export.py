@@ -103,9 +103,9 @@ WantedBy=default.target
 """
 
 
-def systemd_unit(paths: Sequence[str], folder: str, db: str, program: str) -> str:
-    """Return a unit for the systemd of a user that runs `lightflow serve`."""
-    words = [program, "serve", "--no-ui", "--db", db, *paths]
+def systemd_unit(paths: Sequence[str], folder: str, db: str, program: str, *, with_ui: bool) -> str:
+    """Return a unit for the systemd of a user that runs `lightflow serve`; without the web part it schedules only."""
+    words = [program, "serve", *([] if with_ui else ["--no-ui"]), "--db", db, *paths]
     return _UNIT.format(folder=_escaped(folder), command=" ".join(_quoted(word) for word in words))
 
 

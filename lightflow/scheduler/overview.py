@@ -99,7 +99,7 @@ def view_of(row: TriggerRecord) -> TriggerView:
     except ValueError:
         pass
     next_at = None
-    if clock is not None and row.paused_at is None:
+    if clock is not None and row.paused_at is None and row.problem is None:
         now = time.time()
         next_at = row.next_at if row.next_at is not None and row.next_at > now else clock.next_after(now)
     return TriggerView(

@@ -24,7 +24,7 @@ from lightflow.scheduler.file_watch import FileWatch, ReadyFile, file_keys, join
 from lightflow.scheduler.parked_runs import ParkedRuns, is_source
 from lightflow.scheduler.served_triggers import NEVER, ServedTrigger, ServedTriggers
 from lightflow.scheduler.starter import FORESTALLED, Order, ProcessEnd, RerunOrder, RunStarter, StartOrder
-from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFiles
+from lightflow.scheduler.workflow_files import WatchedWorkflow, WorkflowChanges, WorkflowFile, WorkflowFiles
 from liteflow import DefinitionError, LiteflowError, Schedule, WorkflowTrigger
 from liteflow.api import (
     FireRecord,
@@ -176,6 +176,7 @@ class Scheduler:
             return False
         self._active = True
         self._declare(list(self.files.workflows().values()))
+        self._rest_unserved()
         self._reload()
         return True
 
@@ -197,6 +198,7 @@ class Scheduler:
             for file in changes.read:
                 if file.problem is not None:
                     self._store.set_problem(file.path, file.problem)
+            self._rest_unserved()
             self._reload()
 
     def _declare(self, workflows: Sequence[WatchedWorkflow]) -> None:
@@ -218,6 +220,15 @@ class Scheduler:
                 problem = f"the workflows {', '.join(circles)} would start each other without end"
                 self._store.set_problem(workflow.path, problem)
                 self.options.report(f"problem: {workflow.path}: {problem}")
+
+    def _rest_unserved(self) -> None:
+        """Record why the triggers of stored workflows rest that no file has any longer."""
+        served, broken = self.files.workflows(), self.files.problems()
+        rows = [row for row in self._store.triggers() if row.dag_id not in served and row.source not in broken]
+        problems = {row.dag_id: _why_unserved(row, self.files.files) for row in rows}
+        stored = {row.dag_id: row.problem for row in rows}
+        if changed := {name: problem for name, problem in problems.items() if stored[name] != problem}:
+            self._store.rest(changed)
 
     def _first_watermark(self, trigger: Any) -> str:
         if isinstance(trigger, Schedule):
@@ -503,6 +514,15 @@ class Scheduler:
 
 
 _EPOCH_ORDINAL: Final = 719_163  # of 1970-01-01
+
+
+def _why_unserved(row: TriggerRecord, files: Mapping[str, WorkflowFile]) -> str:
+    """Return why no file that is served has the workflow of a trigger."""
+    if row.source is None or not os.path.exists(row.source):
+        return f"its file {row.source} does not exist; its triggers rest"
+    if row.source in files:
+        return f"{row.source} no longer has workflow {row.dag_id!r}; its triggers rest"
+    return f"{row.source} is not served; its triggers rest"
 
 
 def _why_due(run: ParkedRun) -> str:

@@ -8,22 +8,30 @@ import os
 import webbrowser
 from typing import Final
 
-from lightflow.page_address import address_file
+from lightflow.page_address import address_file, token_path
 from liteflow import DefinitionError
 
 _SCHEME: Final = "http://"
 
 
-def write_address(token_file: str, address: str) -> None:
-    """Store the address of a server where its tokens are, for `lightflow open`."""
-    _write(address_file(token_file), address)
+def write_address(db: str, token_file: str, address: str) -> None:
+    """Store the address of a server where its tokens are, for `lightflow open`, and where its runs look for it."""
+    for path in _address_files(db, token_file):
+        _write(path, address)
 
 
-def forget_address(token_file: str, address: str) -> None:
+def forget_address(db: str, token_file: str, address: str) -> None:
     """Remove the address of a server that ends, unless another server has stored its own."""
-    with contextlib.suppress(DefinitionError, OSError):
-        if read_address(token_file) == address:
-            os.unlink(address_file(token_file))
+    for path in _address_files(db, token_file):
+        with contextlib.suppress(OSError, UnicodeError):
+            with open(path, encoding="utf-8") as file:
+                is_own = file.read() == address
+            if is_own:
+                os.unlink(path)
+
+
+def _address_files(db: str, token_file: str) -> list[str]:
+    return sorted({address_file(os.path.abspath(path)) for path in (token_file, token_path(db))})
 
 
 def read_address(token_file: str) -> str:
@@ -65,6 +73,7 @@ def _write(path: str, text: str) -> None:
         DefinitionError: it cannot be written.
     """
     try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

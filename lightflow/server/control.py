@@ -7,7 +7,7 @@ import queue
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lightflow.engine.choices import RerunOptions
 from lightflow.errors import WorkflowError
@@ -46,12 +46,21 @@ _JSON_TYPES: Final = {
 }  # fmt: skip
 
 
+class _ReadSecret(NamedTuple):
+    """A secret that was read."""
+
+    workflow: WatchedWorkflow  # of the file as it was then
+    value: str
+    at: float  # monotonic
+
+
 class SchedulerControl:
     """The control of a server that schedules. For any thread."""
 
     def __init__(self, db: str, scheduler: Scheduler) -> None:
         self._db = db
         self._scheduler = scheduler
+        self._secrets: dict[tuple[str, str], _ReadSecret] = {}
 
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
@@ -91,8 +100,10 @@ class SchedulerControl:
         self._check_scheduler()
         return self._started(overview.fire(self._db, trigger_id, by=caller, at=at, key=key, params=params))
 
-    def secret(self, workflow: str, name: str) -> str:
+    def secret(self, workflow: str, name: str, *, max_age_s: float) -> str:
         """Return the value of a secret that a workflow file declares, as a run of it would get it.
+
+        A value that was read from the present file at most `max_age_s` ago is not read again.
 
         Raises:
             RunNotFound: the workflow is not served any longer.
@@ -104,7 +115,11 @@ class SchedulerControl:
             raise RunNotFound(f"this server does not serve a workflow {workflow!r}")
         if watched.path.endswith(".py"):
             raise DefinitionError(f"{watched.path}: webhooks of Python files are not received; declare it in YAML")
-        return declared_secret(watched.reference, name)
+        read = self._secrets.get((workflow, name))
+        if read is None or read.workflow is not watched or time.monotonic() - read.at > max_age_s:
+            read = _ReadSecret(watched, declared_secret(watched.reference, name), time.monotonic())
+            self._secrets[workflow, name] = read
+        return read.value
 
     def _check_scheduler(self) -> None:
         """Refuse a start that nothing would follow. Raises RequestProblem."""

@@ -10,12 +10,16 @@ from liteflow import DefinitionError
 _NEEDS: Final = ("starlette", "uvicorn", "graphql")
 
 
+def missing_packages() -> list[str]:
+    """Return the packages of the extra `ui` that are not installed."""
+    return [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+
+
 def check_installed() -> None:
     """Check that the packages of the extra `ui` are installed.
 
     Raises:
         DefinitionError: one is missing.
     """
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise DefinitionError(f"the server needs {', '.join(missing)}: pip install 'lightflow-workflows[ui]'")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from lightflow.server.feed import FeedBatch, FeedChange
-from lightflow.server.shapes import instance_columns, run_state_shape, without_params
+from lightflow.server.shapes import instance_columns, run_state_shape, without_values
 from lightflow.service.json_shapes import Shape
 from lightflow.service.queries import RunSummary
 from liteflow import LiteflowError, RunNotFound
@@ -28,7 +28,7 @@ class FrameBuilder:
     """Builds the frames of topics from the changes of the feed, for the clients of one event loop."""
 
     def __init__(self, db: str, *, hides_values: bool = False) -> None:
-        """Take the state file, and whether parameters of runs are left out."""
+        """Take the state file, and whether values are left out."""
         self._db = db
         self._hides_values = hides_values
         self._frames: OrderedDict[tuple[str, int, int], asyncio.Future[bytes]] = OrderedDict()
@@ -59,9 +59,11 @@ class FrameBuilder:
     def build(self, topic: str, changes: Sequence[FeedChange]) -> Shape | None:
         """Return the content of a frame; None when nothing of the topic has changed."""
         if topic == "runs":
-            return self._runs(changes)
-        run_id = topic.removeprefix("run:")
-        return self._run(run_id, [change for change in changes if change.event.run_id == run_id])
+            shape = self._runs(changes)
+        else:
+            run_id = topic.removeprefix("run:")
+            shape = self._run(run_id, [change for change in changes if change.event.run_id == run_id])
+        return without_values(shape) if self._hides_values else shape
 
     def _runs(self, changes: Sequence[FeedChange]) -> Shape | None:
         run_ids = dict.fromkeys(change.event.run_id for change in changes)
@@ -103,8 +105,7 @@ class FrameBuilder:
         return {"topic": f"run:{run_id}", "run": summary, "tasks": tasks, "removed": removed}
 
     def _summary(self, history: History, run_id: str) -> Shape:
-        shape = run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
-        return without_params(shape) if self._hides_values else shape
+        return run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
 
 
 def _instances(

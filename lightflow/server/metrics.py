@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from liteflow.api import History
+from liteflow.api import FireDelays, History
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_LABELS: Final = 1000  # workflows and pools; the rest is left out, so that a scrape stays small
 _BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_LATE_BOUNDS: Final = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0)
 
 
 class Metrics:
@@ -77,6 +78,10 @@ def _file_lines(history: History) -> Iterable[str]:
     yield from _head("lightflow_fires", "gauge", "Fires of triggers, by state.")
     for status, number in history.fire_counts().items():
         yield f'lightflow_fires{{state="{_escaped(status)}"}} {number}'
+    yield from _head("lightflow_triggers_broken", "gauge", "Triggers that cannot fire, by workflow.")
+    for dag_id, number in sorted(history.broken_triggers().items())[:_MOST_LABELS]:
+        yield f'lightflow_triggers_broken{{workflow="{_escaped(dag_id)}"}} {number}'
+    yield from _delay_lines(history.fire_delays(_LATE_BOUNDS))
     used = Counter[str]()
     for slot in history.slots():
         if slot.taken_at is not None:
@@ -86,6 +91,15 @@ def _file_lines(history: History) -> Iterable[str]:
         name = _escaped(pool.name)
         yield f'lightflow_pool_slots{{pool="{name}",kind="all"}} {pool.slots}'
         yield f'lightflow_pool_slots{{pool="{name}",kind="used"}} {used[pool.name]}'
+
+
+def _delay_lines(delays: FireDelays) -> Iterable[str]:
+    yield from _head("lightflow_fire_lateness_seconds", "histogram", "From the moment a fire was due to its claim.")
+    for bound, number in zip((*_LATE_BOUNDS, float("inf")), delays.numbers, strict=True):
+        label = "+Inf" if bound == float("inf") else f"{bound:g}"
+        yield f'lightflow_fire_lateness_seconds_bucket{{le="{label}"}} {number}'
+    yield f"lightflow_fire_lateness_seconds_sum {delays.seconds:.6f}"
+    yield f"lightflow_fire_lateness_seconds_count {delays.numbers[-1]}"
 
 
 def _head(name: str, kind: str, about: str) -> tuple[str, str]:

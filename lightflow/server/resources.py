@@ -6,13 +6,14 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from lightflow.scheduler import overview
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
+from lightflow.server.services import ServedWorkflow
 from lightflow.server.shapes import (
     attempt_columns,
     event_shape,
@@ -21,7 +22,8 @@ from lightflow.server.shapes import (
     run_state_shape,
     scheduler_shape,
     trigger_shape,
-    without_params,
+    without_defaults,
+    without_values,
 )
 from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
@@ -58,9 +60,9 @@ def reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
         yield history, str(FeedPosition(generation, *file))
 
 
-def hide_values(request: CheckedRequest, shape: Shape) -> Shape:
-    """Return the shape of a run, without its parameters where the server hides values."""
-    return without_params(shape) if request.services.hides_values else shape
+def shown(request: CheckedRequest, shape: Shape) -> Answer:
+    """Return a shape of runs or tasks as an answer, without values where the server hides them."""
+    return Answer(body=without_values(shape) if request.services.hides_values else shape)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -80,7 +82,7 @@ def list_runs(request: CheckedRequest) -> Answer:
         page = records[: query["limit"]]
         runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
     after = str(page[-1].run_no) if len(records) > len(page) else None
-    return Answer(body={"as_of": as_of, "runs": [hide_values(request, run) for run in runs], "after": after})
+    return shown(request, {"as_of": as_of, "runs": runs, "after": after})
 
 
 def get_run(request: CheckedRequest) -> Answer:
@@ -88,7 +90,7 @@ def get_run(request: CheckedRequest) -> Answer:
     with reading(request) as (history, as_of):
         run = _run(history, request)
         shape = run_state_shape(RunSummary(run, *history.tally(run.run_id)))
-    return Answer(body={"as_of": as_of, **hide_values(request, shape)})
+    return shown(request, {"as_of": as_of, **shape})
 
 
 def list_tasks(request: CheckedRequest) -> Answer:
@@ -96,7 +98,7 @@ def list_tasks(request: CheckedRequest) -> Answer:
     with reading(request) as (history, as_of):
         run = _run(history, request)
         records = [*history.instances(run.run_id), *history.hooks(run.run_id)]
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(records)})
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(records)})
 
 
 def list_attempts(request: CheckedRequest) -> Answer:
@@ -210,12 +212,14 @@ def get_task(request: CheckedRequest) -> Answer:
         record = find_instance(history, run, name_in_path(request))
         attempts = history.attempts(run.run_id, record.task_id, record.map_index)
     shape = task_shape(record, {(record.task_id, record.map_index): attempts})
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, **shape})
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, **shape})
 
 
 def list_instances(request: CheckedRequest) -> Answer:
     """Return a page of the instances of a mapped task, as columns; by default the failed ones are first."""
     query = request.query
+    if query["label"] is not None:
+        _refuse_hidden(request)
     with reading(request) as (history, as_of):
         run = _run(history, request)
         task = find_instance(history, run, request.path["task"])
@@ -228,9 +232,9 @@ def list_instances(request: CheckedRequest) -> Answer:
             offset=cursor_number(query["after"]) or 0,
             limit=query["limit"] + 1,
         )
-    shown = page[: query["limit"]]
-    after = str((cursor_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(shown), "after": after})
+    records = page[: query["limit"]]
+    after = str((cursor_number(query["after"]) or 0) + len(records)) if len(page) > len(records) else None
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(records), "after": after})
 
 
 def get_why(request: CheckedRequest) -> Answer:
@@ -269,7 +273,7 @@ def list_workflows(request: CheckedRequest) -> Answer:
         shapes = {dag.dag_id: _workflow(history, request, dag.dag_id) for dag in history.dags()}
     for name, workflow in served.items():
         shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
-        shape["served"] = _served_shape(workflow)
+        shape["served"] = _served_shape(request, workflow)
     control = request.services.control
     problems = {} if control is None else control.problems()
     files = [{"file": path, "problem": problems[path]} for path in sorted(problems)]
@@ -288,7 +292,7 @@ def get_workflow(request: CheckedRequest) -> Answer:
         raise RunNotFound(f"there is no workflow {name!r}")
     if shape is None:
         shape = {"workflow": name, "description": "", "latest": None, "runs": []}
-    return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(served)})
+    return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(request, served)})
 
 
 def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
@@ -297,8 +301,8 @@ def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
     runs = history.runs(name, limit=max(count, 1))
     latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
-    if latest is not None:
-        shape["latest"] = hide_values(request, shape["latest"])
+    if request.services.hides_values:
+        shape["latest"] = without_values(shape["latest"])
     bars = [
         {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
         for run in runs[:count]
@@ -312,12 +316,13 @@ def seconds_of(run: RunRecord) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _served_shape(workflow: Any) -> Shape:
+def _served_shape(request: CheckedRequest, workflow: ServedWorkflow) -> Shape:
+    schema = workflow.params_schema
     return {
         "file": workflow.file,
         "problem": workflow.problem,
         "paused_by": workflow.paused_by,
-        "params": workflow.params_schema,
+        "params": without_defaults(schema) if request.services.hides_values else schema,
         "triggers": list(workflow.triggers),
     }
 
@@ -346,9 +351,9 @@ def get_grid(request: CheckedRequest) -> Answer:
         if history.dag(name) is None:
             raise RunNotFound(f"there is no workflow {name!r}")
         records = history.runs(name, limit=request.query["runs"] + 1, before=cursor_number(request.query["after"]))
-        shown = records[: request.query["runs"]]
-        columns = [(run, history.task_statuses(run.run_id)) for run in shown]
-        drawn = history.graph_tasks(shown[0].graph_digest) if shown else []
+        page = records[: request.query["runs"]]
+        columns = [(run, history.task_statuses(run.run_id)) for run in page]
+        drawn = history.graph_tasks(page[0].graph_digest) if page else []
     places = {row["id"]: place for place, row in enumerate(drawn)}
     names = dict.fromkeys(task_id for _, cells in columns for task_id in cells)
     tasks = sorted(names, key=lambda task_id: places.get(task_id, len(places)))
@@ -362,7 +367,7 @@ def get_grid(request: CheckedRequest) -> Answer:
         }
         for run, cells in columns
     ]
-    after = str(shown[-1].run_no) if len(records) > len(shown) else None
+    after = str(page[-1].run_no) if len(records) > len(page) else None
     return Answer(body={"as_of": as_of, "workflow": name, "tasks": tasks, "runs": runs, "after": after})
 
 
@@ -396,7 +401,7 @@ def list_fires(request: CheckedRequest) -> Answer:
         limit=limit + 1,
     )
     after = str(fires[limit - 1].fire_no) if len(fires) > limit else None
-    return Answer(body={"fires": [fire_shape(fire) for fire in fires[:limit]], "after": after})
+    return shown(request, {"fires": [fire_shape(fire) for fire in fires[:limit]], "after": after})
 
 
 # -- pools and the server ----------------------------------------------------------------------------------------------

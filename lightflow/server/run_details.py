@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightflow.engine.choices import RerunOptions
-from lightflow.server.resources import cursor_number, hide_values, reading, seconds_of
+from lightflow.server.resources import cursor_number, reading, seconds_of, shown
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
@@ -38,7 +38,7 @@ def list_waits(request: CheckedRequest) -> Answer:
                 "approval": None if approval is None else approval_shape(approval),
             }
         )
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, "waits": waits})
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, "waits": waits})
 
 
 def list_groups(request: CheckedRequest) -> Answer:
@@ -65,9 +65,8 @@ def _list_related(request: CheckedRequest, name: str, read: Callable[..., list[R
         records = read(history, run.run_id, after=after, limit=limit + 1)
         page = [RunSummary(each, *history.tally(each.run_id)) for each in records[:limit]]
     body = {"as_of": as_of, "run_id": run.run_id, "parent": run.parent_run_id, "origin": run.origin_run_id}
-    runs = [hide_values(request, summary_shape(each)) for each in page]
     end = str(page[-1].run.run_no) if len(records) > len(page) else None
-    return Answer(body={**body, name: runs, "after": end})
+    return shown(request, {**body, name: [summary_shape(each) for each in page], "after": end})
 
 
 def preview_rerun(request: CheckedRequest) -> Answer:

@@ -73,8 +73,8 @@ class Control(Protocol):
              params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip
         """Fire a trigger now, for a moment; the same key fires it once."""
 
-    def secret(self, workflow: str, name: str) -> str:
-        """Return the value of a secret that a workflow declares."""
+    def secret(self, workflow: str, name: str, *, max_age_s: float) -> str:
+        """Return the value of a secret that a workflow declares; it was read at most so long ago."""
 
     def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:
         """Pause a trigger, or all triggers of a workflow, or end the pause."""

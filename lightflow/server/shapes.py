@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.scheduler.failures import SchedulerState
@@ -104,9 +104,30 @@ def scheduler_shape(state: SchedulerState) -> Shape:
     return {"active": state.is_active, "failures": failures}
 
 
-def without_params(shape: Shape) -> Shape:
-    """Return the shape of a run without its parameters, for a server that hides values."""
-    return {**shape, "params": None}
+#: The values in the shapes of runs, tasks and fires: parameters, labels of instances, and files that have fired.
+_VALUES: Final = frozenset({"params", "map_key", "key"})
+
+
+def without_values(shape: Any) -> Any:
+    """Return the shape of runs, tasks or fires without values, for a server that hides them."""
+    if isinstance(shape, list):
+        return [without_values(each) for each in shape]
+    if not isinstance(shape, dict):
+        return shape
+    if "columns" in shape:
+        hidden = [name in _VALUES for name in shape["columns"]]
+        rows = [[None if hides else value for hides, value in zip(hidden, row, strict=True)] for row in shape["rows"]]
+        return {**shape, "rows": rows}
+    return {name: None if name in _VALUES else without_values(each) for name, each in shape.items()}
+
+
+def without_defaults(schema: Mapping[str, Any]) -> Shape:
+    """Return the JSON Schema of parameters without their defaults, for a server that hides values."""
+    properties = {
+        name: {key: value for key, value in each.items() if key != "default"}
+        for name, each in schema.get("properties", {}).items()
+    }
+    return {**schema, "properties": properties}
 
 
 def run_state_shape(summary: RunSummary) -> Shape:

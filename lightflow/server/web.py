@@ -105,7 +105,7 @@ class WebServer:
         try:
             self._server.run(sockets=[self._socket])
         finally:
-            forget_address(self.token_file, self.address)
+            forget_address(self.options.db, self.token_file, self.address)
             self.services.feed.stop()
             self._socket.close()
             if self.options.socket_path is not None:
@@ -117,7 +117,7 @@ class WebServer:
         self._server.should_exit = True
 
     def _ready(self) -> None:
-        write_address(self.token_file, self.address)
+        write_address(self.options.db, self.token_file, self.address)
         if self.options.opens:
             code = self.services.codes.make("viewer" if self.options.is_read_only else "operator")
             # Some browsers return only when they end, and all of them first ask this server for its pages.

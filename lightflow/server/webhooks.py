@@ -35,8 +35,25 @@ _MOST_WRONG: Final = 20  # wrong signatures of a trigger within `_WRONG_S`
 _WRONG_S: Final = 600.0
 _BODIES_S: Final = 30 * 86_400.0  # how long the body of a delivery is preserved
 _NO_WEBHOOK: Final = "there is no such webhook"
+_SECRET_S: Final = 60.0  # so long a secret that was read is used
+_GITHUB: Final = re.compile(r"sha256=[0-9a-f]{64}\Z")
 _SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
 _log = logging.getLogger("lightflow.server")
+
+
+class Signature(NamedTuple):
+    """The proof of a sender that it knows the secret."""
+
+    sent: str
+    signed: bytes | None  #: what comes before the body in the signed text; None: it is the secret itself
+    prefix: str  #: of the signature
+    delivery_id: str | None  #: None: the body identifies the delivery
+
+    def expected(self, key: bytes, body: bytes) -> str:
+        """Return what a sender that knows the secret sends."""
+        if self.signed is None:
+            return key.decode()
+        return self.prefix + hmac.new(key, self.signed + body, hashlib.sha256).hexdigest()
 
 
 class Delivery(NamedTuple):
@@ -70,7 +87,8 @@ class Webhooks:
         trigger_id = row.trigger_id
         self._check_rate(trigger_id)
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        delivery_id = self._verified(trigger_id, trigger, text, body)
+        signature = _signature(trigger.scheme, text)
+        delivery_id = None if signature is None else self._verified(trigger_id, trigger, signature, body)
         if delivery_id is None:
             with self._lock:
                 self._wrong[trigger_id].append(time.monotonic())
@@ -99,32 +117,23 @@ class Webhooks:
                 detail = "too many requests with a wrong signature"
                 raise RequestProblem(429, "TOO_MANY", detail, headers={"Retry-After": str(wait_s)})
 
-    def _verified(
-        self, trigger_id: str, trigger: WebhookTrigger, headers: Mapping[str, str], body: bytes
-    ) -> str | None:
-        """Return what identifies a delivery whose signature is right; None for a wrong one."""
-        key = self._key(trigger_id, trigger.secret)
-        match trigger.scheme:
-            case "github":
-                signature = headers.get("x-hub-signature-256", "")
-                expected = f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"
-                identity = headers.get("x-github-delivery") or hashlib.sha256(body).hexdigest()
-                return identity if _same(signature, expected) else None
-            case "timestamped":
-                match = _SIGNED.match(headers.get("x-webhook-signature", ""))
-                if match is None or abs(time.time() - int(match[1])) > _TOLERANCE_S:
-                    return None
-                expected = hmac.new(key, f"{match[1]}.".encode() + body, hashlib.sha256).hexdigest()
-                return f"{match[1]} {expected}" if _same(match[2], expected) else None
-            case _:
-                identity = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
-                sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
-                return identity if _same(sent, key.decode()) else None
+    def _verified(self, trigger_id: str, trigger: WebhookTrigger, signature: Signature, body: bytes) -> str | None:
+        """Return what identifies a delivery whose signature is right; None for a wrong one.
 
-    def _key(self, trigger_id: str, secret: str) -> bytes:
+        A secret that was read is used for a while, so that senders cannot have it read with each request. Where a
+        signature does not fit, it is read again, because it may have changed; `_MOST_WRONG` bounds that.
+        """
+        for max_age_s in (_SECRET_S, 0.0):
+            key = self._key(trigger_id, trigger.secret, max_age_s)
+            expected = signature.expected(key, body)
+            if hmac.compare_digest(signature.sent.encode("utf-8", "surrogateescape"), expected.encode()):
+                return signature.delivery_id or hashlib.sha256(body).hexdigest()
+        return None
+
+    def _key(self, trigger_id: str, secret: str, max_age_s: float) -> bytes:
         """Return the secret of a webhook. Why there is none is for the log: the sender has not proved itself."""
         try:
-            return self._control.secret(trigger_id.partition(":")[0], secret).encode()
+            return self._control.secret(trigger_id.partition(":")[0], secret, max_age_s=max_age_s).encode()
         except RunNotFound:
             raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
         except (LightflowError, LiteflowError) as error:
@@ -166,8 +175,22 @@ class Webhooks:
         return path
 
 
-def _same(sent: str, expected: str) -> bool:
-    return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), expected.encode())
+def _signature(scheme: str, headers: Mapping[str, str]) -> Signature | None:
+    """Return what a sender sends as the scheme wants it; None where it is missing, has another form, or is too old."""
+    match scheme:
+        case "github":
+            sent = headers.get("x-hub-signature-256", "")
+            delivery_id = headers.get("x-github-delivery")
+            return Signature(sent, b"", "sha256=", delivery_id) if _GITHUB.match(sent) else None
+        case "timestamped":
+            match = _SIGNED.match(headers.get("x-webhook-signature", ""))
+            if match is None or abs(time.time() - int(match[1])) > _TOLERANCE_S:
+                return None
+            return Signature(match[2], f"{match[1]}.".encode(), "", f"{match[1]} {match[2]}")
+        case _:
+            sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
+            delivery_id = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
+            return Signature(sent, None, "", delivery_id) if sent else None
 
 
 def _shape(started: StartedRun) -> dict[str, object]:

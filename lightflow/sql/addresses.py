@@ -28,6 +28,7 @@ DRIVERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 FILES: Final = frozenset(["sqlite", "duckdb"])
 IN_MEMORY: Final = ":memory:"
+_MAX_PORT: Final = 65535
 _SHAPE: Final = re.compile(
     r"(?P<scheme>[A-Za-z][\w+.-]*)://"
     r"(?:(?P<user>[^:@/?]*)(?::(?P<password>[^@]*))?@)?"
@@ -76,6 +77,8 @@ def address_of(text: str, folder: str) -> Address:
     scheme = SCHEMES.get(parts["scheme"].lower())
     if scheme is None:
         raise ValueError(f"the connection begins with {parts['scheme']}://, and there are {_examples()}")
+    if parts["port"] and int(parts["port"]) > _MAX_PORT:
+        raise ValueError(f"the port {parts['port']} is too large: ports end with {_MAX_PORT}")
     database = unquote(parts["database"])
     options = dict(_option(entry) for entry in parts["options"].split("&") if entry)
     if scheme in FILES:

@@ -78,7 +78,7 @@ class _Authorizer:
 
 def _refuse(path: str, forbidden: str) -> None:
     if forbidden and _is_same(path, forbidden):
-        raise ValueError(f"{path} is the state file of this run; take another file")
+        raise ValueError("it is the state file of this run; take another file")
 
 
 def _is_same(path: str, other: str) -> bool:

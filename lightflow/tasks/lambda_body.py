@@ -11,8 +11,8 @@ from liteflow import Call
 def aws_lambda(function: Any, payload: Any = None, **keys: Any) -> Call:
     """Return the body of a task that invokes a function: `aws_lambda("score:prod", {"rows": count})`.
 
-    The keywords are the keys of `type: lambda`: invoke, region, credentials, endpoint, log_tail, idempotent,
-    connection.
+    The keywords are the keys of `type: lambda`: invoke, region, credentials, endpoint, proxy, log_tail,
+    idempotent, connection.
 
     Raises:
         DefinitionError: an invalid key.

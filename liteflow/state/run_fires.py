@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.record import Record
 from liteflow.state.row_kinds import ID, INT, REAL, STATE, Kind
@@ -39,6 +39,13 @@ def run_fire(text: str | None) -> RunFire | None:
     return None
 
 
+class FireDelays(NamedTuple):
+    """How late fires were claimed."""
+
+    numbers: tuple[int, ...]  # of fires up to each bound, and of all
+    seconds: float  # the sum
+
+
 class FireHistory(Protocol):
     """A history, as far as it reads fires."""
 
@@ -52,6 +59,28 @@ class FireHistory(Protocol):
             return {}
         sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
         return dict(self._rows(sql, (), (STATE, INT)))
+
+    def broken_triggers(self) -> dict[str, int]:
+        """Return the number of triggers with a problem by dag, for dags with one."""
+        if not self._has("liteflow_fires"):
+            return {}
+        sql = (
+            "SELECT dag_id, count(*) FROM liteflow_triggers WHERE problem IS NOT NULL AND kind<>'manual' "
+            "GROUP BY dag_id ORDER BY dag_id"
+        )
+        return dict(self._rows(sql, (), (ID, INT)))
+
+    def fire_delays(self, bounds: Sequence[float]) -> FireDelays:
+        """Return how late fires were claimed; `bounds` are in seconds, ascending."""
+        if not self._has("liteflow_fires"):
+            return FireDelays((0,) * (len(bounds) + 1), 0.0)
+        columns = "".join(f"coalesce(sum(claimed_at - due_at <= {bound!r}), 0), " for bound in bounds)
+        sql = (
+            f"SELECT {columns}count(*), coalesce(sum(max(0.0, claimed_at - due_at)), 0.0) FROM liteflow_fires "
+            "WHERE claimed_at IS NOT NULL AND due_at IS NOT NULL"
+        )
+        (row,) = self._rows(sql, (), (*[INT] * (len(bounds) + 1), REAL))
+        return FireDelays(tuple(row[:-1]), row[-1])
 
     def next_fires(self) -> dict[str, float]:
         """Return when a schedule of each dag is due next, for dags with one that is active."""

@@ -204,6 +204,14 @@ class TriggerStore:
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             self._connection.execute("UPDATE liteflow_triggers SET problem=? WHERE source=?", (problem, source))
 
+    def rest(self, problems: Mapping[str, str]) -> None:
+        """Record why the triggers of dags that are not served cannot fire, by dag; `declare` ends it."""
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
+            self._connection.executemany(
+                "UPDATE liteflow_triggers SET problem=? WHERE dag_id=?",
+                [(problem, dag_id) for dag_id, problem in problems.items()],
+            )
+
     def forget_triggers(self) -> None:
         """Delete the triggers whose files have been missing for long."""
         with translated_errors(self.path), Transaction(self._connection, self._locks):

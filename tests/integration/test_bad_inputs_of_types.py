@@ -29,6 +29,14 @@ BODIES: dict[str, tuple[Any, str]] = {
     "http: no file": (lambda: http(f"http://{CLOSED}/", file="absent"), "the file absent cannot be read"),
     "http: no certificate": (lambda: http("https://127.0.0.1:1/", tls={"ca": "absent.pem"}), "no file absent.pem"),
     "http: header": (lambda: http(f"http://{CLOSED}/", headers={"A": "b\r\nc: d"}), "header A holds a line break"),
+    "http: no proxy": (
+        lambda: http("http://shop.invalid/", proxy=f"http://{CLOSED}"),
+        rf"through the proxy http://{CLOSED} \(from proxy\): \[Errno 111\] Connection refused$",
+    ),
+    "http: name of a header": (
+        lambda: http(f"http://{CLOSED}/", auth={"header": {"name": Secret("NAME"), "value": Secret("TOKEN")}}),
+        "cannot be the name of a header",
+    ),
     "notify: no server": (
         lambda: notify("hello", webhook={"url": f"http://{CLOSED}/{TOKEN}"}),
         "webhook: no connection",
@@ -40,6 +48,18 @@ BODIES: dict[str, tuple[Any, str]] = {
     "mail: no file": (
         lambda: mail(f"smtp://{CLOSED}", sender="a@example.org", to="b@example.org", attach="absent*"),
         r"no file to attach: absent\*",
+    ),
+    "mail: no certificate": (
+        lambda: mail(f"smtps://{CLOSED}", sender="a@example.org", to="b@example.org", ca="absent.pem"),
+        f"mail through {CLOSED}: ca: there is no file absent.pem",
+    ),
+    "lambda: no proxy": (
+        lambda: aws_lambda("score", endpoint="http://aws.invalid", proxy=f"http://{CLOSED}", **AWS),
+        f"lambda score: no connection: .*{CLOSED}",
+    ),
+    "lambda: no profile": (
+        lambda: aws_lambda("score", region="eu-central-1", credentials={"profile": "nope"}),
+        r"lambda score: .*\(nope\)",
     ),
     "lambda: no server": (
         lambda: aws_lambda("score", endpoint=f"http://{CLOSED}", **AWS),
@@ -71,10 +91,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("DOCKER_HOST", "unix:///absent.sock")
     monkeypatch.setenv("TOKEN", TOKEN)
+    monkeypatch.setenv("NAME", "X Key")
 
 
 def test_each_failure_is_one_line_that_names_its_object(tmp_path: Path) -> None:
-    dag = Dag("bad", str(tmp_path / "state.db"), secrets=[Secret("TOKEN")])
+    dag = Dag("bad", str(tmp_path / "state.db"), secrets=[Secret("TOKEN"), Secret("NAME")])
     names = {f"t{number}": name for number, name in enumerate(BODIES)}
     for task_id, name in names.items():
         body: Call = BODIES[name][0]()

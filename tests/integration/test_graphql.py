@@ -83,7 +83,7 @@ class StartingControl:
     def fire(self, trigger_id: str, **_: Any) -> StartedRun:
         raise RunNotFound(f"there is no trigger {trigger_id}")
 
-    def secret(self, workflow: str, name: str) -> str:
+    def secret(self, workflow: str, name: str, *, max_age_s: float) -> str:
         raise NotImplementedError
 
     def pause(self, name: str, *, paused: bool, caller: str, reason: str | None) -> None:

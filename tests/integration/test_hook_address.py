@@ -27,5 +27,8 @@ def test_the_address_is_that_of_the_server_on_the_state_file(tmp_path: Path, mon
     with serving(tmp_path, "ui", "lightflow.db") as server:
         assert url_of_run(tmp_path, "second") == f"{server.url}/#/r/second"
     assert url_of_run(tmp_path, "third") == "", "the server has ended"
+    with serving(tmp_path, "ui", "lightflow.db", "--token-file", "own/tokens.json") as server:
+        assert url_of_run(tmp_path, "own") == f"{server.url}/#/r/own"
+    assert not list((tmp_path / "own").glob("*.address"))
     monkeypatch.setenv("LIGHTFLOW_URL", "https://flows.example.org/team/")
     assert url_of_run(tmp_path, "fourth") == "https://flows.example.org/team/#/r/fourth"

@@ -17,7 +17,7 @@ from flow_folder import COMMAND, environment, lightflow, problems, write
 from http_kit import Server, serving
 
 from lightflow.tasks import aws_lambda
-from liteflow import Dag, DagRun, DefinitionError
+from liteflow import Dag, DagRun, DefinitionError, Secret
 from liteflow.api import History
 
 KEYS = {"access_key": "AKIDEXAMPLE", "secret_key": "wJalrXUtnFEMI"}
@@ -42,9 +42,10 @@ def server() -> Iterator[Server]:
 def run(folder: Path, server: Server, *, retries: int = 1, **keys: Any) -> tuple[DagRun, tuple[str, ...]]:
     """Invoke `score` with one retry; return the run and the codes of the last attempt."""
     values = {"region": "eu-central-1", "endpoint": server.url(""), "credentials": KEYS} | keys
-    dag = Dag("calls", str(folder / "state.db"))
+    secrets = values.pop("secrets", {})
+    dag = Dag("calls", str(folder / "state.db"), secrets=list(map(Secret, secrets)))
     dag.add("score", aws_lambda(values.pop("function", "score"), **values), retries=retries)
-    result = dag.run(mode="inline", log_dir=str(folder / "logs"))
+    result = dag.run(mode="inline", secrets=secrets, log_dir=str(folder / "logs"))
     with History(str(folder / "state.db")) as history:
         return result, history.attempts(result.run_id, "score")[-1].codes
 
@@ -119,6 +120,25 @@ def test_no_connection_is_tried_again(server: Server, tmp_path: Path) -> None:
     result, codes = run(tmp_path, server, endpoint=endpoint)
     assert codes == ("lambda:connect",)
     assert "no connection" in result.failures()["score"]
+
+
+def test_a_proxy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answers = [(200, {}, b"1"), (200, {}, b"2")]
+    endpoint = "http://lambda.example.invalid:1"
+    proxy = server.url("").replace("//", "//me:t-3141592653@")
+    result, _ = run(tmp_path, server, endpoint=endpoint, proxy=Secret("PROXY"), secrets={"PROXY": proxy})
+    assert result.statuses() == {"score": "SUCCESS"}
+    (request,) = server.received
+    assert request.path.startswith(endpoint)
+    assert "proxy-authorization" in request.headers
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("HTTP_PROXY", closed)
+    assert run(tmp_path, server, proxy="none")[0].statuses() == {"score": "SUCCESS"}
+    failed, codes = run(tmp_path, server, retries=0)
+    assert codes == ("lambda:connect",)
+    assert closed in failed.failures()["score"]
 
 
 def test_what_is_missing_is_named_before_anything_is_sent(server: Server, tmp_path: Path) -> None:

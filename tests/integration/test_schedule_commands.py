@@ -58,6 +58,9 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
     assert "OOMPolicy=continue" in done.stdout
     assert f"WorkingDirectory={folder}" in done.stdout
     assert 'workflows "more 100%%"' in done.stdout
+    assert "--no-ui" not in done.stdout
+    without = lightflow(folder, "schedule", "export", "systemd", "--no-ui", "workflows", "more 100%")
+    assert without.stdout.replace(" serve --no-ui", " serve") == done.stdout
     unit = tmp_path / "lightflow.service"
     lines = done.stdout.splitlines()
     command = next(line for line in lines if line.startswith("ExecStart="))

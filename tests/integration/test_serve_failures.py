@@ -6,7 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from flow_folder import write
+from flow_folder import lightflow, write
 from scheduler_kit import end, fires, log, serving, start, until
 from server_kit import serving as answering
 
@@ -92,3 +92,30 @@ def test_a_state_file_that_cannot_be_opened_again_is_tried_until_it_can(tmp_path
         assert log(tmp_path).count("is not a SQLite database") == 1
     finally:
         assert end(server) == 0
+
+
+def test_triggers_whose_workflow_has_gone_rest_until_it_is_back(tmp_path: Path) -> None:
+    def problems() -> dict[str, str]:
+        listed = json.loads(lightflow(tmp_path, "schedule", "--json").stdout)["triggers"]
+        return {each["trigger"]: f"{each['state']} {each['next_at']} {each['problem']}" for each in listed}
+
+    yearly = TICK.replace("every: 1s", 'cron: "0 0 1 1 *"')
+    for name in ("renamed", "removed", "gone"):
+        write(tmp_path, yearly.replace("tick", name), f"{name}.yaml")
+    with serving(tmp_path):
+        assert {text.split()[0] for text in problems().values()} == {"active"}
+        write(tmp_path, yearly.replace("tick", "other"), "renamed.yaml")
+        (tmp_path / "removed.yaml").unlink()
+        until(lambda: "other:schedule" in problems() and "problem None" in problems()["removed:schedule"])
+        seen = problems()
+        assert seen["renamed:schedule"].endswith("renamed.yaml no longer has workflow 'renamed'; its triggers rest")
+        assert seen["removed:schedule"].endswith("removed.yaml does not exist; its triggers rest")
+        assert seen["gone:schedule"].startswith("active ")
+        write(tmp_path, yearly.replace("tick", "removed"), "removed.yaml")
+        until(lambda: problems()["removed:schedule"].startswith("active "))
+    (tmp_path / "gone.yaml").unlink()
+    with serving(tmp_path, "removed.yaml"):
+        seen = problems()
+        assert seen["gone:schedule"].endswith("gone.yaml does not exist; its triggers rest")
+        assert seen["other:schedule"].endswith("renamed.yaml is not served; its triggers rest")
+        assert seen["removed:schedule"].startswith("active ")

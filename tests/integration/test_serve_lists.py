@@ -118,3 +118,7 @@ def test_the_fires_of_a_workflow_have_those_by_request(server: RunningServer) ->
     history = json.loads(lightflow(server.folder, "schedule", "history", "child", "--json").stdout)
     assert [fire["run_id"] for fire in history] == both
     assert server.request("GET", "/api/v1/fires?workflow=nothing").status == 404
+    count = len(server.get("/api/v1/fires")["fires"])
+    metrics = server.request("GET", "/metrics").body.decode()
+    assert f"lightflow_fire_lateness_seconds_count {count}\n" in metrics
+    assert f'lightflow_fire_lateness_seconds_bucket{{le="300"}} {count}\n' in metrics

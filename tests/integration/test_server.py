@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
 
 from lightflow.client import Client, ServerError
@@ -88,20 +89,30 @@ def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str
 
 def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
     secret = "a-value-to-hide"
-    (tmp_path / "five.yaml").write_text(FLOW.replace("params: {n: 3}", "params: {n: 3, who: nobody}"))
-    lightflow(tmp_path, "run", "five.yaml", "--run-id", "hidden", "-p", f"who={secret}")
+    (tmp_path / f"{secret}.csv").touch()
+    params = f"params: {{n: 3, who: {{type: string, default: {secret}}}, in: {{type: path}}}}"
+    trigger = "on: {file: {path: '*.csv', param: in, settle: 0s, initial: true}}"
+    text = FLOW.replace("params: {n: 3}", f"{params}\n{trigger}").replace("[1, 2, 3]", f"[1, 2, {secret}]")
+    (tmp_path / "five.yaml").write_text(text)
+    lightflow(tmp_path, "run", "five.yaml", "--run-id", "hidden", "-p", "in=x")
     lightflow(tmp_path, "fork", "hidden", "--from", "d", "--run-id", "forked")
-    assert secret in lightflow(tmp_path, "status", "hidden", "--json").stdout
-    with serving(tmp_path, "ui", "lightflow.db", "--hide-values") as server:
+    assert lightflow(tmp_path, "status", "hidden", "--json").stdout.count(secret) > 1
+    with serving(tmp_path, "serve", "--hide-values") as server:
         client = Client(server.url, server.viewer)
+        until(lambda: [fire["status"] for fire in server.get("/api/v1/fires")["fires"]] == ["STARTED"])
         as_of = client.runs()["as_of"]
         for route in ROUTES:
             if route.method == "GET":
-                assert secret.encode() not in server.request("GET", in_path(route.path, "hidden")).body, route.path
-        query = '{ run(id: "hidden") { params task(id: "a") { values { key content } } } }'
+                body = server.request("GET", in_path(route.path, "hidden")).body
+                assert route.path.endswith("/log") or secret.encode() not in body, route.path
+        refused = server.request("GET", f"/api/v1/runs/hidden/tasks/m/instances?label={secret}")
+        assert refused.status == 403
+        query = '{ run(id: "hidden") { params task(id: "m", index: 2) { label values { key content } } } '
+        query += 'workflow(name: "five") { params } fires { nodes { key } } }'
         answer = server.request("POST", "/graphql", {"query": query})
-        assert answer.json() == {"data": {"run": {"params": None, "task": {"values": []}}}}
-        lightflow(tmp_path, "resume", "hidden")
+        assert secret.encode() not in answer.body
+        assert answer.json()["data"]["run"] == {"params": None, "task": {"label": None, "values": []}}
+        lightflow(tmp_path, "resume", "hidden", "-p", f"who={secret}")
         topics = {"runs", "run:hidden"}
         for event in client.events(sorted(topics), as_of=as_of):
             assert secret not in str(event)

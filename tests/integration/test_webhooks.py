@@ -187,12 +187,38 @@ def test_a_sender_learns_neither_files_nor_secrets_and_the_log_has_the_reason(
     assert log.count("NO_SUCH_KEY is not set") == 1
 
 
+def test_the_secret_is_read_for_proofs_alone_and_again_where_it_has_changed(tmp_path: Path) -> None:
+    secret, reads = tmp_path / "secret", tmp_path / "reads"
+    secret.write_text("first")
+    reads.touch()
+    (tmp_path / "flow.yaml").write_text(
+        f"workflow_name: flow\nsecrets: {{KEY: {{command: 'echo >> {reads}; cat {secret}'}}}}\n"
+        "on: {webhook: {secret: KEY, scheme: github}}\ntasks: {a: {run: 'true'}}\n"
+    )
+
+    def post(headers: dict[str, str]) -> int:
+        return server.request("POST", "/hooks/flow/webhook", BODY, token=None, headers=headers).status
+
+    with serving(tmp_path, "serve") as server:
+        for headers in ({}, {"X-Hub-Signature-256": "sha256=no"}, {"X-Hub-Signature-256": f"sha1={'0' * 64}"}):
+            assert post(headers) == 401
+        assert reads.read_text() == ""
+        assert [post(github(BODY, f"d{number}", "first")) for number in range(3)] == [202] * 3
+        before = reads.read_text()
+        assert post(github(BODY, "forged", "guess")) == 401
+        secret.write_text("second")
+        assert post(github(BODY, "later", "second")) == 202
+        assert post(github(BODY, "old", "first")) == 401
+    # A run reads its secrets, too: three runs, and one reading of the server.
+    assert before.count("\n") <= 4
+
+
 def test_a_workflow_whose_file_has_gone_has_no_secret(tmp_path: Path) -> None:
     db = str(tmp_path / "lightflow.db")
     scheduler = Scheduler(SchedulerOptions(db=db, paths=(str(tmp_path),)))
     try:
         with pytest.raises(RunNotFound, match="does not serve a workflow 'gone'"):
-            SchedulerControl(db, scheduler).secret("gone", "KEY")
+            SchedulerControl(db, scheduler).secret("gone", "KEY", max_age_s=60.0)
     finally:
         scheduler.stop()
         scheduler.run()

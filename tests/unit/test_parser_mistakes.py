@@ -31,7 +31,18 @@ SUBJECTS = Path(subjects.__file__).parent
 SAFETY_NET = "tree.problem(['tasks'], str(error))"
 #: The keywords of the schema that can refuse a value.
 KEYWORDS = {
-    *("type", "enum", "pattern", "minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum", "maximum"),
+    *(
+        "type",
+        "enum",
+        "pattern",
+        "minLength",
+        "minItems",
+        "minProperties",
+        "maxProperties",
+        "minimum",
+        "exclusiveMinimum",
+        "maximum",
+    ),
     *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf", "anyOf", "not"),
 }
 FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))

@@ -40,8 +40,11 @@ def test_every_key_has_a_description_and_its_examples_and_default_fit() -> None:
             continue
         count += 1
         assert part.get("description"), path
-        check = jsonschema_rs.validator_for({**part, "$defs": schema["$defs"]})
-        for example in [*part.get("examples", ()), *([part["default"]] if "default" in part else [])]:
+        examples = [*part.get("examples", ()), *([part["default"]] if "default" in part else [])]
+        definitions = {"$defs": schema["$defs"]} if "$ref" in repr(part) else {}  # which take long to compile
+        check = jsonschema_rs.validator_for({**part, **definitions}) if examples else None
+        for example in examples:
+            assert check is not None
             check.validate(example)
     assert count > 50
 

@@ -116,6 +116,8 @@ TASKS: Final[Schema] = {
     "x-aliases": ["steps"],
 }
 
+_LINE_BREAKS: Final = frozenset("\r\n\0")
+_EXPRESSIONS: Final = r"(?s)\$\{\{.*?\}\}"
 _TIMES: Final = frozenset(["timeout", "kill_grace", "retry_delay", "max_retry_delay"])
 #: Letters that have no decomposition, or whose usual spelling is another.
 _TRANSLITERATIONS: Final = dict(zip("äöüßøæåłđ", ("ae", "oe", "ue", "ss", "o", "ae", "a", "l", "d"), strict=True))
@@ -275,15 +277,24 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
             yield problem
 
 
-def check_secrets(tree: Tree, registry: Registry) -> Iterator[Problem]:
-    """Report secrets of task types in clear text, such as a token in `auth`."""
-    schemas = {info.name: info.schema for info in registry.described() if "x-secret" in repr(info.schema)}
+def check_texts(tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """Report secrets of task types in clear text, such as a token in `auth`, and line breaks in headers."""
+    annotations = ("x-secret", "'header'")
+    schemas = {
+        info.name: info.schema
+        for info in registry.described()
+        if any(annotation in repr(info.schema) for annotation in annotations)
+    }
     for node in tree.task_nodes:
         schema = schemas.get(node.keys["type"]) if isinstance(node.keys["type"], str) else None
         own_keys = {key: value for key, value in node.keys.items() if key not in COMMON}
         for path, text in texts_in([], own_keys) if schema is not None else ():
-            if rule_at(schema, path).is_secret and not is_expression(text):
+            rule = rule_at(schema, path)
+            if rule.is_secret and not is_expression(text):
                 message = "a secret in clear text; declare it under `secrets`, and write ${{ secrets.NAME }} here"
+                yield tree.problem([*node.path, *path], message)
+            if rule.kind == "header" and not _LINE_BREAKS.isdisjoint(re.sub(_EXPRESSIONS, "", text)):
+                message = "a header is one line, and the text has a line break; a block that begins with >- has none"
                 yield tree.problem([*node.path, *path], message)
 
 

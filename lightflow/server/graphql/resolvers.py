@@ -17,7 +17,7 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.shapes import approval_shape, scheduler_shape
+from lightflow.server.shapes import approval_shape, scheduler_shape, without_defaults
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
@@ -161,6 +161,13 @@ def _list_related(read: Callable[..., list[RunRecord]]) -> Resolver:
         return connection(runs, size, context.as_of, lambda each: each.run_no)
 
     return resolve
+
+
+def _params_schema(node: WorkflowNode, context: OperationContext) -> Any:
+    if node.served is None:
+        return None
+    schema = node.served.params_schema
+    return without_defaults(schema) if context.services.hides_values else schema
 
 
 def _params(run: RunRecord, context: OperationContext) -> Any:
@@ -396,7 +403,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "served": lambda node, _: node.served is not None,
         "problem": lambda node, _: None if node.served is None else node.served.problem,
         "pausedBy": lambda node, _: None if node.served is None else node.served.paused_by,
-        "params": lambda node, _: None if node.served is None else node.served.params_schema,
+        "params": _params_schema,
         "runs": runs_of_workflow,
     },
     "Run": {
@@ -426,7 +433,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "TaskInstance": {
         "id": _of_record("task_id"),
         "index": lambda node, _: _index(node.record.map_index),
-        "label": _of_record("map_key"),
+        "label": lambda node, context: None if context.services.hides_values else node.record.map_key,
         "kind": _of_record("kind"),
         "state": _of_record("status"),
         "reason": _of_record("reason"),

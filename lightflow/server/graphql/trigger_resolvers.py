@@ -115,7 +115,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Fire": {
         "number": of("fire_no"),
         "trigger": of("trigger_id"),
-        "key": lambda fire, _: fire.key.partition("\n")[0],
+        "key": lambda fire, context: None if context.services.hides_values else fire.key.partition("\n")[0],
         "at": of("at"),
         "state": of("status"),
         "reason": of("reason"),

@@ -26,16 +26,34 @@ ROUNDS: Final = 300
 LOADS: Final = 3
 QUIET_MS: Final = 1_000
 PAGE_LIMIT_MS: Final = 120_000
-WARM_MS: Final = 120_000
+#: Executes a run whose first task waits until its input is closed, and further tasks that follow all those.
+PAINTED: Final = f"""
+import sys, time
+from liteflow import Dag
+def ready():
+    sys.stdin.read()
+def nap():
+    time.sleep(0.05)
+def nothing():
+    pass
+dag = Dag("painted", sys.argv[1])
+first, last = dag.task(ready, "ready"), dag.task(nothing, "last")
+for number in range({LIVE_TASKS}):
+    first >> dag.task(nap, f"t{{number}}") >> last
+for number in range(int(sys.argv[3])):
+    last >> dag.task(nothing, f"w{{number}}")
+dag.run(2, "thread", run_id=sys.argv[2])
+"""
+LARGE: Final = 9_848  # with the others 10,000
 #: Runs follow each other until the program is ended.
 BUSY: Final = """
 import sys, time
 from liteflow import Dag
 def nap():
-    time.sleep(0.1)
+    time.sleep(0.02)
 while True:
     dag = Dag("busy", sys.argv[1])
-    for number in range(50):
+    for number in range(10):
         dag.task(nap, f"t{number}")
     dag.run(2, "thread")
 """
@@ -91,21 +109,24 @@ GRID: Final = """async () => {
   }
   return {first, changes};
 }"""
-LIVE: Final = """async () => {
+LIVE: Final = """async run => {
   window.delays = [];
   const {kit, rows} = window;
   kit.feed.start();
-  kit.feed.follow('run:painted', null, frame => {
+  kit.feed.follow(`run:${run}`, null, frame => {
     if (!frame.tasks) return;
     const changed = kit.rowsOf(frame.tasks);
     window.rows = new Map(window.rows);
     for (const row of changed) window.rows.set(kit.instanceName(row), row);
     window.show();
-    const ends = changed.map(row => row.ended_at).filter(Boolean).sort();
+    const ends = changed.filter(row => row.task[0] === 't').map(row => row.ended_at).filter(Boolean).sort();
     const painted = () => window.delays.push(Date.now() - Date.parse(ends.at(-1)));
     if (ends.length) requestAnimationFrame(() => setTimeout(painted));
   }, () => {});
-  while (kit.feed.state !== 'live') await new Promise(done => setTimeout(done, 20));
+  for (let tries = 0; kit.feed.state !== 'live'; tries++) {
+    if (tries === 1500) throw new Error('the feed does not become live');
+    await new Promise(done => setTimeout(done, 20));
+  }
 }"""
 CHURN: Final = """async rounds => {
   const states = ['RUNNING', 'SUCCESS', 'FAILED', 'UP_FOR_RETRY', 'PENDING'], names = [...window.rows.keys()];
@@ -222,22 +243,23 @@ def grid_times(page: Any) -> dict[str, Any]:
     return times
 
 
-def painted_delays(page: Any, db: str, environ: dict[str, str]) -> list[float]:
-    """Return the milliseconds from the ends of tasks to the picture that shows them; the run is another process."""
-    script = (
-        "import sys, time\nfrom liteflow import Dag\ndef nap():\n    time.sleep(0.05)\n"
-        f"dag = Dag('painted', sys.argv[1])\nfor n in range({LIVE_TASKS}):\n    dag.task(nap, f't{{n}}')\n"
-        "dag.run(2, 'thread', run_id='painted')\n"
-    )
+def painted_delays(page: Any, db: str, environ: dict[str, str], waiting: int = 0) -> list[float]:
+    """Return the milliseconds from the ends of tasks to the picture that shows them; the run is another process.
+
+    `waiting` further tasks follow those whose ends are shown.
+    """
+    run_id = f"painted{waiting}"
     page.evaluate(HARNESS, {"name": "Durations", "run": None, "props": {"points": []}})
     page.evaluate("window.rows = new Map()")
-    process = subprocess.Popen([sys.executable, "-c", script, db], env=environ)
-    while not page.evaluate("window.kit.get('runs/painted').then(() => true, () => false)"):
-        page.wait_for_timeout(20)
-    props = {"path": "runs/painted"}
-    page.evaluate(HARNESS, {"name": "GraphView", "run": "painted", "props": props})
-    page.evaluate(LIVE)
-    process.wait(120)
+    command = [sys.executable, "-c", PAINTED, db, run_id, str(waiting)]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE) as process:
+        while not page.evaluate(f"window.kit.get('runs/{run_id}').then(() => true, () => false)"):
+            page.wait_for_timeout(20)
+        page.evaluate(HARNESS, {"name": "GraphView", "run": run_id, "props": {"path": f"runs/{run_id}"}})
+        page.wait_for_selector(".node", timeout=60_000)
+        page.evaluate(LIVE, run_id)
+        assert process.stdin is not None
+        process.stdin.close()  # the first task waits for that
     page.wait_for_timeout(300)
     delays: list[float] = page.evaluate("window.delays")
     return delays
@@ -254,7 +276,7 @@ def view_figures(url: str, token: str, db: str, environ: dict[str, str]) -> Figu
         if page is None:
             return {}
         graph, grid = graph_times(page, "mesh"), grid_times(page)
-        delays = painted_delays(page, db, environ)
+        delays, large = painted_delays(page, db, environ), painted_delays(page, db, environ, LARGE)
         before, after = heap_growth(page, "mesh", ROUNDS)
     rate = 1000 / statistics.mean(graph["frames"])
     return {
@@ -263,6 +285,7 @@ def view_figures(url: str, token: str, db: str, environ: dict[str, str]) -> Figu
         "cells": Figure(f"{grid['first']:.0f} ms"),
         "cell-changes": Figure(f"{p95(grid['changes']):.1f} ms"),
         "painted": Figure(f"{statistics.median(delays):.0f} / {p95(delays):.0f} ms"),
+        "painted-large": Figure(f"{statistics.median(large):.0f} / {p95(large):.0f} ms"),
         "heap": _growth(before, after),
     }
 
@@ -272,18 +295,26 @@ def _growth(before: float, after: float) -> Figure:
 
 
 def heap_figures(url: str, token: str, db: Path, minutes: float) -> Figures:
-    """Leave the page of all runs open while runs of 50 tasks come and go without a pause."""
+    """Leave the page of all runs open while runs of ten tasks come and go, several a second."""
     with browser_page(url, token) as page, subprocess.Popen([sys.executable, "-c", BUSY, str(db)]) as busy:
         try:
             if page is None:
                 return {}
             page.goto(f"{url}#/runs")
-            page.wait_for_timeout(WARM_MS)
-            before = heap_mb(page)
+            before = _highest_heap(page)
             page.wait_for_timeout(minutes * 60_000)
-            return {"heap-hour": _growth(before, heap_mb(page))}
+            return {"heap-hour": _growth(before, _highest_heap(page))}
         finally:
             busy.terminate()
+
+
+def _highest_heap(page: Any) -> float:
+    """Return the largest heap of a page within two minutes: a list grows until it begins again."""
+    heaps = []
+    for _ in range(24):
+        page.wait_for_timeout(5_000)
+        heaps.append(heap_mb(page))
+    return max(heaps)
 
 
 # -- the first page ----------------------------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -102,7 +103,7 @@ def missing_capabilities() -> list[str]:
     return capabilities.missing_capabilities()
 
 
-@contextmanager
+@contextlib.contextmanager
 def captured_streams() -> Iterator[None]:
     """Capture the standard streams of this process, also before a run: imported user code may keep a reference to one.
 
@@ -251,7 +252,9 @@ def prepare_forks() -> None:
     from liteflow.state import schema
 
     ctypes.CDLL(None)  # the guardian of each run calls the C library
-    schema.difference(schema.SCHEMA_VERSION, ())  # remembers the tables with which each file is compared
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection, ":memory:")
+        schema.check_schema(connection, ":memory:")  # remembers the tables that each state file has
     build_dag(loads_workflow(_SAMPLE), Registry(), "", folder=os.sep)
 
 

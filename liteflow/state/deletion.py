@@ -14,8 +14,11 @@ import json
 import math
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from liteflow.errors import RunNotFound, RunOwned
@@ -35,12 +38,23 @@ from liteflow.state.transitions import RunKey, mark_deleted
 from liteflow.values.payload import remove_values
 
 _TRANSACTION_S: Final = 0.02  # how long a transaction may take
-_PAUSE_S: Final = 0.03  # longer than the sleep of a writer that waits for the lock
+#: How long the pause after a transaction is, in times of the transaction, and in seconds at most. A writer that waits
+#: for the lock sleeps about as long as it has waited, and 20 ms at most.
+_PAUSE_TIMES: Final = 1.5
+_LONGEST_PAUSE_S: Final = 0.03
+_STEPS: Final = 1000  # most of them delete the rows of a run; then their files are removed
 _ROWS: Final = 1000  # rows at a time
 _FILES: Final = 1000  # files of a request
 _BYTES: Final = 8 * 1024 * 1024  # of values at a time
 _PAGES: Final = 500  # to give back at a time
+_CALLS: Final = 50  # that remove files, for a thread to be worth it
+_THREADS: Final = 16
 _REQUESTS: Final = 100  # whose files are removed between two transactions
+#: Selects the requests whose files may be removed, from `liteflow_requests AS request`.
+_DUE: Final = (
+    "action='remove_files' AND NOT EXISTS (SELECT 1 FROM liteflow_dag_runs AS run "
+    "WHERE run.run_id=request.run_id AND run.status='DELETED')"
+)
 #: the action of the requests to remove the files of a run whose rows are deleted
 REMOVE_FILES: Final = "remove_files"
 
@@ -71,15 +85,19 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         try:
             with translated_errors(path):
                 deletion = RunDeletion(path, connection, locks)
-                with deletion.transaction():
-                    names = dict.fromkeys(name for run_id in run_ids for name in family(connection, run_id))
-                    deletion.mark([deletion.take(run_id) for run_id in names])
-                deletion.delete(list(names), dag_id)
+                deletion.delete(_locked_runs(deletion, connection, run_ids), dag_id)
                 deletion.give_back()
         finally:
             connection.close()
     finally:
         locks.close()
+
+
+def _locked_runs(
+    deletion: RunDeletion, connection: sqlite3.Connection, run_ids: Iterable[str]
+) -> Iterator[list[tuple[RunKey, str]]]:
+    names = dict.fromkeys(name for run_id in run_ids for name in family(connection, run_id))
+    yield [deletion.take(run_id) for run_id in names]
 
 
 def forks_of(connection: sqlite3.Connection, run_id: str) -> list[str]:
@@ -99,6 +117,7 @@ class RunDeletion:
         self._locks = locks
         self._deadline = deadline
         self._next_at = 0.0  # when the next transaction may begin, of the monotonic clock
+        connection.execute("PRAGMA secure_delete=FAST")  # ON, as in Debian, writes each free page
 
     def take(self, run_id: str) -> tuple[RunKey, str]:
         """Own the run, so that no other process can while it is deleted. Return it, and its status."""
@@ -112,18 +131,59 @@ class RunDeletion:
             raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running; cancel it first")
         return RunKey(run_no, run_id), str(status)
 
+    def delete(self, families: Iterable[Sequence[tuple[RunKey, str]]], dag_id: str | None = None) -> bool:
+        """Delete families of runs, and the row of the dag: first the rows, then the files.
+
+        A family is runs that this process owns, with their statuses, which are marked at once as DELETED. It is taken
+        from the iterable within a transaction; it may be empty. Returns whether the deadline is in the future.
+        """
+        steps = self._steps(families, dag_id)
+        while self._in_transactions(islice(steps, _STEPS)) and self._has_time():
+            self.remove_files()
+        return self._has_time()
+
+    def _has_time(self) -> bool:
+        return time.monotonic() < self._deadline
+
+    def _in_transactions(self, steps: Iterator[None]) -> bool:
+        """Do the steps, as many in each transaction as its time allows, until the deadline.
+
+        Returns whether there were any.
+        """
+        were_any, over = False, False
+        while not over:
+            with self._transaction():
+                ends = time.monotonic() + _TRANSACTION_S  # the pause before it does not count
+                over = next(steps, steps) is steps
+                were_any = were_any or not over
+                while not over and time.monotonic() < ends:
+                    over = next(steps, steps) is steps
+            checkpoint_wal(self._connection, self._path, self._locks)
+            over = over or not self._has_time()
+        return were_any
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         """Make a transaction, after a pause since the last one in which other processes write."""
         rest_s = self._next_at - time.monotonic()
         if rest_s > 0:
             pause(rest_s)
         with Transaction(self._connection, self._locks):
+            began = time.monotonic()
             yield
-        self._next_at = time.monotonic() + _PAUSE_S
+        ended = time.monotonic()
+        self._next_at = ended + min(_PAUSE_TIMES * (ended - began), _LONGEST_PAUSE_S)
 
-    def mark(self, runs: Sequence[tuple[RunKey, str]]) -> None:
-        """Mark runs, which this process owns, as DELETED, in a transaction of the caller."""
+    def _steps(self, families: Iterable[Sequence[tuple[RunKey, str]]], dag_id: str | None) -> Iterator[None]:
+        for runs in families:
+            self._mark(runs)
+            yield
+            for run, _ in runs:
+                yield from self._run(run.run_id)
+        if dag_id is not None:
+            self._connection.execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
+
+    def _mark(self, runs: Sequence[tuple[RunKey, str]]) -> None:
         now = time.time()
         for run, status in runs:
             mark_deleted(self._connection, run, status, now)
@@ -131,52 +191,27 @@ class RunDeletion:
             "UPDATE liteflow_dag_runs SET resumable=0, epoch=epoch+1 WHERE run_no=?", [(run.run_no,) for run, _ in runs]
         )
 
-    def delete(self, run_ids: Sequence[str], dag_id: str | None = None) -> bool:
-        """Delete the rows and then the files of runs that are marked, and the row of the dag.
-
-        Returns whether the deadline is in the future.
-        """
-        if self._in_transactions(self._steps(run_ids, dag_id)):
-            self.remove_files()
-        return time.monotonic() < self._deadline
-
-    def _in_transactions(self, steps: Iterator[None]) -> bool:
-        """Do the steps, as many in each transaction as its time allows. Return False at the deadline."""
-        over = False
-        while not over:
-            with self.transaction():
-                ends = time.monotonic() + _TRANSACTION_S  # the pause before it does not count
-                over = next(steps, steps) is steps
-                while not over and time.monotonic() < ends:
-                    over = next(steps, steps) is steps
-            checkpoint_wal(self._connection, self._path, self._locks)
-            if not over and time.monotonic() > self._deadline:
-                return False
-        return True
-
-    def _steps(self, run_ids: Sequence[str], dag_id: str | None) -> Iterator[None]:
-        execute, graphs = self._connection.execute, set[tuple[str]]()
-        for run_id in run_ids:
-            yield from self._request_files(run_id)
-            yield from self._values(run_id)
-            for table, key, but in _HISTORY:
-                sql = (
-                    f"DELETE FROM liteflow_{table} WHERE run_id=:run_id AND ({key}) IN "
-                    f"(SELECT {key} FROM liteflow_{table} WHERE run_id=:run_id{but} LIMIT {_ROWS})"
-                )
-                while execute(sql, {"run_id": run_id}).rowcount == _ROWS:
-                    yield
-            graphs.update(execute("SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchall())
-            for table in ("slots", "task_instances", "dag_runs"):
-                execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
-            yield
-        self._connection.executemany(
+    def _run(self, run_id: str) -> Iterator[None]:
+        """Delete the rows of a run, that of the run last, with its graph if no other run has it."""
+        execute = self._connection.execute
+        yield from self._request_files(run_id)
+        yield from self._values(run_id)
+        for table, key, but in _HISTORY:
+            sql = (
+                f"DELETE FROM liteflow_{table} WHERE run_id=:run_id AND ({key}) IN "
+                f"(SELECT {key} FROM liteflow_{table} WHERE run_id=:run_id{but} LIMIT {_ROWS})"
+            )
+            while execute(sql, {"run_id": run_id}).rowcount == _ROWS:
+                yield
+        (digest,) = execute("SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchone()
+        for table in ("slots", "task_instances", "dag_runs"):
+            execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
+        execute(
             "DELETE FROM liteflow_graphs WHERE digest=:digest AND "
             "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs WHERE graph_digest=:digest)",
-            [{"digest": digest} for (digest,) in graphs],
+            {"digest": digest},
         )
-        if dag_id is not None:
-            execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
+        yield
 
     def _request_files(self, run_id: str) -> Iterator[None]:
         """Store the names of the run's files, of logs and checkpoints only those that Lightflow gives."""
@@ -224,36 +259,41 @@ class RunDeletion:
                     break
             yield
 
-    def remove_files(self) -> int:
-        """Remove the files of all runs whose rows are deleted. Return the number of files."""
-        removed = 0
-        while rows := self._connection.execute(
-            f"SELECT request_no, run_id, detail FROM liteflow_requests AS request WHERE action='{REMOVE_FILES}' AND "
-            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs AS run WHERE run.run_id=request.run_id AND "
-            f"run.status='DELETED') LIMIT {_REQUESTS}"
-        ).fetchall():
-            self._sync(rows)
+    def remove_files(self) -> None:
+        """Remove the files of all runs whose rows are deleted, until the deadline."""
+        (last,) = self._connection.execute(
+            f"SELECT max(request_no) FROM liteflow_requests AS request WHERE {_DUE}"
+        ).fetchone()
+        if last is not None:
+            self._sync(last)
+        while self._has_time() and (
+            rows := self._connection.execute(
+                f"SELECT request_no, run_id, detail FROM liteflow_requests AS request "
+                f"WHERE {_DUE} AND request_no<=? LIMIT {_REQUESTS}",
+                (last,),
+            ).fetchall()
+        ):
+            removals = list[Callable[[], object]]()
             for _, run_id, detail in rows:
-                removed += sum(map(_remove, _removable(run_id, detail)))
+                removals += [partial(_remove, path) for path in _removable(run_id, detail)]
                 if not self._exists(run_id):  # else another run has the id, and these folders
-                    remove_values(self._path, run_id)
-                    remove_folder(outputs_dir(self._path, run_id))
-            with self.transaction():
+                    removals.append(partial(remove_values, self._path, run_id))
+                    removals.append(partial(remove_folder, outputs_dir(self._path, run_id)))
+            _call_in_threads(removals)
+            with self._transaction():
                 self._connection.executemany(
                     "DELETE FROM liteflow_requests WHERE request_no=?", [(number,) for number, *_ in rows]
                 )
-        return removed
 
-    def _sync(self, requests: Sequence[tuple[int, str, str | None]]) -> None:
+    def _sync(self, request_no: int) -> None:
         """Sync the transactions so far: no power cut brings back the rows of files that are removed after this.
 
-        Only a commit that writes is synced, so the requests note the time at which their files are removed.
+        Only a commit that writes is synced, so the last request notes the time at which files are removed.
         """
         self._connection.execute("PRAGMA synchronous=FULL")
-        with self.transaction():
-            self._connection.executemany(
-                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
-                [(time.time(), number) for number, *_ in requests],
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?", (time.time(), request_no)
             )
         self._connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -317,9 +357,22 @@ def _removable(run_id: str, detail: str | None) -> list[str]:
     ]
 
 
-def _remove(path: str) -> bool:
-    try:
+def _call_in_threads(calls: Sequence[Callable[[], object]]) -> None:
+    """Call all of them, of many several at a time: some disks need a few milliseconds for each removed file."""
+    rest = iter(calls)
+
+    def work() -> None:
+        for call in rest:
+            call()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(calls) // _CALLS, _THREADS))]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it does not exist
         os.unlink(path)
-    except (OSError, ValueError):
-        return False  # it does not exist
-    return True

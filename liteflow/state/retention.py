@@ -12,8 +12,8 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from liteflow.errors import RunOwned
@@ -29,7 +29,6 @@ from liteflow.state.transitions import RunKey
 DEFAULT_RETENTION: Final = Retention(days=90, runs=20)
 #: the byte of the lock file that a process holds while it prunes the state file, or copies it with its values
 PRUNE_LOCK: Final = 2**62 + 1
-_RUNS: Final = 100  # runs, with their child runs, in each transaction
 _LIMIT_S: Final = 2.0  # how long a run prunes after its verdict
 _DAY_S: Final = 86_400.0
 #: States after which a run waits for nothing.
@@ -75,23 +74,14 @@ def prune_runs(
         )
         choice = _Choice(connection, locks, now - _DAY_S * (retention.days or 0.0), dry_run=dry_run)
         if dry_run:
-            choice.choose(candidates)
+            for run_id in candidates:
+                choice.choose(run_id)
             return choice.pruned(complete=True)
         deletion = RunDeletion(path, connection, locks, deadline=time.monotonic() + limit_s)
         deletion.remove_files()
-        run_ids = chain(_cut_off(connection, dag_id), candidates)
-        batches = iter(lambda: list(islice(run_ids, _RUNS)), [])
-        complete = all(_delete(choice, deletion, batch) for batch in batches)
+        complete = deletion.delete(map(choice.choose, chain(_cut_off(connection, dag_id), candidates)))
         deletion.give_back()
         return choice.pruned(complete=complete)
-
-
-def _delete(choice: _Choice, deletion: RunDeletion, run_ids: list[str]) -> bool:
-    """Delete the runs that nothing needs. Return whether there is time for more."""
-    with deletion.transaction():
-        members = choice.choose(run_ids)
-        deletion.mark([(member.run, member.status) for member in members])
-    return deletion.delete([member.run.run_id for member in members])
 
 
 def _cut_off(connection: sqlite3.Connection, dag_id: str | None) -> list[str]:
@@ -181,21 +171,21 @@ class _Choice:
         self._runs: dict[str, list[str]] = {}
         self._preserved = Counter[str]()
 
-    def choose(self, run_ids: Iterable[str]) -> list[_Member]:
-        """Return the runs to delete, which this process owns from now on, unless it only tries."""
-        chosen = dict[RunKey, _Member]()
-        for run_id in run_ids:
-            members = [member for each in family(self._connection, run_id) if (member := self._member(each))]
-            reason = next((reason for member in members if (reason := self._reason_to_preserve(member))), None)
-            if reason is None and not self._take(members):
-                reason = "running"
-            if reason is None:
-                chosen.update({member.run: member for member in members})
-            else:
-                self._preserved[reason] += 1
-        for member in chosen.values():
+    def choose(self, run_id: str) -> list[tuple[RunKey, str]]:
+        """Return a run and its child runs, with their statuses, or nothing if they stay.
+
+        This process owns them from now on, unless it only tries.
+        """
+        members = [member for each in family(self._connection, run_id) if (member := self._member(each))]
+        reason = next((reason for member in members if (reason := self._reason_to_preserve(member))), None)
+        if reason is None and not self._take(members):
+            reason = "running"
+        if reason is not None:
+            self._preserved[reason] += 1
+            return []
+        for member in members:
             self._runs.setdefault(member.dag_id, []).append(member.run.run_id)
-        return list(chosen.values())
+        return [(member.run, member.status) for member in members]
 
     def pruned(self, *, complete: bool) -> Pruned:
         """Return what was chosen."""

@@ -29,6 +29,8 @@ from liteflow.state.sqlite_locks import Identity, identity
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # every commit of a large run reads the pages that are not in the cache from the file
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
+#: To what size SQLite shortens a log that is copied: smaller, so that its size shows when it is full again.
+_SHORTENED_BYTES: Final = _CHECKPOINT_BYTES - 65536
 _LONGEST_PATH: Final = 511  # bytes
 _ONE_PAGE: Final = 65536  # the largest page of SQLite: a state file has one before it has a write-ahead log
 #: Held while a file is created and while a reader opens one: closing any descriptor of a database drops all locks that
@@ -79,7 +81,7 @@ def connect(path: str) -> sqlite3.Connection:
             use_wal(connection)
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the write lock may
-            connection.execute("PRAGMA journal_size_limit=67108864")
+            connection.execute(f"PRAGMA journal_size_limit={_SHORTENED_BYTES}")
         except BaseException:
             connection.close()
             raise

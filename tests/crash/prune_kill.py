@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from boundaries import calls_of, kill_at
@@ -27,6 +27,7 @@ from crashkit import as_harness, fork, report, wait_for
 from liteflow.limits import Retention
 from liteflow.state.deletion import RunDeletion
 from liteflow.state.retention import prune_runs
+from liteflow.state.transitions import RunKey
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,unlink,rmdir"
 RUNS = 6
@@ -69,10 +70,16 @@ def files_first() -> None:
     """Remove the files before the rows, as a deletion must not."""
     delete = RunDeletion.delete
 
-    def backwards(self: RunDeletion, run_ids: Sequence[str], dag_id: str | None = None) -> bool:
-        for run_id in run_ids:
-            shutil.rmtree(f"state.db_xcom/{run_id}", ignore_errors=True)
-        return delete(self, run_ids, dag_id)
+    def backwards(
+        self: RunDeletion, families: Iterable[Sequence[tuple[RunKey, str]]], dag_id: str | None = None
+    ) -> bool:
+        def without_files() -> Iterator[Sequence[tuple[RunKey, str]]]:
+            for runs in families:
+                for run, _ in runs:
+                    shutil.rmtree(f"state.db_xcom/{run.run_id}", ignore_errors=True)
+                yield runs
+
+        return delete(self, without_files(), dag_id)
 
     RunDeletion.delete = backwards  # type: ignore[method-assign]
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from crashkit import Faults, as_harness, descendants, end_descendants, reap, report
 
 ROOT = Path(__file__).resolve().parents[2]
+_READY = 0.7  # the share of servers that have read their files when they are killed
 _STALL_S = 60.0  # so long without a decision, and the backlog counts as lost
 FAULTS = ("twice", "lost", "hurt", "left", "open", "unexplained", "tracebacks")
 FLOW = """\
 workflow_name: {name}
-schedule: {{every: {every}, overlap: allow}}
+schedule: {{every: {every}, overlap: allow{end}}}
 tasks: {{t: {{run: 'echo "$LIGHTFLOW_WORKFLOW $LIGHTFLOW_SCHEDULED_AT $LIGHTFLOW_RUN_ID $(date +%s.%N)" >> trail'}}}}
 settings: {{checkpoint_dir: checkpoints}}
 """
@@ -82,12 +83,26 @@ def attack(folder: Path, path: str, options: argparse.Namespace, rng: random.Ran
         if what != "starter":
             servers[place].wait()
             servers[place] = start(folder, path)
+            if rng.random() < _READY:
+                wait_until_ready(folder, servers[place])
     for standby in servers[1:]:
         standby.send_signal(signal.SIGTERM)
         standby.wait()
     time.sleep(3)
     end_when_idle(folder, servers[0])
     return done
+
+
+def wait_until_ready(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server has read its files; it may be killed at any moment of its work then."""
+    before, give_up = served(folder), time.monotonic() + 30
+    while served(folder) == before and server.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.01)
+
+
+def served(folder: Path) -> int:
+    """Return how many servers have read their files, up to now."""
+    return (folder / "server.log").read_text().count("serves ")
 
 
 def end_when_idle(folder: Path, server: subprocess.Popen[bytes]) -> None:
@@ -111,10 +126,13 @@ def connect(folder: Path) -> sqlite3.Connection:
     return sqlite3.connect(folder / "lightflow.db", timeout=60, isolation_level=None)
 
 
-def check(folder: Path, result: Faults, *, steady: str = "w", lossless: bool = True) -> dict[str, int]:
+def check(
+    folder: Path, result: Faults, *, steady: str = "w", lossless: bool = True, ends: bool = False
+) -> dict[str, int]:
     """Compare the instants with the fires, the fires with the runs, and the runs with what the tasks have done.
 
     The files of triggers whose ids begin with `steady` do not change. With `lossless` these triggers lose no instant.
+    With `ends` the schedules have ended, all with the same instant.
     """
     give_up = time.monotonic() + 60
     while descendants() and time.monotonic() < give_up:
@@ -137,10 +155,13 @@ def check(folder: Path, result: Faults, *, steady: str = "w", lossless: bool = T
             result.fault("open", f"{trigger} {at} is {status}: {reason}")
     if len(runs) != states["STARTED"]:
         result.fault("unexplained", f"{len(runs)} runs, {states['STARTED']} fires that started")
+    last = max(row[1] for row in fires)
     for trigger in {row[0] for row in fires if lossless and row[0].startswith(steady)}:
         instants = sorted(row[1] for row in fires if row[0] == trigger)
         if instants != [instants[0] + number for number in range(len(instants))]:
             result.fault("lost", f"{trigger}: {len(instants)} instants between {instants[0]} and {instants[-1]}")
+        elif ends and instants[-1] != last:
+            result.fault("lost", f"{trigger}: none after {instants[-1]}")
     return {"instants": len(fires), "runs": len(runs), "missed": states["MISSED"]}
 
 
@@ -152,13 +173,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--stops", action="store_true")
+    parser.add_argument("--instants", type=int, default=0, help="the schedules end after so many; 0: they go on")
     parser.add_argument("--pace", type=float, default=2.0, help="the longest time between two kills, in seconds")
     parser.add_argument("--control", choices=["no_flip"])
     options = parser.parse_args()
     began, result, folder = time.monotonic(), Faults(), Path(options.folder)
     (folder / "flows").mkdir()
+    end = ""
+    if options.instants:
+        end = time.strftime(", end: '%Y-%m-%dT%H:%M:%SZ'", time.gmtime(time.time() + options.instants))
     for number in range(options.triggers):
-        (folder / "flows" / f"w{number}.yaml").write_text(FLOW.format(name=f"w{number}", every="1s"))
+        (folder / "flows" / f"w{number}.yaml").write_text(FLOW.format(name=f"w{number}", every="1s", end=end))
     path = str(ROOT)
     if options.control:
         (folder / "control").mkdir()
@@ -167,7 +192,7 @@ def main() -> None:
     with as_harness(limit_s=900 + 20 * options.kills):
         try:
             kills = attack(folder, path, options, random.Random(options.seed))
-            counts = check(folder, result)
+            counts = check(folder, result, ends=bool(options.instants))
         finally:
             end_descendants()
     if "Traceback" in (folder / "server.log").read_text():

@@ -60,7 +60,7 @@ def change_file(folder: Path, rng: random.Random) -> None:
 
 
 def text_of(file: Path) -> str:
-    return FLOW.format(name=file.stem, every="1s")
+    return FLOW.format(name=file.stem, every="1s", end="")
 
 
 def restore(file: Path) -> None:
@@ -140,7 +140,7 @@ def main() -> None:
     if options.what == "files":
         names = [f"w{number}" for number in range(STEADY)] + [f"c{number}" for number in range(CHANGING)]
     for name in names:
-        text = FLOW.format(name=name, every="1s" if options.what == "files" else CLOCK_EVERY)
+        text = FLOW.format(name=name, every="1s" if options.what == "files" else CLOCK_EVERY, end="")
         (folder / "flows" / f"{name}.yaml").write_text(text)
     path = str(ROOT)
     if options.what == "clock":

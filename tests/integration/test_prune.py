@@ -13,7 +13,7 @@ import pytest
 
 from liteflow import Dag, DagRun, DefinitionError, Retention, RunOwned
 from liteflow.api import find_leftovers, prune_runs, remove_leftovers
-from liteflow.state import deletion
+from liteflow.state import deletion, state_file
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.retention import PRUNE_LOCK
@@ -282,7 +282,28 @@ def test_many_small_runs_share_a_transaction(db: str, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(deletion, "pause", pause)
     assert len(prune_runs(db, Retention(runs=1)).runs["w"]) == 100
-    assert len(pauses) <= 8, "four for each fifty runs: mark, rows, files; and the free pages"
+    assert len(pauses) <= 6, "rows, sync, files, and the free pages"
+
+
+def test_a_log_that_was_copied_into_the_file_counts_from_nothing(db: str) -> None:
+    make(db, "r0")
+    locks = LockFile(db)
+    connection = state_file.connect(db)
+
+    def write(size: int) -> None:
+        with state_file.Transaction(connection, locks):
+            connection.execute(
+                "INSERT OR REPLACE INTO liteflow_state (scope, key, value, version, updated_at) VALUES ('w',?,?,1,0)",
+                (f"k{size}", "x" * size),
+            )
+
+    write(5 * 1024 * 1024)
+    full = os.path.getsize(f"{db}-wal")
+    state_file.checkpoint_wal(connection, db, locks)
+    write(1)
+    assert os.path.getsize(f"{db}-wal") < 4 * 1024 * 1024 < full, "else each transaction is followed by a checkpoint"
+    connection.close()
+    locks.close()
 
 
 # -- deletions that were cut off, and leftovers ----------------------------------------------------------------------
@@ -327,6 +348,28 @@ def test_a_request_of_an_altered_file_removes_no_other_file(tmp_path: Path) -> N
         )
     prune_runs(db)
     assert all(file.exists() for file in files)
+    assert find_leftovers(db).requested_files == 0
+
+
+def test_the_files_of_many_requests_are_removed_until_the_time_limit(tmp_path: Path) -> None:
+    db = str(tmp_path / "lightflow.db")
+    make(db, "r0")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for number in range(40):
+        paths = [str(logs / f"task_t_20260102_030405_{number:03}{each}00.log") for each in range(5)]
+        for path in paths:
+            Path(path).write_text("0")
+        change(
+            db,
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?, 'remove_files', ?, 0.0)",
+            f"old{number}",
+            json.dumps(paths),
+        )
+    prune_runs(db, limit_s=0.0)
+    assert len(names(logs)) == find_leftovers(db).requested_files == 200
+    prune_runs(db)
+    assert names(logs) == []
     assert find_leftovers(db).requested_files == 0
 
 

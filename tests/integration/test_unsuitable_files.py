@@ -86,3 +86,10 @@ def test_a_run_of_another_file_of_the_same_name_is_reported(tmp_path: Path) -> N
     assert "another file" not in lightflow(tmp_path, "resume", "a/flow.yaml").stderr
     runs = json.loads(lightflow(tmp_path, "runs", "--json").stdout)
     assert len(runs["runs"] if isinstance(runs, dict) else runs) == 1
+
+
+def test_a_link_that_leads_nowhere_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").symlink_to(tmp_path / "missing.yaml")
+    done = lightflow(tmp_path, "validate", "flow.yaml")
+    assert done.returncode == 2
+    assert "flow.yaml: is a link to a file that does not exist" in done.stderr

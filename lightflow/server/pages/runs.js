@@ -5,7 +5,7 @@ import {
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
-const PAGE = 100;
+const PAGE = 100, MOST_RUNS = 300; // of runs; a page that is open for days does not grow
 
 /** Return how a run began, in words. */
 export function origin(run) {
@@ -42,7 +42,9 @@ export function withRuns(query) {
 export function Runs({ query }) {
   const live = useLive(path(query), "runs", withRuns(query));
   const [more, setMore] = useState({ runs: [], after: undefined, busy: false });
-  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [query.workflow, query.state]);
+  const isLong = live.data?.runs.length > MOST_RUNS;
+  useEffect(() => setMore({ runs: [], after: undefined, busy: false }), [query.workflow, query.state, isLong]);
+  useEffect(() => { if (isLong) live.reload(); }, [isLong]);
   const choose = change => go(href(["runs"], { ...query, ...change }));
   const after = more.after === undefined ? live.data?.after : more.after;
   const next = async () => {

@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.spelling import fold, nearest
+from lightflow.spelling import fold, nearest, typo_hint
+from lightflow.text import quoted
 from liteflow.api import HOOK_EVENTS
 
 
@@ -410,3 +411,12 @@ def _filled(answer: str, value: Any) -> str:
         "less": str(int(text) - 1) if is_count else "",
     }
     return re.sub(r"\{(value|number|cron|less)\|([^}]*)\}", lambda match: fillings[match[1]] or match[2], answer)
+
+
+def option_hint(key: str, value: str, options: Sequence[str]) -> str:
+    """Return the message about a value that is not one of a few: what is meant by it, or the nearest; or nothing."""
+    meant = value_answer(key, value)
+    if meant in options:
+        return f"{quoted(value)} is not allowed; write {meant}"
+    near = typo_hint(value, options)
+    return f"{quoted(value)} is not allowed{near}" if near else ""

@@ -144,6 +144,8 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     # Backends: where Python tasks run
     "Backend": ("liteflow.executors.protocol", "Backend"),
     "BackendContext": ("liteflow.executors.protocol", "BackendContext"),
+    "Cluster": ("liteflow.remote.cluster", "Cluster"),
+    "DEFAULT_LEASE_S": ("liteflow.remote.cluster", "DEFAULT_LEASE_S"),
     "BackendFactory": ("liteflow.executors.protocol", "BackendFactory"),
     # Triggers: what starts runs without a person
     "Trigger": ("liteflow.triggers", "Trigger"),

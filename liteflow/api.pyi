@@ -73,6 +73,8 @@ from liteflow.processes.spawn import encoded as process_bytes
 from liteflow.record import EMPTY_MAPPING as EMPTY_MAPPING
 from liteflow.record import Record as Record
 from liteflow.record import replace as replace
+from liteflow.remote.cluster import DEFAULT_LEASE_S as DEFAULT_LEASE_S
+from liteflow.remote.cluster import Cluster as Cluster
 from liteflow.repeat import IterationFacts as IterationFacts
 from liteflow.shell import DEFAULT_SHELL as DEFAULT_SHELL
 from liteflow.shell import shell_prefix as shell_prefix
@@ -181,6 +183,7 @@ from liteflow.work import input_name as input_name
 
 __all__ = [
     "CHILD_REFUSED",
+    "DEFAULT_LEASE_S",
     "DEFAULT_QUEUE",
     "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
@@ -221,6 +224,7 @@ __all__ = [
     "Body",
     "ChildRun",
     "Choice",
+    "Cluster",
     "ConditionInputs",
     "DagLimits",
     "DagRecord",

@@ -35,6 +35,7 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
     options = RunOptions(
         db=arguments.db,
         mode=arguments.mode,
+        cluster=arguments.cluster,
         max_workers=arguments.max_workers,
         log_dir=arguments.log_dir,
         fail_fast=arguments.fail_fast,

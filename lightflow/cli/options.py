@@ -150,6 +150,11 @@ def task_or_run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return task_ids(ctx, parameter, incomplete) + run_ids(ctx, parameter, incomplete)
 
 
+def modes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a mode of this machine."""
+    return [mode for mode in ("thread", "process", "async", "ssh") if mode.startswith(incomplete)]
+
+
 def param_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
     """Complete the name of a parameter of the workflow file on the command line. No Python script is run for it."""
     from lightflow.service import workflows

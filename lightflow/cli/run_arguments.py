@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
+from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, modes, param_names
 from lightflow.engine.choices import SelectionOptions
 from liteflow.api import Record
 
@@ -25,6 +25,7 @@ class RunArguments(Record):
 
     db: str
     mode: str | None
+    cluster: str | None
     max_workers: int | None
     log_dir: str | None
     fail_fast: bool | None
@@ -96,9 +97,12 @@ def execution_options(function: Function) -> Function:
         ),
         click.option(
             "--mode",
-            type=click.Choice(["thread", "process", "async"]),
-            help="Run Python tasks in threads, worker processes or an event loop.",
+            metavar="MODE",
+            shell_complete=modes,
+            help="Run Python tasks in threads (thread), worker processes (process) or an event loop (async), or all "
+            "tasks on a cluster: the name of one in the file, or ssh with --cluster.",
         ),
+        click.option("--cluster", metavar="HOSTS", help="The machines of --mode ssh, such as node1,ann@node2:8."),
         click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
         click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),
         click.option("--fail-fast/--no-fail-fast", default=None, help="Stop the run at the first failure, or do not."),

@@ -33,6 +33,7 @@ from liteflow.definition.groups import Group
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
+from liteflow.work import stays_here
 
 #: Executes a child run: it gets the keys of the task, and the path of its workflow file.
 ExecuteChild = Callable[[Mapping[str, Any], str], Any]
@@ -133,6 +134,8 @@ class _TaskBuilder(Record):
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
         body = self._body(task)
+        if options.mode in self.spec.limits.clusters and stays_here(body):
+            options = replace(options, mode="process")
         expansion = None
         if task.mapping is not None:
             options = _fan_options(task.mapping, options)

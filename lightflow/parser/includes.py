@@ -225,15 +225,21 @@ def with_includes(tree: Tree, spec: WorkflowSpec) -> WorkflowSpec:
     """Return the specification of a file without problems with what belongs to its included files.
 
     Raises:
-        WorkflowError: a pool or a secret is declared in two files, and not alike.
+        WorkflowError: a pool, a cluster or a secret is declared in two files, and not alike.
     """
     includes: dict[str, IncludeSpec] = {}
-    pools, secrets = dict(spec.limits.pools), dict(spec.secrets)
+    pools, clusters, secrets = dict(spec.limits.pools), dict(spec.limits.clusters), dict(spec.secrets)
     plugins = dict.fromkeys(spec.plugins)
     problems: list[Problem] = []
     for group, inclusion in tree.includes.items():
         included, path = inclusion.spec, ["tasks", group, "include"]
         problems += [tree.problem(path, message) for message in _conflicts(pools, secrets, included)]
+        problems += [
+            tree.problem(path, f"cluster {quoted(name)} differs in the included file; a run has one cluster of a name")
+            for name, cluster in included.limits.clusters.items()
+            if clusters.get(name, cluster) != cluster
+        ]
+        clusters = {**included.limits.clusters, **clusters}
         pools = {**included.limits.pools, **pools}
         secrets = {**{name: _within(secret, group) for name, secret in included.secrets.items()}, **secrets}
         plugins |= dict.fromkeys(included.plugins)
@@ -245,7 +251,7 @@ def with_includes(tree: Tree, spec: WorkflowSpec) -> WorkflowSpec:
         spec,
         secrets=secrets,
         plugins=tuple(plugins),
-        limits=replace(spec.limits, pools=pools),
+        limits=replace(spec.limits, pools=pools, clusters=clusters),
         includes=includes,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.other_tools import key_answer, level_of, near_key_answer, replaced_keys, value_answer
+from lightflow.other_tools import key_answer, level_of, near_key_answer, option_hint, replaced_keys
 from lightflow.parser.positions import Key
 from lightflow.parser.schema import TOP, aliases_of
 from lightflow.parser.schema_pieces import ID_WORDS
@@ -222,15 +222,11 @@ def message_of(error: SchemaError, path: list[Key]) -> str:
 
 def _not_an_option(error: SchemaError, path: list[Key]) -> str:
     """Return the message about a value that is not one of a few."""
-    value, shown = error.value, _shown(error.value)
     rule = error.rule if error.keyword == "enum" else [error.rule]
     options = [_shown(option) if isinstance(option, bool) else str(option) for option in rule]
-    meant = value_answer(str(path[-1]) if path else "", value) if isinstance(value, str) else ""
-    if meant in options:
-        return f"{shown} is not allowed; write {meant}"
-    near = typo_hint(value, options) if isinstance(value, str) else ""
+    hint = option_hint(str(path[-1]) if path else "", error.value, options) if isinstance(error.value, str) else ""
     choice = error.schema.get("x-expects") or f"one of {', '.join(options)}"
-    return f"{shown} is not allowed{near}" if near else f"must be {choice}, not {shown}"
+    return hint or f"must be {choice}, not {_shown(error.value)}"
 
 
 def _shown(value: Any) -> str:

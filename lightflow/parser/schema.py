@@ -12,6 +12,7 @@ from typing import Any, Final
 from lightflow.parser.positions import NAME_KEYS
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
 from lightflow.parser.subjects import (
+    clusters,
     connections,
     control_flow,
     defaults,
@@ -47,6 +48,7 @@ TOP: Final[dict[str, Schema]] = {
     "outputs": outputs.OUTPUTS,
     "settings": {"$ref": "#/$defs/settings"},
     "pools": limits.RUN_KEYS["pools"],
+    "clusters": clusters.CLUSTERS,
     "timeout": limits.RUN_KEYS["timeout"],
     "retry": retries.RUN_KEY,
     "concurrency": limits.RUN_KEYS["concurrency"],
@@ -90,6 +92,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "param": params.PARAM,
             "secret": environment.SECRET,
             "pool": limits.POOL,
+            "cluster": clusters.CLUSTER,
             "concurrency": limits.CONCURRENCY,
             **triggers.DEFINITIONS,
             "precondition": control_flow.PRECONDITION,

@@ -11,6 +11,7 @@ from lightflow.parser.includes import check_includes
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import (
+    clusters,
     connections,
     control_flow,
     defaults,
@@ -79,6 +80,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         environment.check_task_secrets(tree),
         fan_out.check_mappings(tree),
         limits.check_limits(tree),
+        clusters.check_clusters(tree, registry),
         triggers.check_triggers(tree, declared, secrets, refused),
         tasks.check_own_keys(tree, registry),
         tasks.check_texts(tree, registry),

@@ -15,6 +15,7 @@ from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_pieces import ID_PATTERN
+from lightflow.parser.subjects.clusters import build_clusters
 from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings
@@ -237,7 +238,7 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         dotenv=builder.env_files,
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
-        limits=replace(build_limits(root), triggers=build_triggers(root)),
+        limits=replace(build_limits(root), triggers=build_triggers(root), clusters=build_clusters(root)),
         outputs=root.get("outputs", {}),
         output_expressions=checked.outputs,
     )

@@ -19,12 +19,14 @@ from lightflow.engine.included_params import with_included_params
 from lightflow.engine.run_outputs import run_outputs
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.files import split_reference
+from lightflow.parser.subjects.settings import MODES
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.lookup import find_run
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import file_of, is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
+from lightflow.text import did_you_mean
 from liteflow import (
     Concurrency,
     Dag,
@@ -63,6 +65,7 @@ class RunOptions(Record):
 
     db: str = "lightflow.db"
     mode: str | None = None
+    cluster: str | None = None  #: the machines of a mode that is a kind of cluster, which no file declares
     max_workers: int | None = None
     log_dir: str | None = None
     fail_fast: bool | None = None
@@ -88,6 +91,7 @@ class LoadedWorkflow(Record):
     settings: Settings
     params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
     has_concurrency: bool  #: whether it limits how many of its runs execute at once
+    clusters: Mapping[str, Any]  #: those that it declares, by name
     #: builds the dag for a run with these parameters, on the day that `today` and `yesterday` start from
     build: Callable[[Mapping[str, Any], ExternalInputs, float], Dag]
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
@@ -117,9 +121,35 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
 
     Raises:
         WorkflowError: with all mistakes, each with its place.
+        DefinitionError: there is no such mode, or no such cluster.
     """
-    if not is_script(path):
-        return _load_file(path, options)
+    loaded = _load_script(path, options) if is_script(path) else _load_file(path, options)
+    if options.cluster is not None:
+        return _with_cluster(loaded, options.mode, options.cluster)
+    if options.mode is not None and options.mode not in (*MODES, *loaded.clusters):
+        hint = did_you_mean(options.mode, [*MODES, *loaded.clusters]) or "; declare a cluster under `clusters`"
+        names = ", ".join((*MODES, *loaded.clusters))
+        raise DefinitionError(f"there is no mode {options.mode!r}{hint}; {loaded.name} can run in: {names}")
+    return loaded
+
+
+def _with_cluster(loaded: LoadedWorkflow, mode: str | None, hosts: str) -> LoadedWorkflow:
+    """Return a workflow with a cluster of these machines. Raises DefinitionError: the mode names another kind."""
+    from lightflow.clusters import cluster_of  # few runs have a cluster
+
+    if mode is None:
+        raise DefinitionError("a cluster of the command line is used with its kind as the mode: --mode ssh --cluster …")
+    clusters = {mode: cluster_of(mode, hosts)}
+
+    def build(values: Mapping[str, Any], inputs: ExternalInputs, day: float) -> Dag:
+        dag = loaded.build(values, inputs, day)
+        dag.limits = replace(dag.limits, clusters={**dag.limits.clusters, **clusters})
+        return dag
+
+    return replace(loaded, build=build)
+
+
+def _load_script(path: str, options: RunOptions) -> LoadedWorkflow:
     from liteflow.api import child_outputs
     from liteflow.scripts import choose_dag, load_dags
 
@@ -134,6 +164,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         settings=Settings(mode="process"),
         params=dag.params,
         has_concurrency=dag.limits.concurrency is not None,
+        clusters=dag.limits.clusters,
         build=lambda values, inputs, day: dag,
         load_inputs=lambda: NO_INPUTS,
         outputs=lambda run: child_outputs(dag, run),
@@ -149,6 +180,7 @@ def _load_file(path: str, options: RunOptions) -> LoadedWorkflow:
         settings=spec.settings,
         params=spec.params,
         has_concurrency=spec.limits.concurrency is not None,
+        clusters=spec.limits.clusters,
         build=partial(_build, spec, registry, options.db),
         load_inputs=partial(load_external_inputs, spec),
         outputs=partial(run_outputs, spec),

@@ -185,7 +185,10 @@ class WaitReasons:
         if self._is_mapped(instance):
             text = " and ".join([*checks, "its list"])
             return f"waits until the run evaluates {text}{self._if_that_lasts()}"
-        workers, busy = self._run.settings.get("max_workers"), self._busy
+        place = self._place(instance)
+        if place is not None:
+            return self._wait_for_slot(place, instance)
+        workers, busy = self._run.settings.get("max_workers"), [each for each in self._busy if not self._place(each)]
         if isinstance(workers, int) and len(busy) < workers:
             text = f"it may start at once ({len(busy)} of {workers} workers in use){self._if_that_lasts()}"
         else:
@@ -198,6 +201,18 @@ class WaitReasons:
             verb = "is" if len(checks) == 1 and checks != ["its preconditions"] else "are"
             text += f", unless {' and '.join(checks)} {verb} still to be evaluated: the state file does not show it"
         return text
+
+    def _wait_for_slot(self, cluster: str, instance: InstanceRecord) -> str:
+        """Return the wait for a slot of a cluster."""
+        slots = self._clusters[cluster].get("slots")
+        busy = [each for each in self._busy if self._place(each) == cluster]
+        names = f": {_names(busy)}" if busy else ""
+        verb = "is" if len(busy) == 1 else "are"
+        text = f"waits for a slot of {cluster} ({len(busy)} of {slots} {verb} in use{names})"
+        if isinstance(slots, int) and len(busy) < slots:
+            text += "; its machines are being started, or cannot be reached"
+        first = self._higher_priorities(instance)
+        return f"{text}; tasks of higher priority start before it: {first}" if first else text
 
     def _if_that_lasts(self) -> str:
         return f"; if that lasts, process {self._run.owner_pid}, which runs the run, is busy or stopped"
@@ -248,6 +263,22 @@ class WaitReasons:
         records = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values())]
         pending = [each for each in records if each.status == Status.PENDING and self._priority(each) > 0]
         return sorted((each for each in pending if not self._is_mapped(each)), key=self._priority, reverse=True)
+
+    @functools.cached_property
+    def _clusters(self) -> dict[str, Any]:
+        """The clusters of the run, by name."""
+        clusters = self._run.settings.get("clusters")
+        each = clusters.items() if isinstance(clusters, dict) else ()
+        return {name: cluster for name, cluster in each if isinstance(cluster, dict)}
+
+    def _place(self, instance: InstanceRecord) -> str | None:
+        """Return the cluster on which a task runs; None: the machine of the run."""
+        row = self._row(instance)
+        if not self._clusters or is_hook(instance) or row.get("here") is True:
+            return None
+        options = row.get("options")
+        mode = (options.get("mode") if isinstance(options, dict) else None) or self._run.settings.get("mode")
+        return mode if isinstance(mode, str) and mode in self._clusters else None
 
     def _row(self, instance: InstanceRecord) -> dict[str, Any]:
         return self._tasks.rows.get(instance.task_id, {}) if not is_hook(instance) else {}

@@ -15,7 +15,6 @@ from lightflow.spec.model import (
     Expression,
     Expressions,
     IncludeSpec,
-    Mode,
     TaskSpec,
     Template,
     WorkflowSpec,
@@ -25,7 +24,7 @@ from liteflow.api import EMPTY_MAPPING, Ref, replace
 
 
 def grafted_tasks(
-    spec: WorkflowSpec, group: str, arguments: Mapping[str, Any], mode: Mode | None
+    spec: WorkflowSpec, group: str, arguments: Mapping[str, Any], mode: str | None
 ) -> dict[str, TaskSpec]:
     """Return the tasks of an included file by id, within a group that gives it these values of parameters.
 
@@ -62,7 +61,7 @@ def with_params(task: TaskSpec, params: Mapping[str, Any]) -> TaskSpec:
 class _Graft:
     """The tasks of a file in a group."""
 
-    def __init__(self, group: str, mode: Mode | None, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, group: str, mode: str | None, arguments: Mapping[str, Any]) -> None:
         self._group = group
         self._mode = mode
         self._arguments = arguments

@@ -38,7 +38,6 @@ __all__ = [
     "KeyTemplate",
     "Limits",
     "MappingSpec",
-    "Mode",
     "PreconditionSpec",
     "RepeatSpec",
     "RetrySpec",
@@ -50,7 +49,6 @@ __all__ = [
     "digest_of",
 ]
 
-Mode = Literal["thread", "process", "async"]
 #: The type of a group in place of a task type.
 GROUP: Final = "group"
 #: The type of a task that executes another workflow.
@@ -63,7 +61,7 @@ class Settings(Record):
     max_parallel_tasks: int = DEFAULT_WORKERS  #: in every mode
     retries: int = 0
     log_dir: str = "logs/"
-    mode: Mode = "thread"
+    mode: str = "thread"  #: "thread", "process", "async", or the name of a cluster
     fail_fast: bool = False
     resume: Literal["auto", "manual"] = "manual"
     checkpoint_dir: str = ".lightflow-checkpoints"
@@ -262,7 +260,7 @@ class TaskSpec(Record):
     grace_s: float = 10.0
     retry: RetrySpec = NO_RETRY
     trigger_rule: TriggerRule = "all_success"
-    mode: Mode | None = None  #: None: the mode of the run
+    mode: str | None = None  #: None: the mode of the run
     description: str = ""
     file: str = ""  #: the absolute path of the workflow file
     line: int = 0  #: the line of the file on which the task begins

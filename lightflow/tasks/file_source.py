@@ -23,20 +23,25 @@ class IncludedFile:
         self._params = params
 
     def add_to(self, dag: Dag, group: str) -> None:
-        """Add the tasks, and the pools and secrets that they need.
+        """Add the tasks, and the pools, clusters and secrets that they need.
 
         Raises:
             WorkflowError: with all mistakes in the file, and in the values.
-            DefinitionError: the dag has a pool or a secret of the same name that differs.
+            DefinitionError: the dag has a pool, a cluster or a secret of the same name that differs.
         """
         spec = load_group(self._path, group, self._params)
         pools, secrets = dict(spec.limits.pools), {name: each.secret for name, each in spec.secrets.items()}
-        for kind, new, present in (("pool", pools, dag.limits.pools), ("secret", secrets, dag.secrets)):
+        clusters, limits = spec.limits.clusters, dag.limits
+        for kind, new, present in (
+            ("pool", pools, limits.pools),
+            ("cluster", clusters, limits.clusters),
+            ("secret", secrets, dag.secrets),
+        ):
             for name in new:
                 if name in present and new[name] != present[name]:
                     raise DefinitionError(f"{self._path}: {kind} {name!r} differs from that of dag {dag.dag_id!r}")
         dag.secrets = {**dag.secrets, **secrets}
-        dag.limits = replace(dag.limits, pools={**dag.limits.pools, **pools})
+        dag.limits = replace(limits, pools={**limits.pools, **pools}, clusters={**limits.clusters, **clusters})
         inputs = load_external_inputs(replace(spec, secrets=EMPTY_MAPPING))  # the run fetches the secrets
         registry = Registry().with_files(spec.plugins)
         for task in build_tasks(with_included_params(spec, {}), registry, inputs, os.getcwd()):

@@ -18,7 +18,7 @@ from liteflow.digest import sha256, sha256_hex
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
 from liteflow.planning.graph import Graph
-from liteflow.work import Body, Command, Ref
+from liteflow.work import Body, Command, Ref, stays_here
 
 #: Options that have a key of their own in the row of a task.
 _TOP_KEYS: Final = ("retries", "timeout", "priority", "max_parallel", "setup", "teardown", "resources")
@@ -60,6 +60,8 @@ def _rows(nodes: DagNodes, graph: Graph, bodies: Iterable[Body]) -> Iterator[dic
             row |= _marks(task, data)
         if task.expansion is not None:
             row["mapped"] = True
+        if stays_here(body):
+            row["here"] = True
         if task.arg_dependencies:
             row["takes"] = dict(task.arg_dependencies)
         if data and (options := _other_options(data)):

@@ -49,7 +49,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.other_tools", "lightflow.bash_hints"},
     {"lightflow.instants", "lightflow.page_address"},
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
-    {"lightflow.sql", "lightflow.expressions"},
+    {"lightflow.sql", "lightflow.expressions", "lightflow.clusters"},
     {"lightflow.plugins"},
     {"lightflow.parser"},
     {"lightflow.engine"},

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.parser.schema_pieces import Schema, block, flag, integer
+from lightflow.parser.schema_pieces import ID_PATTERN, Schema, block, flag, integer
 from lightflow.parser.subjects.limits import RETENTION
 from lightflow.parser.subjects.retries import RETRIES
 from lightflow.parser.tree import Tree
@@ -14,9 +14,16 @@ from lightflow.plugins.scripts import SHELL, shell_problem
 from lightflow.spec.model import Settings
 from liteflow.api import DEFAULT_WORKERS
 
+#: The modes of this machine.
+MODES: Final = ("thread", "process", "async")
 MODE: Final[Schema] = {
-    "description": "Where Python code runs. Commands are separate processes in every mode.",
-    "enum": ["thread", "process", "async"],
+    "description": "Where tasks run: Python code in threads (`thread`), in worker processes (`process`) or on an event "
+    "loop (`async`) of this machine, where commands are separate processes in every mode; or, with the name of a "
+    "cluster in `clusters`, Python code and commands on its machines.",
+    "type": "string",
+    "pattern": ID_PATTERN,
+    "examples": [*MODES],
+    "x-expects": f"one of {', '.join(MODES)}, or the name of a cluster",
 }
 
 

@@ -1,0 +1,124 @@
+"""Workflow files whose tasks run on machines that ssh reaches: here with a stand-in for ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ssh_stand_in
+from process_kit import is_alive
+
+LIMIT_S = 30.0
+
+
+class Folder:
+    """A folder with a workflow, in which commands are executed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        programs = os.path.dirname(sys.executable)  # the `python3` of the machines has Lightflow
+        self._env = {**os.environ, "PATH": ssh_stand_in.install(path / "bin", programs)}
+
+    def write(self, text: str) -> None:
+        (self.path / "flow.yaml").write_text(text.replace("PYTHON", sys.executable), encoding="utf-8")
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lightflow", *words]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=self.path, env=self._env, text=True, **streams)  # type: ignore[call-overload,no-any-return]
+
+    def lightflow(self, code: int, *words: str) -> str:
+        process = self.popen(*words)
+        out, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == code, out + err
+        return out + err
+
+    def hosts(self) -> dict[str, list[str | None]]:
+        tasks = json.loads(self.lightflow(0, "status", "--json"))["tasks"]
+        return {task["task"]: [attempt["host"] for attempt in task["attempts"]] for task in tasks}
+
+    def await_file(self, name: str) -> str:
+        give_up = time.monotonic() + LIMIT_S
+        while not ((self.path / name).exists() and (self.path / name).read_text()):
+            assert time.monotonic() < give_up, f"{name} is not written"
+            time.sleep(0.01)
+        return (self.path / name).read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    return Folder(tmp_path)
+
+
+def test_tasks_run_where_their_mode_says(folder: Folder) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:2"], python: PYTHON}}
+settings: {mode: lab}
+tasks:
+  make: {run: 'echo "n=20" >> "$LIGHTFLOW_OUTPUT"'}
+  double: {run: "echo ${{ (tasks.make.outputs.n | int) * 2 }}"}
+  calls: {type: python, call: "json:dumps", args: {obj: "${{ tasks.make.outputs.n }}"}}
+  waits: {type: wait, duration: 0.01}
+  here: {run: "echo ${{ tasks.make.outputs.n }}", mode: thread}
+""")
+    folder.lightflow(0, "run", "flow.yaml", "--quiet")
+    hosts = {"make": ["node1"], "double": ["node1"], "calls": ["node1"], "waits": [None], "here": [None]}
+    assert folder.hosts() == hosts
+    assert folder.lightflow(0, "logs", "double").strip() == "40"
+
+
+def test_a_cluster_of_the_command_line_needs_no_declaration(folder: Folder) -> None:
+    folder.write("tasks: {a: {run: echo hi}}\n")
+    folder.lightflow(0, "run", "flow.yaml", "--mode", "ssh", "--cluster", "node1,node2", "--quiet")
+    [[host]] = folder.hosts().values()
+    assert host in ("node1", "node2")
+
+
+def test_a_cluster_without_a_machine_interrupts_the_run_with_the_reason(folder: Folder) -> None:
+    folder.write("clusters: {lab: {ssh: unreachable}}\nsettings: {mode: lab}\ntasks: {a: {run: echo hi}}\n")
+    text = folder.lightflow(5, "run", "flow.yaml")
+    assert "the cluster 'lab' has no machine that can run a task" in text
+    assert "Could not resolve hostname unreachable" in text
+    assert folder.hosts() == {"a": []}
+
+
+def test_a_task_that_waits_for_a_slot_says_so(folder: Folder) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
+tasks:
+  first: {run: "echo > started; while [ ! -e gate ]; do sleep 0.02; done", mode: lab}
+  second: {run: "true", mode: lab}
+""")
+    run = folder.popen("run", "flow.yaml", "--quiet")
+    folder.await_file("started")
+    reason = "second is PENDING: waits for a slot of lab (1 of 1 is in use: first)"
+    assert reason in folder.lightflow(0, "why", "second")
+    (folder.path / "gate").touch()
+    assert run.wait(LIMIT_S) == 0
+    run.communicate()
+
+
+def test_the_tasks_of_a_killed_run_end_on_the_cluster_and_a_resume_runs_them(folder: Folder) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
+settings: {mode: lab}
+tasks:
+  done: {run: "echo x >> done"}
+  long: {run: "echo $$ >> pids; [ -e gate ] || sleep 100", depends_on: [done]}
+""")
+    run = folder.popen("run", "flow.yaml", "--quiet")
+    pid = int(folder.await_file("pids"))
+    run.kill()
+    run.communicate()
+    (folder.path / "gate").touch()
+    folder.lightflow(0, "resume", "flow.yaml", "--quiet")
+    assert not is_alive(pid)
+    assert (folder.path / "done").read_text() == "x\n"
+    assert (folder.path / "pids").read_text().count("\n") == 2
+    assert folder.hosts() == {"done": ["node1"], "long": [None, "node1"]}, "a lost attempt has no verdict from there"

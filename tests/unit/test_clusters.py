@@ -1,0 +1,131 @@
+"""Clusters as data: what their declarations become, and which are refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightflow.clusters import cluster_of, ssh
+from lightflow.engine.dag_builder import build_dag
+from lightflow.errors import WorkflowError
+from lightflow.parser.workflow_loader import load_workflow, loads_workflow
+from lightflow.plugins.registry import Registry
+from lightflow.service.runs import RunOptions, load
+from lightflow.tasks import included_file
+from liteflow import Dag, DefinitionError
+from liteflow.remote.cluster import Cluster
+
+FLOW = """
+workflow_name: flow
+clusters:
+  lab: {ssh: [node1, "ann@node2:8"], python: /opt/py/bin/python, lease: 1m}
+settings: {mode: lab}
+defaults: {mode: lab}
+tasks:
+  far: {run: echo}
+  here: {run: echo, mode: thread}
+  waits: {type: wait, duration: 5s}
+  contained: {run: echo, container: alpine}
+"""
+
+
+def test_hosts_become_command_lines_of_ssh() -> None:
+    cluster = ssh("node1", "ann@node2:8", python="/opt/py/bin/python", lease=60)
+    program = (sys.executable, "-m", "liteflow.remote.hosts")
+    assert (cluster.argv[:3], cluster.slots, cluster.lease_s) == (program, 12, 60.0)
+    first, second = json.loads(cluster.argv[3])
+    assert (first["name"], first["slots"]) == ("node1", 4)
+    assert (second["name"], second["slots"]) == ("ann@node2", 8)
+    assert second["argv"][0] == "ssh"
+    assert second["argv"][-4:] == ["ann@node2", "/opt/py/bin/python", "-m", "liteflow.remote.agent"]
+    assert second["argv"][second["argv"].index("-R") + 1] == "{socket}:{address}:{port}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ssh(), "needs a host"),
+        (lambda: ssh("-oProxyCommand=x"), "host '-oProxyCommand=x'"),
+        (lambda: ssh("node1:0"), "host 'node1:0'"),
+        (lambda: ssh("a b"), "host 'a b'"),
+        (lambda: ssh("node1", lease=1), "lease=1 must be 2 to 3600 seconds"),
+        (lambda: ssh("node1", lease=float("nan")), "lease=nan"),
+        (lambda: cluster_of("slurm", "node1"), "not 'slurm'"),
+    ],
+)
+def test_what_is_not_possible_is_refused(make: Callable[[], Cluster], message: str) -> None:
+    with pytest.raises(DefinitionError) as error:
+        make()
+    assert message in str(error.value)
+
+
+def test_a_command_line_names_machines_with_commas() -> None:
+    assert cluster_of("ssh", "node1, node2:8") == ssh("node1", "node2:8")
+
+
+def test_a_file_declares_clusters() -> None:
+    spec = loads_workflow(FLOW)
+    assert spec.limits.clusters == {"lab": ssh("node1", "ann@node2:8", python="/opt/py/bin/python", lease=60)}
+    dag = build_dag(spec, Registry(), "", folder="/")
+    modes = {task_id: task.options.mode for task_id, task in dag.tasks.items()}
+    assert modes == {"far": "lab", "here": "thread", "waits": "process", "contained": "process"}
+    dag.compile()
+
+
+def _included(tmp_path: Path, lab: str) -> Path:
+    path = tmp_path / "inner.yaml"
+    path.write_text(f"clusters: {{lab: {{ssh: {lab}}}}}\nsettings: {{mode: lab}}\ntasks: {{a: {{run: echo}}}}\n")
+    return path
+
+
+def test_an_included_file_brings_its_clusters(tmp_path: Path) -> None:
+    _included(tmp_path, "node7")
+    (tmp_path / "outer.yaml").write_text("tasks: {g: {include: inner.yaml}}\n")
+    spec = load_workflow(str(tmp_path / "outer.yaml"))
+    assert spec.limits.clusters == {"lab": ssh("node7")}
+    assert spec.tasks["g.a"].mode == "lab"
+    dag = Dag("flow")
+    dag.include("g", included_file(tmp_path / "inner.yaml"))
+    assert dag.limits.clusters == {"lab": ssh("node7")}
+
+
+def test_two_clusters_of_a_name_are_refused(tmp_path: Path) -> None:
+    path = _included(tmp_path, "node7")
+    (tmp_path / "outer.yaml").write_text("clusters: {lab: {ssh: node8}}\ntasks: {g: {include: inner.yaml}}\n")
+    with pytest.raises(WorkflowError, match='cluster "lab" differs in the included file'):
+        load_workflow(str(tmp_path / "outer.yaml"))
+    dag = Dag("flow", clusters={"lab": ssh("node8")})
+    with pytest.raises(DefinitionError, match="cluster 'lab' differs"):
+        dag.include("g", included_file(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"mode": "quantum"},
+            "there is no mode 'quantum'; declare a cluster under `clusters`; flow can",
+        ),
+        ({"mode": "thraed"}, "there is no mode 'thraed', did you mean \"thread\"?"),
+        ({"cluster": "node1"}, "--mode ssh --cluster"),
+        ({"mode": "process", "cluster": "node1"}, "is ssh, not 'process'"),
+        ({"mode": "ssh", "cluster": "-oProxyCommand=x"}, "host '-oProxyCommand=x'"),
+    ],
+)
+def test_a_mode_that_does_not_exist_is_one_sentence(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("tasks: {a: {run: echo}}\n")
+    with pytest.raises(DefinitionError) as error:
+        load(str(path), RunOptions(**options))  # type: ignore[arg-type]
+    assert message in str(error.value)
+
+
+def test_the_modes_of_a_workflow_are_those_of_this_machine_and_its_clusters(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("clusters: {lab: {ssh: node1}}\ntasks: {a: {run: echo}}\n")
+    assert load(str(path), RunOptions(mode="lab")).clusters == {"lab": ssh("node1")}
+    assert load(str(path), RunOptions(mode="async")).settings.mode == "thread"

@@ -133,7 +133,12 @@ class Place:
         except OSError:
             data = b""
         self.is_over = self.is_over or not data
-        *lines, self._data = (self._data + data).split(b"\n")
+        self._data += data
+        return self.lines()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines that were read and not returned yet; some may have come together with the ticket."""
+        *lines, self._data = self._data.split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
 
 
@@ -176,6 +181,7 @@ class Agent:
         signal.signal(signal.SIGTERM, self._on_term)
         self._beat()
         self._link.send(("ready", slots))
+        self._follow(self._place.lines())
         self._look()
         while not self._is_over:
             for outcome in self._executor.wait(_LOOK_S if self._running else None):
@@ -216,12 +222,16 @@ class Agent:
         if self._lease.is_over:
             self._outcomes.wake()
 
-    def _on_place(self) -> None:
-        for line in self._place.read():
+    def _follow(self, lines: list[dict[str, Any]]) -> None:
+        """Do what lines of the placer say."""
+        for line in lines:
             if "slots" in line:
                 self._link.send(("slots", int(line["slots"])))
             if line.get("leaving"):
                 self._leave()
+
+    def _on_place(self) -> None:
+        self._follow(self._place.read())
         if self._place.is_over:
             self._outcomes.unwatch(0)
             self._outcomes.wake()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from liteflow.digest import sha256_hex
 from liteflow.errors import PayloadError
 from liteflow.executors.importable import by_name, import_problem
 from liteflow.work import Call
+
+#: Stands for an empty mapping in a key, because a mapping has no hash.
+_NONE: Final[Any] = None
 
 
 class Shipping(Protocol):
@@ -46,15 +49,33 @@ class Bodies:
     def __init__(self, shipping: Shipping) -> None:
         self._shipping = shipping
         self._digests: dict[str, str] = {}  # by task id
+        self._shared: dict[Call, str] = {}  # of calls that tasks may share: a pickle takes longer than a short task
         self._data: dict[str, bytes] = {}
 
     def digest(self, task_id: str, call: Call) -> str:
         """Return the digest of the function of a task. Raises PayloadError: it cannot be sent."""
         digest = self._digests.get(task_id)
         if digest is None:
-            data = self._shipping.dump(call)
-            digest = self._digests[task_id] = sha256_hex(data)
-            self._data[digest] = data
+            digest = self._digests[task_id] = self._shared_digest(call)
+        return digest
+
+    def _shared_digest(self, call: Call) -> str:
+        """Return the digest of a call. Equal calls without arguments are made once."""
+        if call.kwargs or call.env:
+            return self._pickled(call)
+        key = call._replace(kwargs=_NONE, env=_NONE)
+        try:
+            digest = self._shared.get(key)
+        except TypeError:  # its function, or a part of it, has no hash
+            return self._pickled(call)
+        if digest is None:
+            digest = self._shared[key] = self._pickled(call)
+        return digest
+
+    def _pickled(self, call: Call) -> str:
+        data = self._shipping.dump(call)
+        digest = sha256_hex(data)
+        self._data[digest] = data
         return digest
 
     def data(self, digest: str) -> bytes:

@@ -1,6 +1,6 @@
 """The run of R28: sixteen hostile tasks on the machines of a cluster.
 
-    python tests/crash/far_run.py FOLDER MARK READY '{"w1": [words that start an agent], …}' LEASE
+    python tests/crash/far_run.py FOLDER MARK READY '[words of the placer]' LEASE
 
 The second attempt of a task ends at once: where its agent was killed the engine starts it again, and only what was
 there before has to be gone.
@@ -38,14 +38,9 @@ def in_worker(here: str, kind: str, mark: str, ready: str) -> None:
         escapees.behave(kind, f"{mark}a1", ready)
 
 
-def cluster(argv_of: dict[str, list[str]], lease_s: float) -> Cluster:
-    hosts = [{"name": name, "slots": 8, "argv": argv} for name, argv in argv_of.items()]
-    placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(hosts))
-    return Cluster(argv=placer, slots=8 * len(hosts), lease_s=lease_s, shipping=ByValue())
-
-
-def main(folder: str, mark: str, ready: str, hosts: str, lease: str) -> None:
-    dag = Dag("hostile", f"{folder}/state.db", clusters={"far": cluster(json.loads(hosts), float(lease))})
+def main(folder: str, mark: str, ready: str, placer: str, lease: str) -> None:
+    cluster = Cluster(argv=tuple(json.loads(placer)), slots=16, lease_s=float(lease), shipping=ByValue())
+    dag = Dag("hostile", f"{folder}/state.db", clusters={"far": cluster})
     for kind in escapees.KINDS:
         script = (
             '[ "$LIGHTFLOW_ATTEMPT" = 1 ] || exit 0; '

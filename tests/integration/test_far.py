@@ -239,6 +239,16 @@ def test_slots_that_are_idle_are_given_back_and_an_agent_that_leaves_ends(far: O
     assert made.collect()[0].verdict == "SUCCESS"
 
 
+def test_a_line_that_comes_with_the_ticket_counts(far: Open) -> None:
+    argv = with_python(
+        "import liteflow.remote.agent as a; whole = a._read_ticket\n"
+        "a._read_ticket = lambda: (whole()[0], b'{\"slots\": 3}\\n')"
+    )
+    made = far({"ok": Call(os.getpid)}, argv=argv)
+    made.executor.want("far", 1)
+    made.until(lambda: made.executor.room()["far"] == 3)
+
+
 # Values, logs, bodies
 
 

@@ -1,0 +1,93 @@
+"""Runs of hostile tasks on the machines of a cluster, and the processes of the cluster (R28, R29)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import escapees
+from crashkit import HERE, await_none, command_line, descendants, lines, marked, process_table
+
+LEASE_S = 30.0  # a machine that is busy with other tests does not lose its agents
+LIMIT_S = 2.0  # how long anything may live on
+READY_S = 120.0
+
+
+class Trial:
+    """One run of hostile tasks, and the processes of its cluster."""
+
+    def __init__(self, folder: Path, placer: Sequence[str], roots: Sequence[int], lease_s: float = LEASE_S) -> None:
+        """Start a run whose cluster has this placer; its agents are below the processes `roots`."""
+        self.mark = f"lf{os.urandom(3).hex()}"  # of the tasks
+        self.ready = folder / "ready"
+        self.roots = roots
+        words = [str(HERE / "far_run.py"), str(folder), self.mark, str(self.ready), json.dumps(placer), str(lease_s)]
+        self.orchestrator = subprocess.Popen([sys.executable, *words], cwd=folder, start_new_session=True)
+
+    def await_ready(self) -> None:
+        """Wait until every process has taken its place."""
+        give_up = time.monotonic() + READY_S
+        wanted = {kind: 2 * count for kind, count in escapees.KINDS.items()}
+        while True:
+            leaves = Counter(kind for what, kind, _ in map(str.split, lines(str(self.ready))) if what == "leaf")
+            if all(leaves[kind] >= count for kind, count in wanted.items()):
+                return
+            assert time.monotonic() < give_up, leaves
+            assert self.orchestrator.poll() is None
+            time.sleep(0.01)
+
+    def parts(self, name: str) -> list[int]:
+        """Return the processes of a part of the cluster."""
+        if name in ("clients", "placer"):
+            words = {pid: command_line(pid).split() for pid in descendants(self.orchestrator.pid)}
+            table = process_table()
+            placers = [pid for pid in words if table[pid].parent == self.orchestrator.pid and "-m" in words[pid]]
+            return placers if name == "placer" else [pid for pid in words if os.path.basename(words[pid][0]) == "ssh"]
+        table, python = process_table(), self.agent_processes()
+        keepers = [pid for pid in python if table[pid].parent not in python]
+        agents = [pid for pid in python if table[pid].parent in keepers]
+        guardians = [pid for pid in python if table[pid].parent in agents]
+        return {"agents": agents, "guardians": guardians, "agents and guardians": [*guardians, *agents]}[name]
+
+    def agent_processes(self) -> list[int]:
+        """Return keepers, agents, guardians and workers."""
+        below = {pid for root in self.roots for pid in descendants(root)}
+        lines_of = {pid: command_line(pid).split() for pid in below}
+        return [
+            pid
+            for pid, words in lines_of.items()
+            if words[-2:] == ["-m", "liteflow.remote.agent"] and "python" in os.path.basename(words[0])
+        ]
+
+    def left(self) -> list[str]:
+        """Return the processes of first attempts that live."""
+        return [f"{pid} {row.name}" for pid, row in marked(f"{self.mark}a1").items() if pid != self.orchestrator.pid]
+
+    def kill(self, victims: Sequence[int]) -> float:
+        """Kill processes, and return after how many seconds the last one of a task has ended."""
+        assert victims
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        took, left = await_none(self.left, LIMIT_S)
+        assert left == []
+        return took
+
+    def await_success(self) -> None:
+        """Wait for the end of a run whose lost tasks run again, and of its agents."""
+        assert self.orchestrator.wait(READY_S) == 0, "the lost tasks have run again"
+        _, left = await_none(self.agent_processes, LIMIT_S)
+        assert left == []
+
+    def end(self) -> None:
+        if self.orchestrator.poll() is None:
+            self.orchestrator.kill()
+        self.orchestrator.wait()
+        for pid in marked(self.mark):
+            os.kill(pid, signal.SIGKILL)

@@ -332,8 +332,8 @@ def _enter(cwd: str, host: str) -> None:
         os.chdir(cwd)
     except OSError as error:
         raise LiteflowError(
-            f"{host} has no folder {cwd}, in which the run was started ({error.strerror}): use a folder that all "
-            "machines share, or name the files that the tasks need under `files`"
+            f"{host} has no folder {cwd}, in which the run was started ({error.strerror}): start the run "
+            "in a folder that all machines share"
         ) from None
 
 

@@ -37,7 +37,7 @@ Figures = dict[str, Figure]
 
 START: Final = (
     Row("start", "`serve` to the first answer", "350 ms"),
-    Row("start-ratio", "the same, to a bare server of the same stack", "2.0 ×", 3.0),
+    Row("start-ratio", "CPU until then, to a bare server of the same stack", "2.0 ×", 3.0),
     Row("ready", "`serve --no-ui` to its first schedules", "200 ms"),
 )
 IDLE: Final = (

@@ -55,6 +55,7 @@ class ServerProcess:
         while get(self.port, "/healthz")[0] != 200:
             time.sleep(0.001)
         self.start_s = time.perf_counter() - began
+        self.start_cpu_s = self.cpu_s()
 
     @property
     def address(self) -> str:

@@ -73,6 +73,9 @@ CLAIMS: Final = {
     "R20-guardian": "the guardian of a retry in worker processes is killed: the retry is whole, or not begun",
     "R26": "`kill -9` of parent, child run, guardian, or parent and guardian: no child run is left or runs twice",
     "R27": "waits, approvals and repetitions are killed at changes of the disk: no wait and no decision is lost",
+    "R28": "tasks on machines that are reached by ssh, while each part of the cluster, or the orchestrator, is killed "
+    "or stopped: nothing lives on, and lost tasks run again",
+    "R29": "the same on the workers of a Dask cluster",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 from typing import Final
 
+from lightflow.clusters.shipping import shipping
 from lightflow.spec.cluster_limits import HOST_PATTERN, LEAST_LEASE_S, MOST_LEASE_S
 from liteflow import DefinitionError
 from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster
@@ -40,7 +42,55 @@ def ssh(*hosts: str, python: str = "python3", lease: float = DEFAULT_LEASE_S) ->
         raise DefinitionError("a cluster of ssh needs a host: ssh('node1', 'node2:8')")
     placed = [_host(text, python) for text in hosts]
     argv = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps([host for host, _ in placed]))
-    return Cluster(argv=argv, slots=sum(slots for _, slots in placed), lease_s=_lease(lease))
+    slots = sum(slots for _, slots in placed)
+    return Cluster(argv=argv, slots=slots, lease_s=_lease(lease), shipping=shipping())
+
+
+def dask(
+    scheduler: str,
+    *,
+    slots: int,
+    address: str | None = None,
+    resource: str = "",
+    lease: float = DEFAULT_LEASE_S,
+    plain_secrets: bool = False,
+) -> Cluster:
+    """Return a cluster whose machines are the workers of a Dask cluster, which have Lightflow.
+
+    Args:
+        scheduler: the address of the scheduler, such as "tcp://10.0.0.5:8786".
+        slots: how many tasks run there at once, at most. Each holds a thread of a worker until the run ends.
+        address: the address of this machine at which the workers reach it; None: that of the way to the scheduler.
+        resource: a resource of Dask of which each slot takes one.
+        lease: seconds after which a worker that has lost its connection ends what it runs.
+        plain_secrets: whether secrets may pass over this connection, which is not encrypted.
+
+    Raises:
+        DefinitionError: a value is not valid.
+    """
+    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})", scheduler)
+    if match is None:
+        raise DefinitionError(f"the scheduler {scheduler!r} must be an address such as tcp://10.0.0.5:8786")
+    argv = (sys.executable, "-m", "lightflow.clusters.dask", scheduler, *([resource] if resource else []))
+    return Cluster(
+        argv=argv,
+        slots=slots,
+        lease_s=_lease(lease),
+        address=address or _own_address(match[1].strip("[]"), int(match[2])),
+        plain_secrets=plain_secrets,
+        shipping=shipping(),
+    )
+
+
+def _own_address(host: str, port: int) -> str:
+    """Return the address of this machine on the way to another one; nothing is sent."""
+    try:
+        family, kind, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(target)
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise DefinitionError(f"the machine {host!r} of the scheduler cannot be found: {error.strerror}") from None
 
 
 def cluster_of(kind: str, machines: str) -> Cluster:

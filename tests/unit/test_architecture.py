@@ -120,7 +120,7 @@ def test_the_engine_never_imports_the_application(module: str) -> None:
 
 
 #: The only folders of the application that import modules of the engine other than `liteflow` and `liteflow.api`.
-ENGINE_USERS = ("lightflow.engine", "lightflow.service")
+ENGINE_USERS = ("lightflow.engine", "lightflow.service", "lightflow.clusters.dask")
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("lightflow")])

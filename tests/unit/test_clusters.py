@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pickle
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lightflow.clusters import cluster_of, ssh
+from lightflow.clusters import cluster_of, dask, ssh
 from lightflow.engine.dag_builder import build_dag
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.runs import RunOptions, load
 from lightflow.tasks import included_file
-from liteflow import Dag, DefinitionError
+from liteflow import Dag, DefinitionError, PayloadError
 from liteflow.remote.cluster import Cluster
+from liteflow.work import Call
 
 FLOW = """
 workflow_name: flow
@@ -129,3 +133,31 @@ def test_the_modes_of_a_workflow_are_those_of_this_machine_and_its_clusters(tmp_
     path.write_text("clusters: {lab: {ssh: node1}}\ntasks: {a: {run: echo}}\n")
     assert load(str(path), RunOptions(mode="lab")).clusters == {"lab": ssh("node1")}
     assert load(str(path), RunOptions(mode="async")).settings.mode == "thread"
+
+
+def test_a_scheduler_of_dask_becomes_the_command_line_of_its_placer() -> None:
+    cluster = dask("tcp://127.0.0.1:8786", slots=6, resource="GPU")
+    assert cluster.argv == (sys.executable, "-m", "lightflow.clusters.dask", "tcp://127.0.0.1:8786", "GPU")
+    assert (cluster.slots, cluster.address) == (6, "127.0.0.1")
+    with pytest.raises(DefinitionError, match="must be an address such as tcp://"):
+        dask("10.0.0.5", slots=1)
+    with pytest.raises(DefinitionError, match="lease="):
+        dask("tcp://127.0.0.1:8786", slots=1, lease=0)
+
+
+def test_functions_of_the_user_go_with_their_code_and_installed_ones_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "steps_here.py").write_text("def inner():\n    return 41\n\ndef work():\n    return inner() + 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    steps = importlib.import_module("steps_here")
+    by_value = ssh("node1").shipping
+    data = by_value.dump(Call(steps.work))
+    monkeypatch.delitem(sys.modules, "steps_here")
+    monkeypatch.syspath_prepend("/nowhere")
+    sys.path.remove(str(tmp_path))
+    call = pickle.loads(data)
+    assert call.func() == 42, "the module is not there, and is not needed"
+    assert pickle.loads(by_value.dump(Call(json.dumps))).func is json.dumps
+    with pytest.raises(PayloadError, match="cannot be sent to another machine"):
+        by_value.dump(Call(print, {"lock": threading.Lock()}))

@@ -144,7 +144,7 @@ class Loop:
         if not self._parts.limits.is_refused and (wake_at is None or wake_at - now >= _PARKED_S):
             until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))
             self._take_requests()  # a decision may have been made while no process ran the run
-            if not self._store.batch:
+            if not self._store.batch and waits.wake_at() == wake_at:
                 plan.pause(f"parked: it waits until {until}")
                 self._parts.recorder.park(wake_at)
         return plan.stopped is not None
@@ -186,6 +186,9 @@ class Loop:
         parts = self._parts
         parts.stopping.take_requests(requests)
         parts.waits.take_requests(requests)
+        if parked := parts.waits.parked_child_runs():
+            for run_id in self._store.due_child_runs(parked):
+                parts.waits.poll_now(parked[run_id])
         for outcome in parts.waits.take_ended():  # in the transaction that says that their requests are handled
             parts.outcomes.finish(outcome, self._clock.monotonic())
 

@@ -6,7 +6,7 @@ The store of a run is `state.store.Store`; tests drive the loop with a store in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
@@ -170,6 +170,8 @@ class RunStore(Protocol):
     def waits(self) -> Sequence[PreviousWait]: ...
 
     def is_family_busy(self) -> bool: ...
+
+    def due_child_runs(self, run_ids: Collection[str]) -> Collection[str]: ...
 
     def instance_values(self, task_id: str, map_index: int) -> Mapping[str, Payload]: ...
 

@@ -11,6 +11,7 @@ Only the loop calls these methods. Times without a name are epoch seconds, becau
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, NamedTuple
@@ -30,6 +31,7 @@ from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, RunInfo, Waiting
 
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
 CHILD_DIED: Final = "workflow:died"
+_SOON_S: Final = 1.0  # a poll after such a pause is not brought forward
 _SHORT_S: Final = 0.05  # a poll that has taken less shares a work with others
 _MOST_POLLS: Final = 200  # of a work
 _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
@@ -200,6 +202,21 @@ class Waits:
         for node, wait in self._waits.items():
             if wait.is_polled and wait.poll.child is not None:
                 self._executor.cancel(node, 0.0)
+
+    def parked_child_runs(self) -> dict[str, int]:
+        """Return the nodes of child runs that are looked at much later, or when a person has decided, by run id."""
+        return {
+            json.loads(str(wait.waiting.handle))["run"]: node
+            for node, wait in self._waits.items()
+            if wait.poll.child is not None and not wait.is_polled and wait.outcome is None
+            if wait.waiting.again_s is None or wait.waiting.again_s > _SOON_S
+        }
+
+    def poll_now(self, node: int) -> None:
+        """Poll a wait without its pause."""
+        wait = self._waits[node]
+        wait.waiting = wait.waiting._replace(again_s=0.0)
+        self._times.set_poll(node, 0.0)
 
     def are_idle(self) -> bool:
         """Return whether there are waits, and nothing is with the executor for them."""

@@ -40,6 +40,16 @@ SELECT 1 FROM family JOIN liteflow_task_instances AS instance USING (run_id)
 WHERE instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY') AND instance.try_number > 0 LIMIT 1
 """
 
+#: Those of some child runs, which are named by a JSON list, that are not as they were when they parked.
+DUE_CHILD_RUNS_SQL: Final = f"""
+WITH RECURSIVE below(run_id, top) AS (
+    SELECT value, value FROM json_each(?) UNION
+    SELECT child.run_id, below.top FROM below JOIN liteflow_dag_runs AS child ON child.parent_run_id=below.run_id)
+SELECT top FROM below JOIN liteflow_requests AS request USING (run_id)
+WHERE request.action='{ANSWER}' AND request.handled_at IS NULL
+UNION SELECT run_id FROM below JOIN liteflow_dag_runs AS run USING (run_id) WHERE run_id=top AND status<>'INTERRUPTED'
+"""
+
 
 class ParkedUntil(NamedTuple):
     """The time at which a parked run is due."""

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
@@ -24,7 +24,7 @@ from liteflow.state import transitions
 from liteflow.state.leases import seconds_left
 from liteflow.state.locks import LockFile
 from liteflow.state.new_run import insert_graph, insert_run
-from liteflow.state.parking import BUSY_FAMILY_SQL
+from liteflow.state.parking import BUSY_FAMILY_SQL, DUE_CHILD_RUNS_SQL
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
@@ -390,6 +390,12 @@ class Store:
         """Return whether a task runs, or will soon, in this run, a run above it, or a child run of one of those."""
         with translated_errors(self.path):
             return self._connection.execute(BUSY_FAMILY_SQL, (self.run_id,)).fetchone() is not None
+
+    def due_child_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Return which of these parked child runs can continue: a person has decided, or another process ran them."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(DUE_CHILD_RUNS_SQL, (json.dumps([*run_ids]),)).fetchall()
+        return {run_id for (run_id,) in rows}
 
     def instance_values(self, task_id: str, map_index: int) -> dict[str, Payload]:
         """Return the stored values of a task instance by key, encoded."""

@@ -296,6 +296,32 @@ def test_a_decision_in_a_child_run_is_shown_by_the_parent() -> None:
     assert values_of("a", None)["by"] == "ann"
 
 
+def test_a_decision_in_a_parked_child_run_counts_while_its_parent_runs() -> None:
+    Path("top.yaml").write_text(
+        "workflow_name: top\ntasks:\n  part: {type: workflow, workflow: middle}\n"
+        "  file: {type: wait, file: there, every: 1s}\n"
+        "---\nworkflow_name: middle\ntasks: {inner: {type: workflow, workflow: inner}}\n"
+        "---\nworkflow_name: inner\ntasks: {ok: {type: approval, message: 'Go?'}}\n",
+        encoding="utf-8",
+    )
+
+    def statuses(wanted: str) -> dict[str, str]:
+        give_up = time.monotonic() + LIMIT_S
+        while True:
+            runs = as_json("runs", "--all") if os.path.exists("lightflow.db") else []
+            states = {run["run_id"]: run["status"] for run in runs}
+            if len(states) == 3 and [*states.values()].count(wanted) == 2:
+                return states
+            assert time.monotonic() < give_up, states
+            time.sleep(0.1)
+
+    with subprocess.Popen([sys.executable, "-m", "lightflow", "run", "top.yaml", "--park", "--quiet"]) as process:
+        lightflow("approve", max(statuses("INTERRUPTED"), key=len), "ok")
+        assert "RUNNING" in statuses("SUCCESS").values(), "the run at the top still waits for its file"
+        Path("there").touch()
+        assert process.wait(LIMIT_S) == 0
+
+
 def test_a_run_whose_child_runs_only_wait_parks_as_a_whole() -> None:
     Path("top.yaml").write_text(
         "workflow_name: top\ntasks:\n  part: {type: workflow, workflow: middle}\n  other: {run: sleep 0.3}\n"

@@ -10,7 +10,7 @@ import heapq
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -605,6 +605,9 @@ class FakeStore:
 
     def is_family_busy(self) -> bool:
         return False
+
+    def due_child_runs(self, run_ids: Collection[str]) -> Collection[str]:
+        return ()
 
     def due_undos(self) -> Sequence[DueUndo]:
         return []

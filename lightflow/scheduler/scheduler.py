@@ -255,11 +255,12 @@ class Scheduler:
             return
         self._timers.version, self._timers.declared = version, len(self.files.files)
         served, triggers = self.files.workflows(), dict[str, ServedTrigger]()
-        problems = self.files.problems()
+        problems, subjects = self.files.problems(), {"scheduler", *self.files.files}
         for row in self._store.triggers():
             workflow = served.get(row.dag_id) or self._broken(row, problems)
             if workflow is None:
                 continue
+            subjects.add(row.trigger_id)
             before = self._triggers.get(row.trigger_id)
             if before is not None and before.row == row:
                 triggers[row.trigger_id] = before
@@ -270,8 +271,11 @@ class Scheduler:
             except ValueError as error:
                 self.failures.note(row.trigger_id, DefinitionError(f"{row.trigger_id}: {error}"))
                 continue
+            if before is None:  # it is new, or could not be read
+                self.failures.clear(row.trigger_id)
             triggers[row.trigger_id] = ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
         self._triggers.replace(triggers)
+        self.failures.retain(subjects)
         self._starts.has_news = True
 
     def _broken(self, row: TriggerRecord, problems: Mapping[str, str]) -> WatchedWorkflow | None:
@@ -474,7 +478,7 @@ class Scheduler:
         except LiteflowError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: a fire that cannot be started hurts no other
-            self._store.end(str(fire.run_id), "FAILED", self.failures.note(fire.trigger_id, error))
+            self._store.end(str(fire.run_id), "FAILED", self.failures.report(fire.trigger_id, error))
 
     def _order_start(self, fire: FireRecord) -> None:
         served = self._triggers.get(fire.trigger_id)

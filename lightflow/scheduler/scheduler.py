@@ -148,7 +148,8 @@ class Scheduler:
             return
         if self._timers.is_due("reload", _TURN_S):
             self._store.check()
-            self._reload()
+            if self._store.version() != self._timers.version:
+                self._reload()
             self._starts.renew()
         fires = [*self._due_instants(now), *self._ready_files(), *self._ended_runs()]
         if fires:
@@ -249,11 +250,8 @@ class Scheduler:
         return []
 
     def _reload(self) -> None:
-        """Read the triggers again where another process may have changed them: paused, fired by hand."""
-        version = self._store.version()
-        if version == self._timers.version and self._timers.declared == len(self.files.files):
-            return
-        self._timers.version, self._timers.declared = version, len(self.files.files)
+        """Read the triggers again: files have changed, or another process has paused or fired some."""
+        self._timers.version = self._store.version()  # which the changes of this process leave as it is
         served, triggers = self.files.workflows(), dict[str, ServedTrigger]()
         problems, subjects = self.files.problems(), {"scheduler", *self.files.files}
         for row in self._store.triggers():
@@ -535,7 +533,7 @@ class _Timers:
         self.parked = ParkedRuns(db)
         self._last: dict[str, float] = {}
         self._offset = _offset()
-        self.version = self.ends_version = self.declared = -1
+        self.version = self.ends_version = -1
         self.watermarks: dict[str, str] = {}
         self.next_at: dict[str, float | None] = {}
 

@@ -316,7 +316,7 @@ def test_tasks_are_set_back_and_marked_by_hand(server: RunningServer) -> None:
     task = marked["run"]["task"]
     assert (marked["tasks"], task["state"]) == (["c"], "SUCCESS")
     assert task["values"] == [{"key": "rows", "content": 7}]
-    assert "by hand, operator of the server" in task["reason"]
+    assert task["reason"] == "marked by operator of the server: by hand"
     assert data(server, mark, state="success", outputs=[1])["markTasks"]["problems"] == [
         {"code": "BAD_INPUT", "field": ["outputs"]}
     ]

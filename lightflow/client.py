@@ -99,8 +99,8 @@ class _Requests:
         return kind(self._host, self._port, timeout=timeout_s)
 
     def _path(self, path: str, query: Mapping[str, Any]) -> str:
-        given = {name: _query_value(value) for name, value in query.items() if value is not None}
-        text = urlencode(given, doseq=True)
+        sent = {name: _query_value(value) for name, value in query.items() if value is not None}
+        text = urlencode(sent, doseq=True)
         return f"{self._base}{path}" + (f"?{text}" if text else "")
 
     def _send(
@@ -210,7 +210,7 @@ class Client(_Requests):
 
     def pause_workflow(self, workflow: str, reason: str | None = None) -> dict[str, Any]:
         """Pause the triggers of a workflow."""
-        return self._json("PUT", _workflow(workflow, "pause"), _given(reason=reason))
+        return self._json("PUT", _workflow(workflow, "pause"), _without_none(reason=reason))
 
     def unpause_workflow(self, workflow: str) -> dict[str, Any]:
         """End the pause of a workflow."""
@@ -292,26 +292,29 @@ class Client(_Requests):
         """Cancel a run; the second call also ends its teardowns and hooks."""
         return self._json("POST", _run(run_id, "cancel"))
 
-    def resume(self, run_id: str) -> dict[str, Any]:
-        """Resume a run that has ended."""
-        return self._json("POST", _run(run_id, "resume"))
+    def resume(self, run_id: str, *, key: str | None = None) -> dict[str, Any]:
+        """Resume a run that has ended. The same key resumes it once."""
+        return self._json("POST", _run(run_id, "resume"), key=key)
 
     def retry(self, run_id: str, tasks: Sequence[str] = (), *, only: bool = False, changed: bool = False,
-              ignore_upstream: bool = False) -> dict[str, Any]:  # fmt: skip
+              ignore_upstream: bool = False, key: str | None = None) -> dict[str, Any]:  # fmt: skip
         """Run tasks of a run again, and without `only` what follows them; without tasks all that did not succeed.
 
         Args:
             changed: whether the tasks run again, too, whose definition has changed.
             ignore_upstream: whether the tasks run although an upstream task did not succeed.
+            key: the same key runs them again once.
         """
         body = {"tasks": list(tasks), "only": only, "changed": changed, "ignore_upstream": ignore_upstream}
         sent = {name: value for name, value in body.items() if value}
-        return self._json("POST", _run(run_id, "retry"), sent)
+        return self._json("POST", _run(run_id, "retry"), sent, key=key)
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Start a new run from the middle of another one; `params` are those that differ."""
+    def fork(
+        self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """Start a new run from the middle of another one; `params` are those that differ. A key starts it once."""
         body = {"tasks": list(tasks), "params": dict(params or {})}
-        return self._json("POST", _run(run_id, "fork"), body)
+        return self._json("POST", _run(run_id, "fork"), body, key=key)
 
     def again(self, run_id: str, *, key: str | None = None) -> dict[str, Any]:
         """Start a new run with the parameters of another one. The same key starts it once."""
@@ -324,7 +327,7 @@ class Client(_Requests):
     def mark(self, run_id: str, tasks: Sequence[str], status: str, *, reason: str | None = None,
              outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
         """Give tasks of a run a state by hand: `success`, `failed` or `skipped`. `outputs` are values of a success."""
-        sent = _given(reason=reason, outputs=None if outputs is None else dict(outputs))
+        sent = _without_none(reason=reason, outputs=None if outputs is None else dict(outputs))
         return self._json("POST", _run(run_id, "mark"), {"tasks": list(tasks), "status": status, **sent})
 
     # -- tasks --------------------------------------------------------------------------------------------------
@@ -360,7 +363,7 @@ class Client(_Requests):
                fields: Mapping[str, Any] | None = None, comment: str | None = None,
                by: str | None = None) -> dict[str, Any]:  # fmt: skip
         """Approve or reject a task that waits for a person; the first decision counts."""
-        sent = _given(fields=None if fields is None else dict(fields), comment=comment, by=by)
+        sent = _without_none(fields=None if fields is None else dict(fields), comment=comment, by=by)
         return self._json(
             "POST", _run(run_id, "tasks", task, *_index(index), "decision"), {"approved": approved, **sent}
         )
@@ -390,11 +393,11 @@ class Client(_Requests):
 
     def fire(self, trigger: str, *, at: str | None = None, key: str | None = None) -> dict[str, Any]:
         """Fire a trigger now; `at` is the moment that the run is for. The same key fires it once."""
-        return self._json("POST", _trigger(trigger, "fire"), _given(at=at), key=key)
+        return self._json("POST", _trigger(trigger, "fire"), _without_none(at=at), key=key)
 
     def pause_trigger(self, trigger: str, reason: str | None = None) -> dict[str, Any]:
         """Pause a trigger."""
-        return self._json("PUT", _trigger(trigger, "pause"), _given(reason=reason))
+        return self._json("PUT", _trigger(trigger, "pause"), _without_none(reason=reason))
 
     def unpause_trigger(self, trigger: str) -> dict[str, Any]:
         """End the pause of a trigger."""
@@ -462,7 +465,7 @@ def _folding(fold: str, toggled: Sequence[str]) -> dict[str, str | None]:
     return {"fold": fold, "toggled": ",".join(toggled) or None}
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 

@@ -34,7 +34,7 @@ settings.load_profile("lightflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long forms of tests, and the size and the seed of the crash suites; the defaults are the quick forms of CI."""
+    """The long forms of tests, and size and seed of the crash suites; the defaults are the quick forms of CI."""
     parser.addoption("--long", action="store_true", help="run the long forms of tests that try many cases")
     group = parser.getgroup("crash")
     group.addoption("--crash-scale", type=float, default=1.0, help="multiplies every count of the crash suites")

@@ -23,7 +23,9 @@ from lightflow.expressions.shell.rewrite import SITE, Site, UnsafeExpression, re
 from lightflow.expressions.template import Part, UnclosedExpression, split
 
 #: One name for each program: on Debian, `sh` is dash.
-SHELLS = list({Path(path).resolve(): shell for shell in ("sh", "dash", "bash") if (path := shutil.which(shell))}.values())
+SHELLS = list(
+    {Path(path).resolve(): shell for shell in ("sh", "dash", "bash") if (path := shutil.which(shell))}.values()
+)
 P = 'p() { printf \'%s\\0\' "$#" "$@"; }\n'
 
 

@@ -87,7 +87,10 @@ def test_the_script_has_the_tokens_of_its_modules(tmp_path: Path) -> None:
         ("`a  // b ${ {c: `d  ${ e }`} }  f`", "`a  // b ${{c:`d  ${e}`}}  f`\n"),
         ("text(`a\n   b`)", "text(`a\n   b`)\n"),
         ("html`<p>\n    ${ a }\n    <b>`", "html`<p>${a}<b>`\n"),
-        ("html`<p\n  class=${ a }\n  id=b>c\n  <i>\n d</i>\n  ${ e }`", "html`<p\nclass=${a}\nid=b>c\n<i>\nd</i>${e}`\n"),
+        (
+            "html`<p\n  class=${ a }\n  id=b>c\n  <i>\n d</i>\n  ${ e }`",
+            "html`<p\nclass=${a}\nid=b>c\n<i>\nd</i>${e}`\n",
+        ),
         ("a()\n  .b(c,\n    d)", "a().b(c,d)\n"),
     ],
 )

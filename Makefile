@@ -26,6 +26,12 @@ if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install --quiet --compile-bytecode -
 else $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' && $(1)/bin/python -m pip install --quiet -e '.[all]' --group dev $(2); fi
 endef
 
+# $(1): folder of the environment. Tests start thousands of processes: where PYTHONDONTWRITEBYTECODE is set, as in many
+# containers, each of them would compile both packages again.
+define compile
+@$(1)/bin/python -m compileall -q liteflow lightflow
+endef
+
 $(VENV)/ok: pyproject.toml
 	$(call install,$(VENV))
 	@touch $@
@@ -49,9 +55,11 @@ demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 	@echo "The dashboard, in a browser: $(BIN)/lightflow ui demo-out/lightflow.db --open    (Ctrl-C ends it)"
 
 test: $(VENV)/ok  ## run all tests except the crash suites; LONG=1 for the long forms
+	$(call compile,$(VENV))
 	$(BIN)/python -m pytest -n 3 $(if $(LONG),--long )$(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
+	$(call compile,$(OLDEST))
 	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts
 
 screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out/screens
@@ -77,12 +85,14 @@ bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE
 	$(BIN)/python -m bench --rounds $(ROUNDS) $(WRITE)
 
 bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
+	$(call compile,$(VENV))
 	$(BIN)/python -m bench quick
 
 bench-live: $(VENV)/ok  ## measure the server, its pages and its scheduler beside peers; WRITE=--write as above
 	$(BIN)/python -m bench live $(WRITE)
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
+	$(call compile,$(VENV))
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
 
 soak: $(VENV)/ok  ## many runs on one state file while everything is killed; MINUTES=1 for a short run

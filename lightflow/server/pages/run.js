@@ -43,6 +43,7 @@ const Head = ({ run, rows, picked, onPick }) => html`
   <div class="head run"><h1><a href=${href(["w", run.workflow])}>${clean(run.workflow)}</a></h1><span class="id">${clean(run.run_id)}</span>
     <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
+    ${run.request && html`<span>${clean(`${run.request.action} by ${run.request.requested_by}`)} <${Ago} at=${run.request.at} /></span>`}
     ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
     ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${clean(instanceName(run.parent))}</a> of ${clean(run.parent.run_id)}</span>`}

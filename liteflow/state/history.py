@@ -15,6 +15,7 @@ from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
 from liteflow.state.locks import LockFile
+from liteflow.state.output_history import OutputHistory
 from liteflow.state.pool_history import PoolHistory
 from liteflow.state.row_kinds import (
     ATTEMPT_KINDS,
@@ -190,7 +191,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitHistory, FireHistory, PoolHistory):
+class History(WaitHistory, FireHistory, PoolHistory, OutputHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):

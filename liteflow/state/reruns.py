@@ -238,7 +238,9 @@ def _interrupt_open(connection: sqlite3.Connection, run: RunKey, status: str, no
 def _leave_interrupted(connection: sqlite3.Connection, run: RunKey, status: str, reason: str, now: float) -> None:
     """Leave the run to a resume: a dead owner that still writes is refused, and old requests are answered."""
     transitions.change_run(connection, run, status, "INTERRUPTED", now, reason=reason)
-    connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch+1, resumable=1 WHERE run_no=?", (run.run_no,))
+    connection.execute(
+        "UPDATE liteflow_dag_runs SET epoch=epoch+1, resumable=1, outputs=NULL WHERE run_no=?", (run.run_no,)
+    )
     connection.execute(
         "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, run.run_id)
     )

@@ -191,6 +191,16 @@ def run_difference_shape(difference: RunDifference) -> Shape:
             }
             for task in difference.tasks
         ],
+        "child_runs": [
+            {
+                "task": child.name[0],
+                "map_index": None if child.name[1] < 0 else child.name[1],
+                "runs": [run and run.run_id for run in child.runs],
+                "status": [run and run.status for run in child.runs],
+                "differs": child.differs,
+            }
+            for child in difference.children
+        ],
     }
 
 

@@ -101,8 +101,8 @@ def test_bad_input_is_2_and_changes_nothing(failed: Path, arguments: list[str], 
 
 
 def test_clear_and_mark(failed: Path) -> None:
-    cleared = lightflow(failed, "clear", "latest", "--task", "fetch[eu]", "--only", "--json")
-    assert json.loads(cleared.stdout)["tasks"] == ["fetch", "fetch[0]"]
+    cleared = lightflow(failed, "clear", "latest", "--task", "fetch[eu]", "--only")
+    assert "pending again: fetch, fetch[0] eu\n" in cleared.stdout
     outputs = ["--output", "rows=7", "--output", "day=today"]
     marked = lightflow(failed, "mark", "latest", "load", "success", *outputs, "--reason", "by hand", "--json")
     answer = json.loads(marked.stdout)
@@ -116,7 +116,7 @@ def test_clear_and_mark(failed: Path) -> None:
     assert "by hand" in lightflow(failed, "status").stdout
     why = lightflow(failed, "why", "load").stdout
     assert "load is SUCCESS: marked by " in why
-    assert why.strip().endswith(": by hand")
+    assert ": by hand" in why
 
 
 def test_a_mark_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

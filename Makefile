@@ -9,6 +9,7 @@ SCALE ?= 1
 ROUNDS ?= 5
 MINUTES ?= 20
 SEED ?= 7
+LONG ?=
 
 .PHONY: screens axe setup demo test test-oldest check fmt bench bench-quick bench-live crash soak clean help
 
@@ -47,8 +48,8 @@ demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 	@echo; echo "Its picture: demo-out/etl.svg    Its state, for any SQLite tool: demo-out/lightflow.db"
 	@echo "The dashboard, in a browser: $(BIN)/lightflow ui demo-out/lightflow.db --open    (Ctrl-C ends it)"
 
-test: $(VENV)/ok  ## run all tests except the crash suites
-	$(BIN)/python -m pytest -n 3 $(TESTS)
+test: $(VENV)/ok  ## run all tests except the crash suites; LONG=1 for the long forms
+	$(BIN)/python -m pytest -n 3 $(if $(LONG),--long )$(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
 	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts

@@ -17,6 +17,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "FireDelays": ("liteflow.state.run_fires", "FireDelays"),
     "RunRequest": ("liteflow.state.run_requests", "RunRequest"),
+    "RequestKey": ("liteflow.state.run_requests", "RequestKey"),
     "acting_for": ("liteflow.state.process_identity", "acting_for"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
     "RunConditions": ("liteflow.state.history", "RunConditions"),

@@ -109,6 +109,7 @@ from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.state.run_fires import FireDelays as FireDelays
 from liteflow.state.run_fires import RunFire as RunFire
+from liteflow.state.run_requests import RequestKey as RequestKey
 from liteflow.state.run_requests import RunRequest as RunRequest
 from liteflow.state.triggers import FireRecord as FireRecord
 from liteflow.state.triggers import NewFire as NewFire
@@ -262,6 +263,7 @@ __all__ = [
     "QueueOptions",
     "Record",
     "Ref",
+    "RequestKey",
     "RunConditions",
     "RunFire",
     "RunInfo",

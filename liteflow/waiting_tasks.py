@@ -35,7 +35,7 @@ class WaitingTasks(Protocol):
 
     @cached_property
     def compute_outputs(self) -> Callable[[DagRun], Mapping[str, Any]] | None:
-        """What computes the outputs of a run that has succeeded, where they are more than values of tasks."""
+        """The function that computes the outputs of a run that has succeeded, if they are more than values of tasks."""
         return None
 
     def _computed_outputs(self, path: str, run_id: str) -> Callable[[], Mapping[str, Any]] | None:

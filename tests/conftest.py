@@ -34,7 +34,8 @@ settings.load_profile("lightflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The size and the seed of the crash suites (tests/crash); the defaults are the quick form that CI runs."""
+    """The long forms of tests, and size and seed of the crash suites; the defaults are the quick forms of CI."""
+    parser.addoption("--long", action="store_true", help="run the long forms of tests that try many cases")
     group = parser.getgroup("crash")
     group.addoption("--crash-scale", type=float, default=1.0, help="multiplies every count of the crash suites")
     group.addoption("--crash-seed", type=int, default=7, help="the seed of the crash suites")
@@ -55,6 +56,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     yield
     if differences:
         pytest.fail("events and rows differ:\n" + "\n".join(differences), pytrace=False)
+
+
+@pytest.fixture
+def quick(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Return the first count in the quick form, and the second one in the long form (`--long`)."""
+    return lambda short, long: long if request.config.getoption("--long") else short
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def _print(difference: RunDifference) -> None:
     children = [_child_row(child) for child in difference.children if child.differs]
     if children:
         say()
-        say(table(("CHILD RUN OF", "STATE", "RUNS THAT DIFFER"), children))
+        say(table(("TASK", "STATE", "CHILD RUNS"), children))
     if not difference.differs and not rows:
         say(paint("no difference but times", "dim"))
 

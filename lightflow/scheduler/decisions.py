@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lightflow.instants import ScheduleClock, instant_key, instant_of
-from liteflow.api import NewFire, Record, TriggerRecord, sha256_hex
+from liteflow.api import NewFire, Record, RunRecord, TriggerRecord, sha256_hex
 
 #: Until then a start is only late; later the instant is missed.
 GRACE_S: Final = 300.0
@@ -127,3 +127,8 @@ def run_id_of(trigger_id: str, key: str, moment: float) -> str:
     """Return the id of the run of a fire: it sorts by time, and is the same on every machine."""
     time = instant_key(moment)[:19].replace("-", "").replace(":", "")
     return f"{time}-{sha256_hex(f'{trigger_id} {key}'.encode('utf-8', 'surrogatepass'))[:12]}"
+
+
+def fork_id(origin: RunRecord, key: str) -> str:
+    """Return the id of the fork of a run by a request with a key: always the same, so that there is one such run."""
+    return run_id_of(f"fork {origin.run_id}", key, origin.created_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from liteflow import LiteflowError
 from liteflow.api import Record
@@ -43,19 +43,30 @@ class Failures:
         else:
             self.clear(subject)
 
-    def note(self, subject: str, error: Exception) -> str:
-        """Report an error, unless the subject has it already: a defect with its traceback. Return it as text."""
-        is_explained = isinstance(error, LiteflowError)
-        text = str(error) if is_explained else f"{type(error).__name__}: {error}"
-        if self.texts.get(subject) != text:
+    def note(self, subject: str, error: Exception) -> None:
+        """Report an error, unless the subject has it already."""
+        if self.texts.get(subject) != (text := _text_of(error)):
             self.texts = {**self.texts, subject: text}
-            if is_explained:
-                self._report(f"problem: {text}")
-            else:
-                _log.error("%s: a defect of Lightflow", subject, exc_info=error)
+            self.report(subject, error)
+
+    def report(self, subject: str, error: Exception) -> str:
+        """Report an error that is over, such as that of a fire: a defect with its traceback. Return it as text."""
+        text = _text_of(error)
+        if isinstance(error, LiteflowError):
+            self._report(f"problem: {text}")
+        else:
+            _log.error("%s: a defect of Lightflow", subject, exc_info=error)
         return text
 
     def clear(self, subject: str) -> None:
         """Record that a subject works."""
-        if subject in self.texts:
-            self.texts = {name: text for name, text in self.texts.items() if name != subject}
+        self.retain(self.texts.keys() - {subject})
+
+    def retain(self, subjects: Collection[str]) -> None:
+        """Forget what is none of these subjects, because it does not exist any longer."""
+        if not self.texts.keys() <= set(subjects):
+            self.texts = {name: text for name, text in self.texts.items() if name in subjects}
+
+
+def _text_of(error: Exception) -> str:
+    return str(error) if isinstance(error, LiteflowError) else f"{type(error).__name__}: {error}"

@@ -148,7 +148,8 @@ class Scheduler:
             return
         if self._timers.is_due("reload", _TURN_S):
             self._store.check()
-            self._reload()
+            if self._store.version() != self._timers.version:
+                self._reload()
             self._starts.renew()
         fires = [*self._due_instants(now), *self._ready_files(), *self._ended_runs()]
         if fires:
@@ -249,17 +250,15 @@ class Scheduler:
         return []
 
     def _reload(self) -> None:
-        """Read the triggers again where another process may have changed them: paused, fired by hand."""
-        version = self._store.version()
-        if version == self._timers.version and self._timers.declared == len(self.files.files):
-            return
-        self._timers.version, self._timers.declared = version, len(self.files.files)
+        """Read the triggers again: files have changed, or another process has paused or fired some."""
+        self._timers.version = self._store.version()  # which the changes of this process leave as it is
         served, triggers = self.files.workflows(), dict[str, ServedTrigger]()
-        problems = self.files.problems()
+        problems, subjects = self.files.problems(), {"scheduler", *self.files.files}
         for row in self._store.triggers():
             workflow = served.get(row.dag_id) or self._broken(row, problems)
             if workflow is None:
                 continue
+            subjects.add(row.trigger_id)
             before = self._triggers.get(row.trigger_id)
             if before is not None and before.row == row:
                 triggers[row.trigger_id] = before
@@ -270,8 +269,11 @@ class Scheduler:
             except ValueError as error:
                 self.failures.note(row.trigger_id, DefinitionError(f"{row.trigger_id}: {error}"))
                 continue
+            if before is None:  # it is new, or could not be read
+                self.failures.clear(row.trigger_id)
             triggers[row.trigger_id] = ServedTrigger(row=row, workflow=workflow, trigger=trigger, clock=clock)
         self._triggers.replace(triggers)
+        self.failures.retain(subjects)
         self._starts.has_news = True
 
     def _broken(self, row: TriggerRecord, problems: Mapping[str, str]) -> WatchedWorkflow | None:
@@ -474,7 +476,7 @@ class Scheduler:
         except LiteflowError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: a fire that cannot be started hurts no other
-            self._store.end(str(fire.run_id), "FAILED", self.failures.note(fire.trigger_id, error))
+            self._store.end(str(fire.run_id), "FAILED", self.failures.report(fire.trigger_id, error))
 
     def _order_start(self, fire: FireRecord) -> None:
         served = self._triggers.get(fire.trigger_id)
@@ -531,7 +533,7 @@ class _Timers:
         self.parked = ParkedRuns(db)
         self._last: dict[str, float] = {}
         self._offset = _offset()
-        self.version = self.ends_version = self.declared = -1
+        self.version = self.ends_version = -1
         self.watermarks: dict[str, str] = {}
         self.next_at: dict[str, float | None] = {}
 

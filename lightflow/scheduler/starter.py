@@ -65,6 +65,7 @@ class RerunOrder(Record):
     params: Mapping[str, Any] = EMPTY_MAPPING
     parks: bool = False  #: whether the run ends again when only long waits are left
     requested_by: str | None = None  #: the person or program; None: the user of this process
+    request_detail: str | None = None  #: what identifies the request, so that it changes the run once
 
 
 Order = StartOrder | RerunOrder
@@ -305,7 +306,7 @@ def _rerun(order: RerunOrder) -> int:
     params = ParamArguments(values=order.params)
     options = runs.RunOptions(db=order.db, params=params, claim_children=True, park=order.parks)
     try:
-        with runs.captured_streams(), acting_for(order.requested_by):
+        with runs.captured_streams(), acting_for(order.requested_by, order.request_detail):
             if order.origin is not None:
                 forked = replace(options, run_id=order.run_id)
                 run = reruns.fork(order.origin, forked, order.tasks, file=None, notify=_unheard)

@@ -113,7 +113,8 @@ class WorkflowFiles:
         except Exception as error:  # the boundary: a defect in reading a file hurts only the file
             if self._failures is None:
                 raise
-            return WorkflowFile(path=path, problem=f"{path}: cannot be read: {self._failures.note(path, error)}")
+            self._failures.note(path, error)
+            return WorkflowFile(path=path, problem=f"{path}: cannot be read: {self._failures.texts[path]}")
         if self._failures is not None:
             self._failures.clear(path)
         return file

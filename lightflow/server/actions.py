@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from lightflow.engine.choices import RESUME, RerunOptions
+from lightflow.scheduler.decisions import fork_id
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.services import Control, StartedRun
@@ -15,7 +17,7 @@ from lightflow.service.approvals import DecisionArguments, decide_about
 from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
-from liteflow.api import RUN_ENDED, RunRecord, acting_for
+from liteflow.api import RUN_ENDED, History, RequestKey, RunRecord, acting_for
 
 
 def login(request: CheckedRequest) -> Answer:
@@ -45,8 +47,11 @@ def cancel_run(request: CheckedRequest) -> Answer:
 
 def resume_run(request: CheckedRequest) -> Answer:
     """Resume a run that has ended, in the folder in which it was started."""
-    run = _ended_run(request)
-    return _started(_control(request).rerun(run.run_id, RESUME, caller=request.caller))
+    run, key = _run(request), _request_key(request, "resume")
+    if _has_acted(request, run.run_id, key):
+        return _answered_before(run.run_id)
+    _check_ended(run)
+    return _started(_control(request).rerun(run.run_id, RESUME, caller=request.caller, key=key))
 
 
 def retry_run(request: CheckedRequest) -> Answer:
@@ -59,11 +64,14 @@ def retry_run(request: CheckedRequest) -> Answer:
         ignore_upstream=body.get("ignore_upstream", False),
     )
     _check_rerun(rerun)
-    run = _ended_run(request)
+    run, key = _run(request), _request_key(request, "retry")
+    if _has_acted(request, run.run_id, key):
+        return _answered_before(run.run_id)
+    _check_ended(run)
     if run.status == "SUCCESS" and not rerun.start and not rerun.changed:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} has succeeded: name the tasks to run again")
     reruns.preview(request.services.db, run.run_id, rerun)  # so that an unknown task is named
-    return _started(_control(request).rerun(run.run_id, rerun, caller=request.caller))
+    return _started(_control(request).rerun(run.run_id, rerun, caller=request.caller, key=key))
 
 
 def _check_rerun(rerun: RerunOptions) -> None:
@@ -78,34 +86,63 @@ def _check_rerun(rerun: RerunOptions) -> None:
 def fork_run(request: CheckedRequest) -> Answer:
     """Start a new run that begins in the middle of another one, with some parameters changed."""
     body = request.body
-    run = queries.run_record(request.services.db, request.path["run"])
+    run, key = _run(request), _request_key(request, "fork")
+    if key is not None and _has_acted(request, fork_id(run, key.key), key):
+        return _answered_before(fork_id(run, key.key))
     reruns.preview(request.services.db, run.run_id, RerunOptions(start=tuple(body["tasks"])))
     params = _params(body)
     control = _control(request)
     _check_served(control, run.dag_id)
     _check_params(control, run.dag_id, {**run.params, **params})
-    return _started(control.fork(run.run_id, body["tasks"], params, caller=request.caller))
+    return _started(control.fork(run.run_id, body["tasks"], params, caller=request.caller, key=key))
 
 
 def start_again(request: CheckedRequest) -> Answer:
     """Start a new run with the parameters of another one."""
     control = _control(request)
-    run = queries.run_record(request.services.db, request.path["run"])
+    run = _run(request)
     _check_served(control, run.dag_id)
     _check_params(control, run.dag_id, run.params)
     return _started(control.start(run.dag_id, run.params, caller=request.caller, key=request.key))
 
 
-def _ended_run(request: CheckedRequest) -> RunRecord:
-    """Return the run of a request.
+def _run(request: CheckedRequest) -> RunRecord:
+    return queries.run_record(request.services.db, request.path["run"])
+
+
+def _request_key(request: CheckedRequest, action: str) -> RequestKey | None:
+    """Return the key of a request with a digest of what it wants."""
+    if request.key is None:
+        return None
+    content = json.dumps([action, request.body], sort_keys=True, separators=(",", ":"))
+    return RequestKey(key=request.key, content=hashlib.sha256(content.encode()).hexdigest())
+
+
+def _has_acted(request: CheckedRequest, run_id: str, key: RequestKey | None) -> bool:
+    """Return whether a request with this key has changed a run.
 
     Raises:
-        RequestProblem: it has not ended.
+        RequestProblem: it wanted something else.
     """
-    run = queries.run_record(request.services.db, request.path["run"])
+    if key is None:
+        return False
+    with History(request.services.db) as history:
+        content = history.request_content(run_id, key.key)
+    if content is not None and content != key.content:
+        detail = f"this key has changed run {run_id} with other parameters; send another key"
+        raise RequestProblem(422, "BAD_INPUT", detail)
+    return content is not None
+
+
+def _answered_before(run_id: str) -> Answer:
+    """Return the answer to a request that comes again."""
+    return _started(StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None))
+
+
+def _check_ended(run: RunRecord) -> None:
+    """Raise RequestProblem unless a run has ended."""
     if run.status not in RUN_ENDED:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} is {run.status}")
-    return run
 
 
 def clear_tasks(request: CheckedRequest) -> Answer:

@@ -13,7 +13,7 @@ from lightflow.engine.choices import RerunOptions
 from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
-from lightflow.scheduler.decisions import run_id_of
+from lightflow.scheduler.decisions import fork_id, run_id_of
 from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
@@ -28,6 +28,7 @@ from liteflow.api import (
     EMPTY_MAPPING,
     FireRecord,
     History,
+    RequestKey,
     RunRecord,
     TriggerRecord,
     current_day,
@@ -140,18 +141,22 @@ class SchedulerControl:
     def _fire(self, run_id: str) -> FireRecord:
         return read_fires(self._db, run_ids=[run_id])[0]
 
-    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str) -> StartedRun:
+    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str, key: RequestKey | None = None) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
         run = self._served_run(run_id)
         order = self._order(run, tasks=tuple(rerun.start), only=rerun.only, changed=rerun.changed,
-                            ignore_upstream=rerun.ignore_upstream, requested_by=caller)  # fmt: skip
+                            ignore_upstream=rerun.ignore_upstream, requested_by=caller,
+                            request_detail=None if key is None else key.text())  # fmt: skip
         return self._continued(order)
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str) -> StartedRun:
-        """Start a new run that begins in the middle of another one."""
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str,
+             key: RequestKey | None = None) -> StartedRun:  # fmt: skip
+        """Start a new run that begins in the middle of another one; of a key it is `fork_id`."""
         run = self._served_run(run_id)
-        order = self._order(run, origin=run.run_id, tasks=tuple(tasks), params=params, requested_by=caller)
-        return self._continued(replace(order, run_id=run_id_of(run.run_id, order.key, time.time())))
+        order = self._order(run, origin=run.run_id, tasks=tuple(tasks), params=params, requested_by=caller,
+                            request_detail=None if key is None else key.text())  # fmt: skip
+        new_id = run_id_of(run.run_id, order.key, time.time()) if key is None else fork_id(run, key.key)
+        return self._continued(replace(order, run_id=new_id))
 
     def _served_run(self, run_id: str) -> RunRecord:
         """Return a run whose file is served.

@@ -69,7 +69,7 @@ def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
     ]
     parameters += [_parameter(query) for query in route.query]
     if route.takes_key:
-        about = "The same key starts the run once."
+        about = "Requests with the same key act once; with other parameters the key is refused."
         parameters.append(
             {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
         )

@@ -81,6 +81,7 @@ def list_runs(request: CheckedRequest) -> Answer:
             before=cursor_number(query["after"]),
             matching=RunConditions(
                 text=query["text"],
+                hides_params=request.services.hides_values,
                 trigger=query["trigger"],
                 since=_moment(query, "since"),
                 until=_moment(query, "until"),

@@ -93,7 +93,7 @@ class Route(Record):
     media_type: str = "application/json"
     status: int = 200
     starts: bool = False  #: Whether it starts a run: its answer is 202 where the run has not started yet.
-    takes_key: bool = False  #: Whether the same `Idempotency-Key` leads to the same result.
+    takes_key: bool = False  #: Whether a request with the same `Idempotency-Key` acts once.
 
 
 class RouteTable:

@@ -13,7 +13,7 @@ from lightflow.server.frames import FrameBuilder
 from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.tokens import LoginCodes, Tokens
-from liteflow.api import EMPTY_MAPPING, Record
+from liteflow.api import EMPTY_MAPPING, Record, RequestKey
 
 
 class ServedWorkflow(Record):
@@ -63,11 +63,12 @@ class Control(Protocol):
     def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
         """Start a run; the same key starts it once."""
 
-    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str) -> StartedRun:
+    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str, key: RequestKey | None = None) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str) -> StartedRun:
-        """Start a new run that begins in the middle of another one."""
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str,
+             key: RequestKey | None = None) -> StartedRun:  # fmt: skip
+        """Start a new run that begins in the middle of another one; of a key it is `fork_id`."""
 
     def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
              params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip

@@ -51,6 +51,7 @@ class RunConditions(Record):
     """Which runs are listed; None: all."""
 
     text: str | None = None  #: in their id, their parameters or their reason
+    hides_params: bool = False  #: whether the text is not looked for in parameters
     trigger: str | None = None  #: the id of the trigger that started them
     since: float | None = None  #: when they were created at the earliest, in seconds since 1970
     until: float | None = None  #: before when they were created
@@ -302,11 +303,12 @@ class History(WaitHistory, FireHistory, PoolHistory, OutputHistory):
             matching: further conditions.
         """
         matching = matching or RunConditions()
+        params = "''" if matching.hides_params else "coalesce(params, '')"
         conditions = {
             "dag_id=?": dag_id,
             "status=?": status,
             "run_no<?": before,
-            "instr(run_id || ' ' || coalesce(params, '') || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
+            f"instr(run_id || ' ' || {params} || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
             "run_id IN (SELECT run_id FROM liteflow_fires WHERE trigger_id=?)": matching.trigger,
             "created_at>=?": matching.since,
             "created_at<?": matching.until,

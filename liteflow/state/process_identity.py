@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Final
 
 _REQUESTED_BY: Final = ContextVar[str | None]("requested_by", default=None)
+_REQUEST_DETAIL: Final = ContextVar[str | None]("request_detail", default=None)
 
 
 def start_ticks(pid: int | str = "self") -> int | None:
@@ -34,13 +35,22 @@ def boot_id() -> str | None:
 
 
 @contextlib.contextmanager
-def acting_for(name: str | None) -> Iterator[None]:
-    """Let what this thread does count as requested by a person or program; None: by the user of this process."""
-    token = _REQUESTED_BY.set(name)
+def acting_for(name: str | None, detail: str | None = None) -> Iterator[None]:
+    """Let what this thread does count as requested by a person or program; None: by the user of this process.
+
+    `detail` identifies the request: a `RequestKey` as text.
+    """
+    name_token, detail_token = _REQUESTED_BY.set(name), _REQUEST_DETAIL.set(detail)
     try:
         yield
     finally:
-        _REQUESTED_BY.reset(token)
+        _REQUESTED_BY.reset(name_token)
+        _REQUEST_DETAIL.reset(detail_token)
+
+
+def request_detail() -> str | None:
+    """Return what identifies the request for which this thread acts; None where it has no key."""
+    return _REQUEST_DETAIL.get()
 
 
 def user_name() -> str:

@@ -7,7 +7,7 @@ import sqlite3
 from typing import Final
 
 from liteflow.record import Record
-from liteflow.state.process_identity import user_name
+from liteflow.state.process_identity import request_detail, user_name
 
 #: The last request for the run of a row, as JSON; a part of a statement that selects runs.
 REQUEST_COLUMN: Final = (
@@ -24,6 +24,17 @@ class RunRequest(Record):
     at: float  #: epoch seconds
 
 
+class RequestKey(Record):
+    """The key that a program gave its request, so that it changes a run once, however often it is sent."""
+
+    key: str
+    content: str  #: a digest of what was requested: the same key is for the same content
+
+    def text(self) -> str:
+        """Return the key as the detail of a row."""
+        return json.dumps([self.key, self.content])
+
+
 def run_request(text: str | None) -> RunRequest | None:
     """Return the last request for a run, from `REQUEST_COLUMN`; None also where the row was altered."""
     try:
@@ -38,6 +49,7 @@ def run_request(text: str | None) -> RunRequest | None:
 def record_request(connection: sqlite3.Connection, run_id: str, action: str, now: float) -> None:
     """Record who requested a change, within the transaction that makes it."""
     connection.execute(
-        "INSERT INTO liteflow_requests (run_id, action, created_at, handled_at, requested_by) VALUES (?,?,?,?,?)",
-        (run_id, action, now, now, user_name()),
+        "INSERT INTO liteflow_requests (run_id, action, detail, created_at, handled_at, requested_by) "
+        "VALUES (?,?,?,?,?,?)",
+        (run_id, action, request_detail(), now, now, user_name()),
     )

@@ -44,6 +44,16 @@ class WaitHistory(Protocol):
         rows = self._rows(sql, (run_id, ANSWER), (INT, TEXT, TEXT_OR_NOT))
         return [StoredAnswer.of(Request(*row)) for row in rows]
 
+    def request_content(self, run_id: str, key: str) -> str | None:
+        """Return the content of the request with a key that changed a run (see `RequestKey`); None if there is none."""
+        sql = (
+            "SELECT json_extract(detail, '$[1]') FROM liteflow_requests WHERE run_id=? "
+            "AND action IN ('resume', 'retry', 'fork') "
+            "AND CASE WHEN json_valid(detail) THEN json_extract(detail, '$[0]') END = ? LIMIT 1"
+        )
+        rows = self._rows(sql, (run_id, key), (TEXT_OR_NOT,))
+        return rows[0][0] if rows else None
+
     def is_handled(self, request_no: int) -> bool:
         """Return whether the owner of its run has acted on a request."""
         rows = self._rows("SELECT handled_at FROM liteflow_requests WHERE request_no=?", (request_no,), (REAL_OR_NOT,))

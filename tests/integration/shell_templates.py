@@ -176,11 +176,11 @@ class Stage:
         return True
 
 
-def mistakes(stage: Stage, template: Template, text: str, shell: str) -> Iterator[str]:
+def mistakes(stage: Stage, template: Template, text: str, shell: str, values: Sequence[str]) -> Iterator[str]:
     """What is wrong when the rewritten script runs with each of the values."""
     where = f"{template.where} in {shell}: {template.text.replace(SITE, '§')!r}"
     try:
-        printed = stage.run(text, shell, [TOKEN, *VALUES])
+        printed = stage.run(text, shell, [TOKEN, *values])
     except AssertionError as error:
         yield f"{where}: {error}"
         return
@@ -190,7 +190,7 @@ def mistakes(stage: Stage, template: Template, text: str, shell: str) -> Iterato
         right = printed[0]
         if TOKEN.encode() not in right:
             yield f"{where}: the value does not arrive: {right!r}"
-        for value, got in zip(VALUES, printed[1:], strict=True):
+        for value, got in zip(values, printed[1:], strict=True):
             wanted = right.replace(TOKEN.encode(), value.encode())
             if got != wanted:
                 yield f"{where}: {value!r} gives {got!r} instead of {wanted!r}"

@@ -116,7 +116,7 @@ def test_clear_and_mark(failed: Path) -> None:
     assert "by hand" in lightflow(failed, "status").stdout
     why = lightflow(failed, "why", "load").stdout
     assert "load is SUCCESS: marked by " in why
-    assert ": by hand" in why
+    assert why.splitlines()[0].endswith(": by hand")
 
 
 def test_a_mark_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

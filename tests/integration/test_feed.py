@@ -93,7 +93,7 @@ class FollowingClient:
 
 
 def rows(history: History, run_id: str) -> dict[tuple[str, int | None], list[Any]]:
-    return {(row[0], row[1]): row for row in instance_columns(history.instances(run_id))["rows"]}
+    return {(row[0], row[1]): list(row) for row in instance_columns(history.instances(run_id))["rows"]}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -71,12 +71,12 @@ class StartingControl:
             self.runs[key] = run_id
         return StartedRun(run_id=self.runs[key], fire_no=None, status="STARTED", reason=None)
 
-    def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str) -> StartedRun:
+    def rerun(self, run_id: str, rerun: RerunOptions, **_: Any) -> StartedRun:
         names = [word for task in rerun.start for word in ("--from", task)]
         lightflow(self._folder, "retry", run_id, "-q", *names)
         return StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None)
 
-    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str) -> StartedRun:
+    def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], **_: Any) -> StartedRun:
         lightflow(self._folder, "fork", run_id, "--run-id", f"{run_id}-fork", "-q", "--from", *tasks)
         return StartedRun(run_id=f"{run_id}-fork", fire_no=None, status="STARTED", reason=None)
 
@@ -316,7 +316,7 @@ def test_tasks_are_set_back_and_marked_by_hand(server: RunningServer) -> None:
     task = marked["run"]["task"]
     assert (marked["tasks"], task["state"]) == (["c"], "SUCCESS")
     assert task["values"] == [{"key": "rows", "content": 7}]
-    assert "by hand, operator of the server" in task["reason"]
+    assert task["reason"] == "marked by operator of the server: by hand"
     assert data(server, mark, state="success", outputs=[1])["markTasks"]["problems"] == [
         {"code": "BAD_INPUT", "field": ["outputs"]}
     ]

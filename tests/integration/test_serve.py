@@ -153,6 +153,15 @@ def test_a_broken_file_hurts_only_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_schedule_that_was_changed_counts_although_nothing_else_happens(tmp_path: Path) -> None:
+    yearly = "workflow_name: tick\nschedule: '0 0 1 1 *'\ntasks: {t: {run: 'true'}}"
+    write(tmp_path, yearly)
+    with serving(tmp_path) as server:
+        until(lambda: rows(tmp_path, "SELECT 1 FROM liteflow_triggers WHERE next_at IS NOT NULL"), server)
+        write(tmp_path, yearly.replace("'0 0 1 1 *'", "{every: 1s}"))
+        until(lambda: fires(tmp_path, "tick:schedule"), server, limit_s=30)
+
+
 def test_a_schedule_never_starts_another_workflow(tmp_path: Path) -> None:
     """The file has another workflow when the run starts than when the server has read it."""
     write(tmp_path, "workflow_name: first\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}\n")

@@ -119,3 +119,19 @@ def test_triggers_whose_workflow_has_gone_rest_until_it_is_back(tmp_path: Path) 
         assert seen["gone:schedule"].endswith("gone.yaml does not exist; its triggers rest")
         assert seen["other:schedule"].endswith("renamed.yaml is not served; its triggers rest")
         assert seen["removed:schedule"].startswith("active ")
+
+
+def test_a_failure_is_shown_until_what_it_concerns_works_or_is_gone(tmp_path: Path) -> None:
+    stored(tmp_path, FILES, FILES.replace("load", "left"))
+    change(tmp_path, "UPDATE liteflow_triggers SET spec=? WHERE kind='file'", json.dumps({"path": "in\0box/*"}))
+    change(tmp_path, "UPDATE liteflow_triggers SET spec='no JSON' WHERE kind='manual'")
+    with answering(tmp_path, "serve") as server:
+
+        def failing() -> set[str]:
+            return {each["subject"] for each in server.get("/api/v1/system")["scheduler"]["failures"]}
+
+        until(lambda: failing() == {"load:file", "left:file", "load:manual", "left:manual"}, limit_s=20)
+        (tmp_path / "w1.yaml").unlink()
+        until(lambda: failing() == {"load:file", "load:manual"}, limit_s=20)
+        change(tmp_path, "UPDATE liteflow_triggers SET spec='{}' WHERE kind='manual'")
+        until(lambda: failing() == {"load:file"}, limit_s=20)

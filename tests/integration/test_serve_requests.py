@@ -262,6 +262,40 @@ def test_a_run_is_forked_and_started_again_by_request(parts: RunningServer) -> N
     assert parts.request("POST", path, headers=key).json()["run_id"] == again["run_id"]
 
 
+def test_a_key_continues_and_forks_a_run_once(parts: RunningServer) -> None:
+    client, trail = Client(parts.url, parts.operator), parts.folder / "trail"
+    run_id = client.start("parts")["run_id"]
+    assert client.wait(run_id, timeout_s=60)["status"] == "FAILED"
+    trail.write_text("")
+    for _ in range(2):
+        assert client.resume(run_id, key="resume")["run_id"] == run_id
+        assert client.wait(run_id, timeout_s=60)["status"] == "FAILED"
+    assert trail.read_text() == "b 1\n"
+    (parts.folder / "go").touch()
+    trail.write_text("")
+    for _ in range(2):
+        assert client.retry(run_id, ["d"], key="retry")["status"] == "STARTED"
+        client.wait(run_id, timeout_s=60)
+    assert trail.read_text() == "d\n"
+    forks = {client.fork(run_id, ["b"], {"rows": 7}, key="fork")["run_id"] for _ in range(2)}
+    assert [each["run_id"] for each in client.forks(run_id)["forks"]] == list(forks)
+    assert client.fork(run_id, ["b"], {"rows": 7}, key="other")["run_id"] not in forks
+    for send in (
+        lambda: client.resume(run_id, key="retry"),
+        lambda: client.retry(run_id, ["a"], key="retry"),
+        lambda: client.fork(run_id, ["b"], {"rows": 8}, key="fork"),
+    ):
+        with pytest.raises(ServerError, match="with other parameters; send another key") as refused:
+            send()
+        assert refused.value.status == 422
+    fork = 'mutation($id: ID!) { forkRun(id: $id, tasks: ["b"], requestKey: "g") { run { id } problems { message } } }'
+    sent = {"query": fork, "variables": {"id": run_id}}
+    answers = [parts.request("POST", "/graphql", sent).json()["data"]["forkRun"] for _ in range(2)]
+    assert answers[0] == answers[1]
+    for each in client.forks(run_id)["forks"]:
+        client.wait(each["run_id"], timeout_s=60)
+
+
 def test_a_run_of_a_file_that_is_not_served_is_not_continued(parts: RunningServer) -> None:
     """What a server executes is in its files: a row of the state file names no other."""
     folder = parts.folder / ".hidden"

@@ -108,6 +108,8 @@ def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
                 assert route.path.endswith("/log") or secret.encode() not in body, route.path
         refused = server.request("GET", f"/api/v1/runs/hidden/tasks/m/instances?label={secret}")
         assert refused.status == 403
+        found = [len(server.get(f"/api/v1/runs?text={text}")["runs"]) for text in (secret, secret[:3], "hidden")]
+        assert found == [0, 0, 1]
         query = '{ run(id: "hidden") { params task(id: "m", index: 2) { label values { key content } } } '
         query += 'workflow(name: "five") { params } fires { nodes { key } } }'
         answer = server.request("POST", "/graphql", {"query": query})

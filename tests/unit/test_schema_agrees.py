@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,12 @@ def test_both_accept_every_short_form_and_alias() -> None:
     assert loads(WRITTEN)
 
 
-def test_both_agree_about_random_files() -> None:
+def test_both_agree_about_random_files(quick: Callable[[int, int], int]) -> None:
     """Two names for one key are left out: no schema can say which aliases exclude each other."""
     random_source = random.Random(11)
     answers: Counter[bool] = Counter()
-    for _ in range(4_000):
+    files = quick(1_500, 20_000)
+    for _ in range(files):
         tree = changed_file(random_source)
         source = parse_text("w.json", json.dumps(tree))[0]
         normalized = normalize(source, SCHEMA, Registry())
@@ -168,8 +169,8 @@ def test_both_agree_about_random_files() -> None:
         answer = LOADER.is_valid(normalized.root)
         answers[answer] += 1
         assert FAST_EDITOR.is_valid(tree) == answer, (editor_errors(tree), LOADER.errors(normalized.root), tree)
-    assert answers[True] >= 800, answers
-    assert answers[False] >= 1_500, answers
+    assert answers[True] >= files * 0.2, answers
+    assert answers[False] >= files * 0.35, answers
 
 
 def task(**keys: Any) -> dict[str, Any]:

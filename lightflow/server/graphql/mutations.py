@@ -72,9 +72,14 @@ def start_run(_: object, context: OperationContext, input: Mapping[str, Any]) ->
     return _act(context, actions.start_run, path, body, key=input.get("requestKey"))
 
 
-def resume_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
+def resume_run(
+    _: object,
+    context: OperationContext,
+    id: str,  # noqa: A002 - its name
+    request_key: str | None = None,
+) -> dict[str, Any]:
     """Resume a run."""
-    return _act(context, actions.resume_run, {"run": id})
+    return _act(context, actions.resume_run, {"run": id}, key=request_key)
 
 
 def retry_run(
@@ -83,12 +88,13 @@ def retry_run(
     *,
     id: str,  # noqa: A002 - its name
     tasks: Sequence[str] | None = None,
+    request_key: str | None = None,
     **details: bool,
 ) -> dict[str, Any]:
     """Run a part of a run again."""
     body = {"tasks": None if tasks is None else list(tasks), **details}
     arguments = {"ignore_upstream": "ignoreUpstream"}
-    return _act(context, actions.retry_run, {"run": id}, body, arguments=arguments)
+    return _act(context, actions.retry_run, {"run": id}, body, key=request_key, arguments=arguments)
 
 
 def fork_run(
@@ -97,10 +103,11 @@ def fork_run(
     id: str,  # noqa: A002 - its name
     tasks: Sequence[str],
     params: Any = None,
+    request_key: str | None = None,
 ) -> dict[str, Any]:
     """Fork a run."""
     body = {"tasks": list(tasks), "params": params}
-    return _act(context, actions.fork_run, {"run": id}, body)
+    return _act(context, actions.fork_run, {"run": id}, body, key=request_key)
 
 
 def start_again(

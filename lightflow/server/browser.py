@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import html
+import logging
 import os
 import webbrowser
 from typing import Final
 
-from lightflow.page_address import address_file, token_path
+from lightflow.page_address import URL_VARIABLE, address_file, token_path
 from liteflow import DefinitionError
 
 _SCHEME: Final = "http://"
+_log = logging.getLogger("lightflow.server")
 
 
 def write_address(db: str, token_file: str, address: str) -> None:
-    """Store the address of a server where its tokens are, for `lightflow open`, and where its runs look for it."""
+    """Store the address of a server where its tokens are, for `lightflow open`, and where its runs look for it.
+
+    Raises:
+        DefinitionError: the file at the tokens cannot be written.
+    """
+    at_tokens = address_file(os.path.abspath(token_file))
+    _write(at_tokens, address)
     for path in _address_files(db, token_file):
-        _write(path, address)
+        if path != at_tokens:
+            try:
+                _write(path, address)
+            except DefinitionError as error:  # a server may have no state folder that it can write
+                _log.warning("hooks of runs do not know the address of this server, unless %s has it: %s",
+                             URL_VARIABLE, error)  # fmt: skip
 
 
 def forget_address(db: str, token_file: str, address: str) -> None:

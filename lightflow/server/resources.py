@@ -107,8 +107,8 @@ def list_tasks(request: CheckedRequest) -> Answer:
     """Return all task instances and hooks of a run, as columns."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        records = [*history.instances(run.run_id), *history.hooks(run.run_id)]
-    return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(records)})
+        states = history.instance_states(run.run_id)
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(states)})
 
 
 def list_attempts(request: CheckedRequest) -> Answer:

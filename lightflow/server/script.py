@@ -30,6 +30,7 @@ _TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOT
 _STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
+_BETWEEN_TAGS: Final = re.compile(r"(?<=[>}])\n(?=[<$])")  # htm leaves out the same
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
 _AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues the one before, or ends it
@@ -69,6 +70,11 @@ def packed_script(text: str) -> str:
 def packed_style(text: str) -> str:
     """Return a stylesheet without comments, and without the white space around its signs."""
     return _AROUND_SIGNS.sub(r"\1", _STYLE_COMMENT.sub("", text)).strip()
+
+
+def _packed_markup(text: str) -> str:
+    """Return a part of a template of markup with one character for the end of a line, and none between two tags."""
+    return _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text))
 
 
 def _as_function(name: str, text: str) -> str:
@@ -132,7 +138,7 @@ def _tokens(text: str) -> Iterator[tuple[str, bool]]:
             is_markup = templates.pop()[1] if resumes else before.endswith("html")
             if match[0].endswith("${"):
                 templates.append((depth, is_markup))
-            content = _LINE_END.sub("\n", match[0]) if is_markup else match[0]
+            content = _packed_markup(match[0]) if is_markup else match[0]
         elif content == "/" and _PATTERN_FOLLOWS.search(before):
             match = _matched(_PATTERN, text, at)
             content = match[0]

@@ -85,13 +85,11 @@ class Webhooks:
         if row is None or not isinstance(trigger := row.trigger, WebhookTrigger):
             raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK)
         trigger_id = row.trigger_id
-        self._check_rate(trigger_id)
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         signature = _signature(trigger.scheme, text)
         delivery_id = None if signature is None else self._verified(trigger_id, trigger, signature, body)
         if delivery_id is None:
-            with self._lock:
-                self._wrong[trigger_id].append(time.monotonic())
+            self._count_wrong(trigger_id)
             raise RequestProblem(401, "UNAUTHENTICATED", "the signature is missing or wrong")
         if row.paused_at is not None:  # only a sender that knows the secret learns it
             raise RequestProblem(409, "CONFLICT", "the webhook is paused")
@@ -107,15 +105,27 @@ class Webhooks:
         except (RunNotFound, ValueError):
             return None
 
-    def _check_rate(self, trigger_id: str) -> None:
+    def _wrong_times(self, trigger_id: str) -> deque[float]:
+        """Return the times of wrong signatures that still count, the oldest first. The lock is held."""
+        times = self._wrong[trigger_id]
+        while times and times[0] < time.monotonic() - _WRONG_S:
+            times.popleft()
+        return times
+
+    def _has_many_wrong(self, trigger_id: str) -> bool:
+        """Return whether a webhook has had so many wrong signatures that the next wrong ones are refused at once."""
         with self._lock:
-            times = self._wrong[trigger_id]
-            while times and times[0] < time.monotonic() - _WRONG_S:
-                times.popleft()
+            return len(self._wrong_times(trigger_id)) >= _MOST_WRONG
+
+    def _count_wrong(self, trigger_id: str) -> None:
+        """Count a wrong signature. Raises RequestProblem when there are too many; right ones are not slowed down."""
+        with self._lock:
+            times = self._wrong_times(trigger_id)
             if len(times) >= _MOST_WRONG:
                 wait_s = int(times[0] + _WRONG_S - time.monotonic()) + 1
                 detail = "too many requests with a wrong signature"
                 raise RequestProblem(429, "TOO_MANY", detail, headers={"Retry-After": str(wait_s)})
+            times.append(time.monotonic())
 
     def _verified(self, trigger_id: str, trigger: WebhookTrigger, signature: Signature, body: bytes) -> str | None:
         """Return what identifies a delivery whose signature is right; None for a wrong one.
@@ -124,6 +134,8 @@ class Webhooks:
         signature does not fit, it is read again, because it may have changed; `_MOST_WRONG` bounds that.
         """
         for max_age_s in (_SECRET_S, 0.0):
+            if max_age_s == 0.0 and self._has_many_wrong(trigger_id):
+                return None
             key = self._key(trigger_id, trigger.secret, max_age_s)
             expected = signature.expected(key, body)
             if hmac.compare_digest(signature.sent.encode("utf-8", "surrogateescape"), expected.encode()):

@@ -50,6 +50,7 @@ _PAGES: Final = 500  # to give back at a time
 _CALLS: Final = 50  # that remove files, for a thread to be worth it
 _THREADS: Final = 16
 _REQUESTS: Final = 100  # whose files are removed between two transactions
+_SYNCED_REQUESTS: Final = 1000  # whose files are removed after a sync
 #: Selects the requests whose files may be removed, from `liteflow_requests AS request`.
 _DUE: Final = (
     "action='remove_files' AND NOT EXISTS (SELECT 1 FROM liteflow_dag_runs AS run "
@@ -261,39 +262,42 @@ class RunDeletion:
 
     def remove_files(self) -> None:
         """Remove the files of all runs whose rows are deleted, until the deadline."""
-        (last,) = self._connection.execute(
-            f"SELECT max(request_no) FROM liteflow_requests AS request WHERE {_DUE}"
-        ).fetchone()
-        if last is not None:
-            self._sync(last)
-        while self._has_time() and (
-            rows := self._connection.execute(
-                f"SELECT request_no, run_id, detail FROM liteflow_requests AS request "
-                f"WHERE {_DUE} AND request_no<=? LIMIT {_REQUESTS}",
-                (last,),
-            ).fetchall()
-        ):
-            removals = list[Callable[[], object]]()
-            for _, run_id, detail in rows:
-                removals += [partial(_remove, path) for path in _removable(run_id, detail)]
-                if not self._exists(run_id):  # else another run has the id, and these folders
-                    removals.append(partial(remove_values, self._path, run_id))
-                    removals.append(partial(remove_folder, outputs_dir(self._path, run_id)))
-            _call_in_threads(removals)
+        sql = f"SELECT request_no FROM liteflow_requests AS request WHERE {_DUE} LIMIT {_SYNCED_REQUESTS}"
+        while self._has_time() and (numbers := [number for (number,) in self._connection.execute(sql)]):
+            self._sync(numbers)
+            for first in range(0, len(numbers), _REQUESTS):
+                self._remove_requested(numbers[first : first + _REQUESTS])
+
+    def _remove_requested(self, numbers: Sequence[int]) -> None:
+        """Remove the files of requests, and then the requests, unless the deadline comes before."""
+        rows = self._connection.execute(
+            "SELECT run_id, detail FROM liteflow_requests WHERE request_no IN (SELECT value FROM json_each(?))",
+            (json.dumps(numbers),),
+        ).fetchall()
+        removals = list[Callable[[], object]]()
+        for run_id, detail in rows:
+            removals += [partial(_remove, path) for path in _removable(run_id, detail)]
+            if not self._exists(run_id):  # else another run has the id, and these folders
+                removals.append(partial(remove_values, self._path, run_id))
+                removals.append(partial(remove_folder, outputs_dir(self._path, run_id)))
+        _call_in_threads(removals, self._has_time)
+        if self._has_time():
             with self._transaction():
                 self._connection.executemany(
-                    "DELETE FROM liteflow_requests WHERE request_no=?", [(number,) for number, *_ in rows]
+                    "DELETE FROM liteflow_requests WHERE request_no=?", [(number,) for number in numbers]
                 )
 
-    def _sync(self, request_no: int) -> None:
+    def _sync(self, numbers: Sequence[int]) -> None:
         """Sync the transactions so far: no power cut brings back the rows of files that are removed after this.
 
-        Only a commit that writes is synced, so the last request notes the time at which files are removed.
+        Only a commit that writes is synced, so the requests note the time at which their files are removed. Requests
+        that become due later, by the deletion of another process, need a later sync.
         """
         self._connection.execute("PRAGMA synchronous=FULL")
         with self._transaction():
-            self._connection.execute(
-                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?", (time.time(), request_no)
+            self._connection.executemany(
+                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
+                [(time.time(), number) for number in numbers],
             )
         self._connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -357,19 +361,24 @@ def _removable(run_id: str, detail: str | None) -> list[str]:
     ]
 
 
-def _call_in_threads(calls: Sequence[Callable[[], object]]) -> None:
-    """Call all of them, of many several at a time: some disks need a few milliseconds for each removed file."""
+def _call_in_threads(calls: Sequence[Callable[[], object]], has_time: Callable[[], bool]) -> None:
+    """Call them, until there is no time, of many several at a time: some disks need milliseconds to remove a file."""
     rest = iter(calls)
 
     def work() -> None:
         for call in rest:
+            if not has_time():
+                return
             call()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(calls) // _CALLS, _THREADS))]
-    for thread in threads:
-        thread.start()
+    started = list[threading.Thread]()
+    with contextlib.suppress(RuntimeError):  # too many threads on the machine: this one does the work
+        for thread in threads:
+            thread.start()
+            started.append(thread)
     work()
-    for thread in threads:
+    for thread in started:
         thread.join()
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
+from liteflow.state.instance_states import InstanceStateHistory
 from liteflow.state.locks import LockFile
 from liteflow.state.output_history import OutputHistory
 from liteflow.state.pool_history import PoolHistory
@@ -192,7 +193,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitHistory, FireHistory, PoolHistory, OutputHistory):
+class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, OutputHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -494,16 +495,6 @@ class History(WaitHistory, FireHistory, PoolHistory, OutputHistory):
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
         rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), INSTANCE_KINDS)
         return _instance(rows[0]) if rows else None
-
-    def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
-        """Return task id, map index and status of the task instances of a run, ordered by task id."""
-        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
-        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
-
-    def task_statuses(self, run_id: str) -> dict[str, str]:
-        """Return the status of each task of a run, without its instances, ordered by task id."""
-        sql = "SELECT task_id, status FROM liteflow_task_instances WHERE run_id=? AND map_index<0 AND kind='task'"
-        return dict(self._rows(f"{sql} ORDER BY 1", (run_id,), (ID, STATE)))
 
     def task_times(self, run_ids: Sequence[str], task_id: str | None = None) -> list[tuple[str, str, float, float]]:
         """Return task id, run id, first start and last end of the tasks that succeeded in some runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -351,13 +352,11 @@ def test_a_request_of_an_altered_file_removes_no_other_file(tmp_path: Path) -> N
     assert find_leftovers(db).requested_files == 0
 
 
-def test_the_files_of_many_requests_are_removed_until_the_time_limit(tmp_path: Path) -> None:
-    db = str(tmp_path / "lightflow.db")
-    make(db, "r0")
-    logs = tmp_path / "logs"
+def request_removals(db: str, logs: Path, requests: int, files: int) -> None:
+    """Write logs, and the requests to remove them, as deletions that were cut off leave them."""
     logs.mkdir()
-    for number in range(40):
-        paths = [str(logs / f"task_t_20260102_030405_{number:03}{each}00.log") for each in range(5)]
+    for number in range(requests):
+        paths = [str(logs / f"task_t_20260102_030405_{number:03}{each:03}.log") for each in range(files)]
         for path in paths:
             Path(path).write_text("0")
         change(
@@ -366,11 +365,59 @@ def test_the_files_of_many_requests_are_removed_until_the_time_limit(tmp_path: P
             f"old{number}",
             json.dumps(paths),
         )
+
+
+def test_the_files_of_many_requests_are_removed_until_the_time_limit(tmp_path: Path) -> None:
+    db, logs = str(tmp_path / "lightflow.db"), tmp_path / "logs"
+    make(db, "r0")
+    request_removals(db, logs, 40, 5)
     prune_runs(db, limit_s=0.0)
     assert len(names(logs)) == find_leftovers(db).requested_files == 200
     prune_runs(db)
     assert names(logs) == []
     assert find_leftovers(db).requested_files == 0
+
+
+def test_the_time_limit_holds_between_the_files_of_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, logs = str(tmp_path / "lightflow.db"), tmp_path / "logs"
+    make(db, "r0")
+    request_removals(db, logs, 1, 500)
+    unlink, monotonic, removed = os.unlink, time.monotonic, list[str]()
+
+    def slow_unlink(path: str) -> None:
+        removed.append(path)
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", slow_unlink)
+        patch.setattr(time, "monotonic", lambda: monotonic() + 60.0 * len(removed))
+        prune_runs(db, limit_s=600.0)
+    assert 0 < len(removed) < 100
+    assert len(names(logs)) == 500 - len(removed)
+    prune_runs(db)
+    assert names(logs) == []
+
+
+@BY_HAND
+def test_files_stay_until_the_deletion_of_their_rows_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, logs = str(tmp_path / "lightflow.db"), tmp_path / "logs"
+    make(db, "r0", "old0")
+    change(db, "UPDATE liteflow_dag_runs SET status='DELETED' WHERE run_id='old0'")
+    request_removals(db, logs, 102, 1)
+    unlink, unnoted = os.unlink, dict[str, int]()
+
+    def unlink_after_another(path: str) -> None:
+        if not unnoted:  # meanwhile another process deletes the last rows of old0
+            change(db, "DELETE FROM liteflow_dag_runs WHERE run_id='old0'")
+        with contextlib.closing(sqlite3.connect(db)) as connection:
+            sql = "SELECT count(*) FROM liteflow_requests WHERE handled_at IS NULL"
+            (unnoted[os.path.basename(path)],) = connection.execute(sql).fetchone()
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", unlink_after_another)
+    prune_runs(db)
+    assert names(logs) == []
+    assert unnoted["task_t_20260102_030405_000000.log"] == 0, "a synced transaction has noted its request before"
 
 
 def test_files_of_no_run_are_listed_and_removed(tmp_path: Path) -> None:

@@ -364,6 +364,17 @@ def test_the_file_of_the_tokens_may_be_named_from_here(server: RunningServer) ->
     assert lightflow(server.folder, "token", "--token-file", "tokens").stdout == first.stdout
 
 
+def test_a_server_with_tokens_elsewhere_needs_no_state_folder(tmp_path: Path) -> None:
+    (tmp_path / "five.yaml").write_text(FLOW)
+    (tmp_path / "state").touch()  # so that no folder can be made there
+    with serving(tmp_path, "serve", "--token-file", "tokens.json") as server:
+        assert (tmp_path / "tokens.json.address").read_text() == f"{server.url}/"
+        assert server.request("GET", "/healthz", token=None).status == 200
+        server.process.terminate()
+        _, errors = server.process.communicate(timeout=30)
+        assert "hooks of runs do not know the address of this server, unless LIGHTFLOW_URL has it" in errors
+
+
 def test_the_document_of_the_api_has_every_route(server: RunningServer) -> None:
     paths = server.get("/api/v1/openapi.json")["paths"]
     described = {(method.upper(), path) for path, methods in paths.items() for method in methods}

@@ -152,8 +152,11 @@ def test_the_body_is_bounded_and_wrong_signatures_are_slowed_down(server: Runnin
     ]
     assert statuses[0] == 401
     assert statuses[-1] == 429
+    # Who knows the secret is not hurt by those who do not.
     right = {"X-Webhook-Token": SECRET, "X-Webhook-Id": "two"}
-    assert server.request("POST", "/hooks/deploy/webhook:3", BODY, token=None, headers=right).status == 429
+    assert server.request("POST", "/hooks/deploy/webhook:3", BODY, token=None, headers=right).status == 202
+    wrong = server.request("POST", "/hooks/deploy/webhook:3", BODY, token=None)
+    assert (wrong.status, int(wrong.headers["retry-after"]) > 0) == (429, True)
     # Other webhooks are not hurt.
     accepted = server.request("POST", "/hooks/deploy/webhook", BODY, token=None, headers=github(BODY, "last"))
     assert accepted.status == 202
@@ -209,6 +212,12 @@ def test_the_secret_is_read_for_proofs_alone_and_again_where_it_has_changed(tmp_
         secret.write_text("second")
         assert post(github(BODY, "later", "second")) == 202
         assert post(github(BODY, "old", "first")) == 401
+        for _ in range(20):
+            post(github(BODY, "forged", "guess"))
+        read_before = reads.read_text()
+        assert [post(github(BODY, "forged", "guess")) for _ in range(5)] == [429] * 5
+        assert reads.read_text() == read_before
+        assert post(github(BODY, "later", "second")) == 200
     # A run reads its secrets, too: three runs, and one reading of the server.
     assert before.count("\n") <= 4
 

@@ -82,7 +82,8 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
     const instances = new Map(), tops = [], words = text.toLowerCase();
     for (const row of rows.values()) {
       if (row.map_index == null) tops.push(row);
-      else instances.set(row.task, [...(instances.get(row.task) || []), row]);
+      else if (instances.has(row.task)) instances.get(row.task).push(row);
+      else instances.set(row.task, [row]);
     }
     const isShown = row => (!state || row.status === state) && (!words || `${instanceName(row)} ${row.map_key || ""}`.toLowerCase().includes(words));
     const list = [];

@@ -29,7 +29,7 @@ function folded(list) {
 }
 
 /** Eight days of a zone: what fired, what was missed, what is planned. */
-const Week = ({ fires, planned, now, zone }) => {
+const Week = ({ fires, planned, now, zone, isRead }) => {
   const dayOf = at => moment(at, { zone }).split(",")[0];
   const days = [...new Set(Array.from({ length: 17 }, (_, half) => dayOf(now + (half / 2 - 3) * DAY)))].slice(0, 8); // a day may have 23 h
   const entries = new Map();
@@ -38,7 +38,7 @@ const Week = ({ fires, planned, now, zone }) => {
     if (at) entries.set(dayOf(at), [...(entries.get(dayOf(at)) || []), { at, state: fire.status, run: fire.run_id, trigger: fire.trigger, reason: fire.reason }]);
   }
   for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
-  return html`<div class="week" role="list" aria-label="A week of fires">${days.map(day => {
+  return html`<div class="week" role="list" aria-label="A week of fires" aria-busy=${!isRead}>${days.map(day => {
     const list = (entries.get(day) || []).sort((a, b) => a.at.localeCompare(b.at));
     const shown = folded(list).slice(0, 12);
     return html`<div key=${day} role="listitem" class=${day === dayOf(now) ? "today" : ""}>
@@ -47,7 +47,7 @@ const Week = ({ fires, planned, now, zone }) => {
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
         <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
         <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
-      ${!list.length && html`<span class="muted">–</span>`}</div>`;
+      ${isRead && !list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };
 
@@ -66,7 +66,7 @@ const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" :
 
 export function Schedules() {
   const triggers = usePolled("triggers"), fires = usePolled("fires?limit=300");
-  const now = useNow(), [planned, setPlanned] = useState([]), [zone, setZone] = useState(ZONE);
+  const now = useNow(), [planned, setPlanned] = useState(null), [zone, setZone] = useState(ZONE);
   const ids = (triggers.data?.triggers || []).filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");
   useEffect(() => {
     const abort = new AbortController();
@@ -84,7 +84,7 @@ export function Schedules() {
       ${!triggers.data.has_scheduler && html`<span class="problem">No scheduler works on this state file: nothing starts by itself. <code>lightflow serve</code> starts one.</span>`}</div>
     <${Failure} problem=${triggers.problem || fires.problem} retry=${reload} />
     ${!list.length ? html`<${Empty} title="No triggers"><p>Write <code>schedule: "30 2 * * *"</code> or <code>on:</code> in a workflow file that <code>lightflow serve</code> serves.</p><//>`
-      : html`<${Week} fires=${past} planned=${planned} now=${now} zone=${zone} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
+      : html`<${Week} fires=${past} planned=${planned || []} now=${now} zone=${zone} isRead=${planned && fires.data} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
     ${past.some(each => each.status === "MISSED") && html`<h2>Missed</h2><ul class="why">${past.filter(each => each.status === "MISSED").slice(0, 20).map(each => html`<li key=${each.fire_no}>
       ${clean(each.trigger)} · ${moment(each.at)} <span class="muted">${clean(each.reason || "")}</span></li>`)}</ul>`}`;
 }

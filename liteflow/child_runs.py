@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from liteflow.context import current_context
 from liteflow.dagrun import DagRun
-from liteflow.definition.task import Task
+from liteflow.definition.task import Task, reference
 from liteflow.errors import (
     DefinitionError,
     LiteflowError,
@@ -188,7 +188,7 @@ def execute_dag(dag: ChildDag, params: Mapping[str, Any]) -> Any:
 def outputs_of(dag: ChildDag, run: DagRun) -> dict[str, Any]:
     """Return the outputs of a run of a dag by name; that of a task without the value is None."""
     with History(run.db_path) as history:
-        payloads = {name: history.value(run.run_id, *_ref(value)) for name, value in dag.outputs.items()}
+        payloads = {name: history.value(run.run_id, *reference(value)) for name, value in dag.outputs.items()}
     return {name: None if payload is None else decode(payload) for name, payload in payloads.items()}
 
 
@@ -208,10 +208,6 @@ def executed_dags(dag: ChildDag) -> list[ChildDag]:
             funcs = [call.func for call in calls]
             remaining += [func.args[0] for func in funcs if isinstance(func, partial) and func.func is execute_dag]
     return dags
-
-
-def _ref(value: Task | Ref) -> Ref:
-    return value.output() if isinstance(value, Task) else value
 
 
 def _is_known(value: Any) -> bool:

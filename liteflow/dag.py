@@ -585,6 +585,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         return resolve_secrets(self.secrets, secrets, params) if self.secrets or secrets else None
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
+        config = replace(config, outputs=self._computed_outputs(config.db_path, config.run_id))
         with deferred_host_signals() as signal_gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:

@@ -78,6 +78,13 @@ class DagRun:
             payload = history.value(self.run_id, task_id, key)
         return default if payload is None else decode(payload)
 
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The outputs of the run by name; None: that of a task without the value. Empty until it has succeeded."""
+        with History(self.db_path) as history:
+            payloads = history.run_outputs(self.run_id)
+        return {name: None if payload is None else decode(payload) for name, payload in payloads.items()}
+
     def failures(self) -> dict[str, str]:
         """Return the failed tasks with their reasons, a line each; of mapped tasks the failed instances: `fetch[3]`."""
         with History(self.db_path) as history:

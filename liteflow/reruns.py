@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from liteflow.dagrun import DagRun
 from liteflow.definition.compiled import CompiledDag
 from liteflow.definition.task import Task, check_id
+from liteflow.planning.task_table import instance_name
 from liteflow.running.arguments import new_run_id as new_id
 from liteflow.state.history import History, RunRecord
 
@@ -115,7 +116,8 @@ class DagReruns(Protocol):
         names = _ids(start)
         with History(path) as history:
             chosen = targets_of(history, previous, names)
-        return clear(path, previous.run_id, rerun_of(chosen, "only" if only else "from", follow=not only))
+        keys = clear(path, previous.run_id, rerun_of(chosen, "only" if only else "from", follow=not only))
+        return [instance_name(*key) for key in keys]
 
     def mark(
         self,
@@ -141,7 +143,8 @@ class DagReruns(Protocol):
         with History(path) as history:
             chosen = targets_of(history, previous, names)
         word, payloads = checked_mark(path, previous.run_id, status, values)
-        return mark(path, previous.run_id, chosen, word, reason=marked_reason(reason), values=payloads)
+        keys = mark(path, previous.run_id, chosen, word, reason=marked_reason(reason), values=payloads)
+        return [instance_name(*key) for key in keys]
 
 
 def _ids(names: str | Task | Sequence[str | Task]) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from liteflow.dagrun import DagRun
 from liteflow.definition.options import make_options
-from liteflow.definition.task import Task
+from liteflow.definition.task import Task, reference
 from liteflow.errors import DefinitionError
 from liteflow.values.params import declared, described
 from liteflow.work import Call, Poll
@@ -29,8 +30,21 @@ class WaitingTasks(Protocol):
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
-        """The values of a run by name, for the task that executes it as a child run: tasks, or outputs of tasks."""
+        """The outputs of a run by name: tasks, or outputs of tasks. They are also those of a task that executes it."""
         return {}
+
+    @cached_property
+    def compute_outputs(self) -> Callable[[DagRun], Mapping[str, Any]] | None:
+        """The function that computes the outputs of a run that has succeeded, if they are more than values of tasks."""
+        return None
+
+    def _computed_outputs(self, path: str, run_id: str) -> Callable[[], Mapping[str, Any]] | None:
+        """Return what computes the outputs of a run; None: it has none."""
+        compute = self.compute_outputs
+        if compute is not None:
+            return lambda: compute(DagRun.load(path, run_id))
+        references = {name: reference(value) for name, value in self.outputs.items()}
+        return (lambda: references) if references else None
 
     def sensor(
         self,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids
+from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import say, say_json
 from lightflow.text import printable
 
@@ -83,4 +83,6 @@ def _decide(run: str, task: str | None, db: str, *, as_json: bool, **arguments: 
     for each in decided:
         word = "approved" if each.choice.approved else "rejected"
         then = "" if each.state == "done" else "; the next process that resumes the run acts on it"
+        if then and each.parked:
+            then = f"; the run is parked, to continue it: {with_db('lightflow wake', db)}"
         say(f"{printable(each.name)} of run {printable(each.approval.run_id)} is {word}{then}")

@@ -70,6 +70,6 @@ def _clear_tasks(run: str, tasks: tuple[str, ...], *, only: bool, db: str, as_js
 
         say_json(changed_tasks_shape(changed.run, changed.names))
         return
-    names = ", ".join(map(printable, changed.names))
+    names = ", ".join(changed.shown)
     say(f"pending again: {names}" if names else "nothing to set back: they have still to run")
     say(f"to run them: {with_db(f'lightflow resume {printable(changed.run.run_id)}', db)}")

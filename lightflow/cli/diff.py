@@ -8,7 +8,7 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids
 from lightflow.cli.output import as_lines, paint, say, say_json, state, table
-from lightflow.service.run_diff import RunDifference, TaskDifference, ValueDifference
+from lightflow.service.run_diff import ChildDifference, RunDifference, TaskDifference, ValueDifference
 from lightflow.text import listed, printable
 from liteflow.api import duration_text, instance_name, value_text
 
@@ -23,8 +23,9 @@ Examples:
 
 \b
 Exit codes: 0, or with --exit-code 1 if the runs differ in more than times and attempts.
---json prints {runs, differs, definition, params, selection, tasks}: definition is {added, removed, changed},
-params maps names to pairs, and tasks has the pairs status, attempts, duration_s and the outputs that differ."""
+--json prints {runs, differs, definition, params, selection, tasks, child_runs}: definition is {added, removed,
+changed}, params maps names to pairs, and tasks has the pairs status, attempts, duration_s and the outputs that differ;
+child_runs has {task, map_index, runs, status, differs}."""
 )
 @click.argument("first", metavar="RUN1", shell_complete=run_ids)
 @click.argument("second", metavar="RUN2", shell_complete=run_ids)
@@ -32,7 +33,7 @@ params maps names to pairs, and tasks has the pairs status, attempts, duration_s
 @db_option
 @json_option
 def diff(first: str, second: str, exit_code: bool, db: str, as_json: bool) -> int:
-    """Compare two runs: definitions, parameters, tasks and values.
+    """Compare two runs: definitions, parameters, tasks and values, and the same of their child runs.
 
     A run is an id, the beginning of an id, or "latest".
     """
@@ -70,8 +71,18 @@ def _print(difference: RunDifference) -> None:
     if rows:
         say()
         say(table(("TASK", "STATE", "ATTEMPTS", "DURATION", "OUTPUTS"), rows, "ATTEMPTS DURATION"))
-    elif not difference.differs:
+    children = [_child_row(child) for child in difference.children if child.differs]
+    if children:
+        say()
+        say(table(("TASK", "STATE", "CHILD RUNS"), children))
+    if not difference.differs and not rows:
         say(paint("no difference but times", "dim"))
+
+
+def _child_row(child: ChildDifference) -> tuple[str, ...]:
+    states = [state(run.status) if run is not None else "-" for run in child.runs]
+    runs = [printable(run.run_id) if run is not None else "-" for run in child.runs]
+    return printable(instance_name(*child.name)), _pair(states), _pair(runs)
 
 
 def _row(task: TaskDifference) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import click
 
 from lightflow.cli.options import PATH, command, run_ids
 from lightflow.cli.run_arguments import EXIT_CODES, RunArguments, execution_options
+from lightflow.service.runs import Notify, RunOptions
+from liteflow import DagRun
 from liteflow.api import replace
 
 
@@ -53,11 +55,11 @@ def fork(
         if not change.startswith("params."):
             raise click.UsageError(f"--set {change!r}: write params.NAME=VALUE")
     words = tuple(change.removeprefix("params.") for change in changes)
-    arguments = replace(arguments, params=(*arguments.params, *words))
     if run == "latest":
         run = queries.latest_run(arguments.db).run_id
-    return execute(
-        run,
-        arguments,
-        lambda choices, notify: reruns.fork(run, replace(choices, run_id=run_id), start, file=file, notify=notify),
-    )
+
+    def fork_with(choices: RunOptions, notify: Notify) -> DagRun:
+        params = replace(choices.params, changes=words)
+        return reruns.fork(run, replace(choices, run_id=run_id, params=params), start, file=file, notify=notify)
+
+    return execute(run, arguments, fork_with)

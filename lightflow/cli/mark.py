@@ -47,6 +47,6 @@ def mark(
 
         say_json(changed_tasks_shape(changed.run, changed.names))
         return
-    for name in changed.names:
-        say(f"{state(status.upper())}  {printable(name)}")
+    for name in changed.shown:
+        say(f"{state(status.upper())}  {name}")
     say(f"to continue: {with_db(f'lightflow resume {printable(changed.run.run_id)}', db)}")

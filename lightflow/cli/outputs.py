@@ -1,11 +1,11 @@
-"""`lightflow outputs`: the output values of tasks."""
+"""`lightflow outputs`: the outputs of a run, and the output values of its tasks."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import click
@@ -28,19 +28,25 @@ Examples:
   lightflow outputs
   lightflow outputs fetch
   lightflow outputs latest fetch --json
+  lightflow outputs latest --key rows      # the output `rows` of the run
   rows=$(lightflow outputs "$LIGHTFLOW_RUN_ID" fetch --key rows)    # in a task
 
 \b
---json prints {run_id, outputs}; outputs is a list of {task, map_index, key, encoding, size, value}; with
+--json prints {run_id, run_outputs, outputs}: run_outputs maps names to the `outputs` of the workflow, which a
+run has once it has succeeded; outputs is a list of {task, map_index, key, encoding, size, value}. With
 --key it prints that value alone; for a task that is mapped over a list, a list of the values of its
 instances. A pickled value is null, because nothing is unpickled."""
 )
 @click.argument("names", metavar="[RUN] [TASK]", nargs=-1, required=False, shell_complete=task_or_run_ids)
-@click.option("--key", metavar="NAME", help="Print only this output: text as it is, any other value as JSON.")
+@click.option(
+    "--key",
+    metavar="NAME",
+    help="Print only this output of the task, or else of the run: text as it is, any other value as JSON.",
+)
 @db_option
 @json_option
 def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> None:
-    """Show the output values of tasks.
+    """Show the outputs of a run, and the output values of its tasks.
 
     Without RUN, the latest run is used. A single name is taken for a task if there is one of that name, else for a run.
     """
@@ -48,20 +54,25 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
 
     run, task = _run_and_task(db, names)
     if key is not None:
-        if task is None:
-            raise click.UsageError("--key needs a task: lightflow outputs TASK --key NAME")
-        _say_value(queries.output(db, run, task, key), as_json)
+        value = queries.run_output(db, run, key) if task is None else queries.output(db, run, task, key)
+        _say_value(value, as_json)
         return
     view = queries.outputs(db, run, task, None if as_json else _MAX_SHOWN)
     if as_json:
         from lightflow.service.json_shapes import outputs_shape
 
         say_json(outputs_shape(view))
-    elif view.values:
-        say(table(("TASK", "NAME", "VALUE"), list(_rows(view.values))))
+    elif view.values or view.of_run:
+        say(table(("TASK", "NAME", "VALUE"), [*_run_rows(view.of_run), *_rows(view.values)]))
     else:
         owner = f"run {view.run_id}" if task is None else f"task {printable(task)} of run {view.run_id}"
         complain(f"{owner} has no outputs: it is {view.status}")
+
+
+def _run_rows(outputs: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    for name, value in outputs.items():
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        yield "(run)", printable(name), printable(text[:_MAX_SHOWN])
 
 
 def _rows(values: Sequence[Output]) -> Iterator[tuple[str, str, str]]:

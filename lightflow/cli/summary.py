@@ -257,7 +257,7 @@ def last_line(report: Report, stream: TextIO) -> str:
     run = report.view.run
     style = {"SUCCESS": "bold green", "FAILED": "bold red"}.get(run.status, "bold yellow")
     name = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
-    reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
+    reason = f": {printable(run.reason)}" if run.reason and run.status != "FAILED" else ""
     tolerated = summary_text(report.view.overlooked)
     second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
     return f"{name} in {duration_text(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"

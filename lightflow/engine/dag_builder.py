@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
+from lightflow.engine.run_outputs import run_outputs
 from lightflow.errors import Location, Problem, WorkflowError
 from lightflow.plugins.base import TaskType, absolute
 from lightflow.plugins.registry import Registry
@@ -63,6 +65,8 @@ def build_dag(
     )
     dag.limits = spec.limits  # checked by the parser
     dag.source = spec.reference
+    if spec.outputs:
+        dag.compute_outputs = partial(run_outputs, spec)
     builder = replace(_builder(spec, registry, params or {}, inputs, folder), execute_child=execute_child)
     with gc_paused():
         for task in builder.build_all():

@@ -95,11 +95,12 @@ def list_runs(request: CheckedRequest) -> Answer:
 
 
 def get_run(request: CheckedRequest) -> Answer:
-    """Return a run with the numbers of its tasks by state."""
+    """Return a run with the numbers of its tasks by state, and its outputs."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
         shape = run_state_shape(RunSummary(run, *history.tally(run.run_id)))
-    return shown(request, {"as_of": as_of, **shape})
+        outputs = queries.run_outputs(history, run.run_id)
+    return shown(request, {"as_of": as_of, **shape, "outputs": outputs})
 
 
 def list_tasks(request: CheckedRequest) -> Answer:
@@ -183,10 +184,14 @@ def list_events(request: CheckedRequest) -> Answer:
 
 
 def list_values(request: CheckedRequest) -> Answer:
-    """Return the values that a run has stored. Nothing is unpickled, and large values are left out."""
+    """Return the outputs of a run, and the values that its tasks have stored.
+
+    Nothing is unpickled, and large values are left out.
+    """
     _refuse_hidden(request)
     outputs = queries.outputs(request.services.db, request.path["run"], None, largest=65536)
-    return Answer(body={"run_id": outputs.run_id, "values": [output_shape(output) for output in outputs.values]})
+    values = [output_shape(output) for output in outputs.values]
+    return Answer(body={"run_id": outputs.run_id, "outputs": outputs.of_run, "values": values})
 
 
 def get_value(request: CheckedRequest) -> Answer:

@@ -117,7 +117,7 @@ def scheduler_shape(state: SchedulerState) -> Shape:
 
 
 #: The values in the shapes of runs, tasks and fires: parameters, labels of instances, and files that have fired.
-_VALUES: Final = frozenset({"params", "map_key", "key"})
+_VALUES: Final = frozenset({"params", "map_key", "key", "outputs"})
 
 
 def without_values(shape: Any) -> Any:

@@ -32,6 +32,7 @@ class Decided(Record):
     name: str  #: of the task or the instance, with its label
     choice: Choice
     state: Literal["done", "stored"]  #: "stored": the next process that resumes the run acts on it
+    parked: bool  #: whether its run was parked
 
 
 class DecisionArguments(Record):
@@ -70,6 +71,7 @@ def decide_about(db: str, run_id: str | None, name: str | None, arguments: Decis
         else:
             assert name is not None
             approvals = [find_approval(history, run, find_instance(history, run, name))]
+        parked = {each.run_id for each in approvals if history.parked_until(each.run_id) is not None}
         labels = {task_id: history.labels(run.run_id, task_id) for task_id in {each.task_id for each in approvals}}
     by = arguments.by or user_name_of_process()
     choices = [(approval, _choice(approval, arguments, by)) for approval in approvals]  # all are checked first
@@ -79,6 +81,7 @@ def decide_about(db: str, run_id: str | None, name: str | None, arguments: Decis
             name=display_name(approval.task_id, approval.map_index, labels[approval.task_id].get(approval.map_index)),
             choice=choice,
             state=decide(db, approval, choice),
+            parked=approval.run_id in parked,
         )
         for approval, choice in choices
     ]

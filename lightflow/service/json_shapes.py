@@ -18,10 +18,9 @@ from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
-from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
+from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, plain
 from lightflow.service.run_diff import RunDifference
 from lightflow.service.tolerated_failures import reason_text
-from liteflow import PayloadError
 from liteflow.api import (
     EMPTY_MAPPING,
     AttemptRecord,
@@ -192,6 +191,16 @@ def run_difference_shape(difference: RunDifference) -> Shape:
             }
             for task in difference.tasks
         ],
+        "child_runs": [
+            {
+                "task": child.name[0],
+                "map_index": None if child.name[1] < 0 else child.name[1],
+                "runs": [run and run.run_id for run in child.runs],
+                "status": [run and run.status for run in child.runs],
+                "differs": child.differs,
+            }
+            for child in difference.children
+        ],
     }
 
 
@@ -327,26 +336,24 @@ def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:
 
 
 def outputs_shape(outputs: Outputs) -> Shape:
-    """Return the output values of a run."""
-    return {"run_id": outputs.run_id, "outputs": [output_shape(output) for output in outputs.values]}
+    """Return the outputs of a run, and the output values of its tasks."""
+    return {
+        "run_id": outputs.run_id,
+        "run_outputs": outputs.of_run,
+        "outputs": [output_shape(output) for output in outputs.values],
+    }
 
 
 def output_shape(output: Output) -> Shape:
     """Return a stored value."""
     record = output.record
-    value: object = None
-    if output.payload is not None:
-        try:
-            value = readable(output.payload)
-        except PayloadError:
-            value = None  # pickled or damaged
     return {
         "task": record.task_id,
         "map_index": None if record.map_index < 0 else record.map_index,
         "key": record.key,
         "encoding": record.encoding,
         "size": record.size,
-        "value": value,
+        "value": plain(output.payload),
     }
 
 

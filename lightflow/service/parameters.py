@@ -16,6 +16,7 @@ class ParamArguments(Record):
 
     words: Sequence[str] = ()  #: `name=value`
     values: Mapping[str, Any] = EMPTY_MAPPING  #: values of JSON
+    changes: Sequence[str] = ()  #: as `words`, of the option --set
     file: str | None = None  #: a YAML or JSON file; words override its values
 
 
@@ -31,8 +32,9 @@ def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArgument
     declared = params or {}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    words = [word.partition("=") for word in arguments.words]
-    names = [name for name, _, _ in words]
+    typed = (*(("-p ", word) for word in arguments.words), *(("--set params.", word) for word in arguments.changes))
+    words = [(option, *word.partition("=")) for option, word in typed]
+    names = [name for _, name, _, _ in words]
     if arguments.file is not None:
         values, problems = _read_file(arguments.file, declared, names, day)
     for name, value in arguments.values.items():
@@ -43,10 +45,10 @@ def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArgument
             message = str(error)
         if message is not None:
             problems.append(Problem("parameters", 0, 0, f"params.{name}", message))
-    for name, sign, text in words:
+    for option, name, sign, text in words:
         message = None
         if not sign:
-            message = "write -p name=value"
+            message = f"write {option}name=value"
         elif name not in declared:
             message = unknown(name, declared)
         elif names.count(name) > 1:
@@ -57,7 +59,7 @@ def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArgument
             except ValueError as error:
                 message = str(error)
         if message is not None:
-            problems.append(Problem(f"-p {name}", 0, 0, "", message))
+            problems.append(Problem(f"{option}{name}", 0, 0, "", message))
     if problems:
         raise WorkflowError(problems)
     return values

@@ -102,6 +102,7 @@ class Outputs(Record):
     run_id: str
     status: str  #: of the task, otherwise of the run
     values: list[Output]
+    of_run: dict[str, object]  #: the outputs of the run by name, where no task is named; null: pickled or missing
 
 
 # -- workflows and runs ------------------------------------------------------------------------------------------------
@@ -423,7 +424,30 @@ def outputs(db: str, run_id: str | None, name: str | None, largest: int | None =
                 is_read = largest is None or record.size <= largest
                 key = (record.task_id, record.key, record.map_index)
                 values.append(Output(record=record, payload=history.value(run.run_id, *key) if is_read else None))
-    return Outputs(run_id=run.run_id, status=(task or run).status, values=values)
+        of_run = run_outputs(history, run.run_id) if name is None else {}
+    return Outputs(run_id=run.run_id, status=(task or run).status, values=values, of_run=of_run)
+
+
+def run_outputs(history: History, run_id: str) -> dict[str, object]:
+    """Return the outputs of a run by name, as values of JSON; None: pickled, or of a task without the value."""
+    return {name: plain(payload) for name, payload in history.run_outputs(run_id).items()}
+
+
+def run_output(db: str, run_id: str | None, key: str) -> object:
+    """Return one output of a run, by default of the latest.
+
+    Raises:
+        RunNotFound: there is no such run, or it has no such output.
+        PayloadError: the value was pickled, or cannot be read.
+    """
+    with History(db) as history:
+        run = history.last_active() if run_id is None else find_run(history, run_id)
+        payloads = history.run_outputs(run.run_id)
+    if key not in payloads:
+        hint = f"; it has {', '.join(list(payloads)[:20])}" if payloads else f"; it is {run.status}"
+        raise RunNotFound(f"run {run.run_id} has no output {key!r}{hint}")
+    payload = payloads[key]
+    return None if payload is None else readable(payload)
 
 
 def output(db: str, run_id: str | None, name: str, key: str) -> object:
@@ -445,6 +469,14 @@ def output(db: str, run_id: str | None, name: str, key: str) -> object:
         payload = history.value(view.run_id, task.task_id, key, task.map_index)
     assert payload is not None
     return readable(payload)
+
+
+def plain(payload: Payload | None) -> object:
+    """Return a stored value as a value of JSON; None where it was pickled, is damaged or is not there."""
+    try:
+        return None if payload is None else readable(payload)
+    except PayloadError:
+        return None
 
 
 def readable(payload: Payload) -> object:

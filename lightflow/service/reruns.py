@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.engine.formatting import display_name
 from lightflow.errors import LightflowError
 from lightflow.service.lookup import find_run
 from lightflow.service.python_files import file_of, is_script
 from lightflow.service.runs import Notify, RunOptions, find_origin, find_run_to_resume, fork_run, resume_loaded
 from liteflow import DagRun, DefinitionError, Status
-from liteflow.api import RUN_ENDED, History, Record, RunRecord
+from liteflow.api import RUN_ENDED, History, Record, RunRecord, instance_name
 from liteflow.masking import Masker
 from liteflow.planning.graph import Graph
 from liteflow.planning.rerun import closure
 from liteflow.state import reruns
+from liteflow.state.records import InstanceKey
 from liteflow.states import TASK_ENDED
 
 __all__ = ["ChangedTasks", "RerunOptions", "clear", "fork", "mark", "parse_outputs", "preview", "retry"]
@@ -29,10 +31,21 @@ _RESULTS: Final = frozenset({Status.SUCCESS, Status.SKIPPED})
 
 
 class ChangedTasks(Record):
-    """A run, and the names of its tasks and instances that a command has changed."""
+    """A run, and its tasks and instances that a command has changed."""
 
     run: RunRecord
-    names: list[str]
+    keys: list[InstanceKey]
+    labels: Mapping[InstanceKey, str]
+
+    @property
+    def names(self) -> list[str]:
+        """The names by which commands and programs take them."""
+        return [instance_name(*key) for key in self.keys]
+
+    @property
+    def shown(self) -> list[str]:
+        """The names with the labels of instances, for a terminal."""
+        return [display_name(*key, self.labels.get(key)) for key in self.keys]
 
 
 def retry(target: str, options: RunOptions, rerun: RerunOptions, *, wait: bool = False, notify: Notify) -> DagRun:
@@ -107,7 +120,7 @@ def clear(db: str, run_id: str, names: Sequence[str], *, only: bool) -> ChangedT
         chosen = reruns.targets_of(history, run, names)
         rerun = reruns.rerun_of(chosen, "only" if only else "from", follow=not only)
         cleared = reruns.clear(history.path, run.run_id, rerun)
-        return ChangedTasks(run=history.run(run.run_id), names=cleared)
+        return _changed_tasks(history, run, cleared)
 
 
 def mark(
@@ -126,7 +139,18 @@ def mark(
         word, payloads = reruns.checked_mark(history.path, run.run_id, status, values, masker)
         text = reruns.marked_reason(reason if masker is None else masker.text(reason))
         marked = reruns.mark(history.path, run.run_id, chosen, word, reason=text, values=payloads)
-        return ChangedTasks(run=history.run(run.run_id), names=marked)
+        return _changed_tasks(history, run, marked)
+
+
+def _changed_tasks(history: History, run: RunRecord, keys: list[InstanceKey]) -> ChangedTasks:
+    mapped = {task_id for task_id, index in keys if index >= 0}
+    labels = {
+        (task_id, index): label
+        for task_id in mapped
+        for index, label in history.labels(run.run_id, task_id).items()
+        if label is not None
+    }
+    return ChangedTasks(run=history.run(run.run_id), keys=keys, labels=labels)
 
 
 def _masker_of(run: RunRecord) -> Masker | None:

@@ -37,6 +37,14 @@ class TaskDifference(Record):
         return self.statuses[0] != self.statuses[1] or bool(self.values)
 
 
+class ChildDifference(Record):
+    """The last child run of a task or an instance in each of two runs."""
+
+    name: Key  #: the task of the parent run
+    runs: tuple[RunRecord | None, RunRecord | None]  #: None: that run has none
+    differs: bool  #: whether anything differs besides times and attempts, at any depth
+
+
 class RunDifference(Record):
     """Two runs, compared."""
 
@@ -46,6 +54,7 @@ class RunDifference(Record):
     changed: dict[str, list[str]]  #: tasks whose definitions differ, with the keys
     params: dict[str, tuple[object, object]]  #: those that differ
     tasks: list[TaskDifference]
+    children: list[ChildDifference]
 
     @property
     def differs(self) -> bool:
@@ -58,6 +67,7 @@ class RunDifference(Record):
             or first.status != second.status
             or first.selection != second.selection
             or any(task.differs for task in self.tasks)
+            or any(child.differs for child in self.children)
         )
 
 
@@ -68,16 +78,36 @@ def diff_runs(db: str, first_id: str, second_id: str) -> RunDifference:
         RunNotFound: one of them does not exist.
     """
     with History(db) as history:
-        first, second = find_run(history, first_id), find_run(history, second_id)
-        rows = [{row["id"]: row for row in history.graph_tasks(run.graph_digest)} for run in (first, second)]
-        return RunDifference(
-            runs=(first, second),
-            added=[task_id for task_id in rows[1] if task_id not in rows[0]],
-            removed=[task_id for task_id in rows[0] if task_id not in rows[1]],
-            changed=_changed(*rows),
-            params=_different(first.params, second.params),
-            tasks=_tasks(history, first, second),
-        )
+        return _difference(history, find_run(history, first_id), find_run(history, second_id))
+
+
+def _difference(history: History, first: RunRecord, second: RunRecord) -> RunDifference:
+    rows = [{row["id"]: row for row in history.graph_tasks(run.graph_digest)} for run in (first, second)]
+    return RunDifference(
+        runs=(first, second),
+        added=[task_id for task_id in rows[1] if task_id not in rows[0]],
+        removed=[task_id for task_id in rows[0] if task_id not in rows[1]],
+        changed=_changed(*rows),
+        params=_different(first.params, second.params),
+        tasks=_tasks(history, first, second),
+        children=_children(history, first, second),
+    )
+
+
+def _children(history: History, first: RunRecord, second: RunRecord) -> list[ChildDifference]:
+    """Return the child runs of both runs, by task and instance."""
+    before, after = ({_parent_of(child): child for child in history.children(run.run_id)} for run in (first, second))
+    children = []
+    for name in sorted(before.keys() | after.keys()):
+        pair = before.get(name), after.get(name)
+        differs = pair[0] is None or pair[1] is None or _difference(history, pair[0], pair[1]).differs
+        children.append(ChildDifference(name=name, runs=pair, differs=differs))
+    return children
+
+
+def _parent_of(child: RunRecord) -> Key:
+    index = child.parent_map_index
+    return child.parent_task_id or "", -1 if index is None else index
 
 
 def _changed(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

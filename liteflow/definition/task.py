@@ -415,3 +415,8 @@ def _collect_refs(value: Any, refs: set[Ref]) -> None:
     elif type(value) is dict:
         for item in value.values():
             _collect_refs(item, refs)
+
+
+def reference(value: Task | Ref) -> Ref:
+    """Return the value that an output of a dag means."""
+    return value.output() if isinstance(value, Task) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from liteflow.executors.protocol import BackendFactory
@@ -43,5 +43,6 @@ class RunConfig(Record):
     max_lost: int = MAX_LOST  #: how often an instance is started again because its process or its place died
     selected: Collection[int] | None = None  #: of a new run: the numbers of the tasks that run; None: all
     copied: CopiedResults | None = None  #: for a new run: results of another run
+    outputs: Callable[[], Mapping[str, Any]] | None = None  #: of a run that has succeeded; None: it has none
     parent: ParentTask | None = None  #: the task that executes it, if it is a child run
     rerun: Rerun | None = None  #: of a run that is claimed: the tasks that run again

@@ -23,6 +23,7 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
+from liteflow.running.run_outputs import RunOutputs
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import DuePoll, Start, Starter
 from liteflow.running.stopping import Stopping
@@ -50,6 +51,7 @@ class Parts(Record):
     stopping: Stopping
     waits: Waits
     iterations: Iterations
+    outputs: RunOutputs
 
 
 class Loop:
@@ -89,7 +91,7 @@ class Loop:
             run_ended = plan.finished and not parts.waits.execute_child_runs()
             if run_ended:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
-                parts.recorder.end_run(plan.result(), plan.stopped, clock.time())
+                parts.recorder.end_run(plan.result(), plan.stopped, clock.time(), parts.outputs)
             # 2. Commit in one transaction: the ends of the last turn, the starts of this one. Then show them.
             if parts.recorder.commit():
                 starts += parts.starter.granted_starts(clock.time())

@@ -114,7 +114,15 @@ class Batch(Protocol):
 
     def mark_tolerated(self, task_id: str, map_index: int) -> None: ...
 
-    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None: ...
+    def end_run(
+        self,
+        status: RunStatus,
+        reason: str | None,
+        now: float,
+        *,
+        timed_out: bool = False,
+        outputs: str | None = None,
+    ) -> None: ...
 
     def park(self, wake_at: float | None) -> None: ...
 

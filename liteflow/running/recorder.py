@@ -16,6 +16,7 @@ from liteflow.record import EMPTY_MAPPING
 from liteflow.running.hooks import Hooks
 from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
+from liteflow.running.run_outputs import RunOutputs
 from liteflow.state.records import DueUndo, PreviousInstance
 from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
@@ -236,10 +237,16 @@ class Recorder:
 
     # -- the transaction -----------------------------------------------------------------------------------
 
-    def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
+    def end_run(self, status: RunStatus, stop: Stop | None, now: float, outputs: RunOutputs) -> None:
         """Record the state of the run that has ended; `stop`: why it was stopped."""
-        timed_out = stop is not None and stop.cause == "timed_out"
-        self._batch.end_run(status, stop.reason if stop else None, now, timed_out=timed_out)
+        if stop is not None or status != "SUCCESS":
+            reason, timed_out = (stop.reason, stop.cause == "timed_out") if stop else (None, False)
+            self._batch.end_run(status, reason, now, timed_out=timed_out)
+            return
+        if outputs.any and self.commit():  # the values of the last tasks, from which the outputs are computed
+            self.publish()
+        text, problem = outputs.stored()
+        self._batch.end_run(status, self.mask(problem), now, outputs=text)
 
     def park(self, wake_at: float | None) -> None:
         """Record that another process is to resume the run, at an epoch second or after a decision."""

@@ -27,6 +27,7 @@ from liteflow.running.prefetch import NO_LIMIT, Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
+from liteflow.running.run_outputs import RunOutputs
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
@@ -257,6 +258,7 @@ class Runner(Record):
             stopping=stopping,
             waits=waits,
             iterations=iterations,
+            outputs=RunOutputs(compute=config.outputs, masker=self.info.masker),
         )
 
     def _starter(self, plan: Plan, recorder: Recorder, limits: RunLimits, prefetch: Prefetch) -> Starter:

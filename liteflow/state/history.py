@@ -16,6 +16,7 @@ from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
 from liteflow.state.instance_states import InstanceStateHistory
 from liteflow.state.locks import LockFile
+from liteflow.state.output_history import OutputHistory
 from liteflow.state.pool_history import PoolHistory
 from liteflow.state.row_kinds import (
     ATTEMPT_KINDS,
@@ -192,7 +193,7 @@ _INSTANCE = (
 )
 
 
-class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory):
+class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, OutputHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):

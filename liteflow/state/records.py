@@ -69,6 +69,7 @@ class RunEnd(Record):
     reason: str | None
     at: float  # epoch seconds
     timed_out: bool = False  # it exceeded its timeout
+    outputs: str | None = None  # JSON; see `output_history`
 
 
 class SharedLimits(Record):

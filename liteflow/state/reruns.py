@@ -84,10 +84,10 @@ def reason_of(what: str, chosen: Mapping[str, Indexes]) -> str:
     return f"{what} {', '.join(names[:_MAX_NAMED])}{rest} by {user_name()}"
 
 
-def clear(path: str, run_id: str, rerun: Rerun) -> list[str]:
+def clear(path: str, run_id: str, rerun: Rerun) -> list[InstanceKey]:
     """Set tasks of a run back to PENDING, with what follows them, and run nothing: a resume does.
 
-    Returns the names of what was set back.
+    Returns what was set back.
 
     Raises:
         DefinitionError: the upstream tasks of a chosen task do not let it run.
@@ -100,7 +100,7 @@ def clear(path: str, run_id: str, rerun: Rerun) -> list[str]:
         rules = {graph.index[row["id"]]: row["rule"] for row in rows if row.get("rule")}
         transitions.record_lost(connection, run_id, epoch, now)
         open_status = _interrupt_open(connection, run, status, now)
-        names: list[str] = []
+        keys: list[InstanceKey] = []
 
         def choose(
             tasks: Mapping[str, PreviousState],
@@ -108,13 +108,13 @@ def clear(path: str, run_id: str, rerun: Rerun) -> list[str]:
             events: Iterable[TaskEvent],
         ) -> Resets:
             resets = chosen_resets(rerun, graph, rules, tasks, instances)
-            names.extend(instance_name(*key) for key in resets.reasons)
+            keys.extend(resets.reasons)
             return resets
 
         set_back(connection, run_id, open_status, ResetRules(reason=rerun.reason, choose=choose, rerun=True), now)
         record_request(connection, run_id, "clear", now)
         _leave_interrupted(connection, run, open_status, rerun.reason, now)
-    return names
+    return keys
 
 
 def mark(
@@ -125,8 +125,8 @@ def mark(
     *,
     reason: str,
     values: Mapping[str, Payload],
-) -> list[str]:
-    """Give tasks or instances a status by hand, and values of a success. Return their names.
+) -> list[InstanceKey]:
+    """Give tasks or instances a status by hand, and values of a success. Return them.
 
     Tasks that did not run because of them are PENDING again. The run is INTERRUPTED until it is resumed.
 
@@ -155,7 +155,7 @@ def mark(
         _reset_followers(connection, run_id, graph, chosen, now)
         record_request(connection, run_id, "mark", now)
         _leave_interrupted(connection, run, open_status, reason, now)
-    return [instance_name(*key) for key in keys]
+    return keys
 
 
 def results_of(history: History, origin: RunRecord, graph: Graph, again: Mapping[int, Indexes]) -> list[InstanceKey]:
@@ -238,7 +238,9 @@ def _interrupt_open(connection: sqlite3.Connection, run: RunKey, status: str, no
 def _leave_interrupted(connection: sqlite3.Connection, run: RunKey, status: str, reason: str, now: float) -> None:
     """Leave the run to a resume: a dead owner that still writes is refused, and old requests are answered."""
     transitions.change_run(connection, run, status, "INTERRUPTED", now, reason=reason)
-    connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch+1, resumable=1 WHERE run_no=?", (run.run_no,))
+    connection.execute(
+        "UPDATE liteflow_dag_runs SET epoch=epoch+1, resumable=1, outputs=NULL WHERE run_no=?", (run.run_no,)
+    )
     connection.execute(
         "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, run.run_id)
     )

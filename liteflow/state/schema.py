@@ -197,7 +197,7 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN parent_map_index INTEGER;
 ALTER TABLE liteflow_dag_runs ADD COLUMN outer_session INTEGER; -- of a child run: the session of the parent's owner
 ALTER TABLE liteflow_dag_runs ADD COLUMN origin_run_id TEXT; -- the run that it is a fork of
 ALTER TABLE liteflow_dag_runs ADD COLUMN selection TEXT; -- JSON: the selected tasks of a partial run
-ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: the values of the run
+ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: its outputs, once it has succeeded
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
@@ -297,7 +297,7 @@ _TOLERATED: Final = (
 )
 _NEW_TABLES: Final = """
 CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out, NULL AS origin_run_id,
-  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index FROM main.liteflow_dag_runs;
+  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index, NULL AS outputs FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
 CREATE TEMP VIEW liteflow_requests AS SELECT *, NULL AS requested_by FROM main.liteflow_requests;

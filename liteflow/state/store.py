@@ -166,7 +166,7 @@ class Store:
             insert_graph(self._connection, *graph)
             execute(
                 f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
-                "timed_out=0 WHERE run_no=?",
+                "timed_out=0, outputs=NULL WHERE run_no=?",
                 (epoch + 1, graph[0], _merged(old_settings, settings), run_no),
             )
             key = RunKey(run_no, run_id)

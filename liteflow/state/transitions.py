@@ -242,6 +242,9 @@ class Transitions:
         change_run(connection, self._run, self.run_status, run_end.status, run_end.at, reason=run_end.reason)
         if run_end.timed_out:
             connection.execute("UPDATE liteflow_dag_runs SET timed_out=1 WHERE run_no=?", (self._run.run_no,))
+        if run_end.outputs is not None:
+            values = (run_end.outputs, self._run.run_no)
+            connection.execute("UPDATE liteflow_dag_runs SET outputs=? WHERE run_no=?", values)
 
     def clear(self) -> None:
         """Forget what was committed."""

@@ -228,9 +228,18 @@ class WriteBatch:
         if previous == "SUCCESS":
             self.rounds[task_id, map_index] = self.rounds.get((task_id, map_index), 0) + 1
 
-    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
-        """Add the end of the run; `timed_out`: it exceeded its timeout."""
-        self.transitions.run_end = RunEnd(status=status, reason=reason, at=now, timed_out=timed_out)
+    def end_run(
+        self,
+        status: RunStatus,
+        reason: str | None,
+        now: float,
+        *,
+        timed_out: bool = False,
+        outputs: str | None = None,
+    ) -> None:
+        """Add the end of the run; `timed_out`: it exceeded its timeout; `outputs`: see `output_history`."""
+        end = RunEnd(status=status, reason=reason, at=now, timed_out=timed_out, outputs=outputs)
+        self.transitions.run_end = end
 
     def park(self, wake_at: float | None) -> None:
         """Have the run resumed at an epoch second, or after a decision, if it ends as INTERRUPTED."""

@@ -154,7 +154,7 @@ def test_fork_as_a_command(tmp_path: Path) -> None:
     for arguments, message in (
         (["--from", "c"], "has no task 'c'"),
         (["--from", "b", "--set", "rows=1"], "write params.NAME=VALUE"),
-        (["--from", "b", "--set", "params.row=1"], "did you mean"),
+        (["--from", "b", "--set", "params.row=1"], "--set params.row: there is no such parameter"),
         (["--from", "b", "--set", "params.rows=x"], "whole number"),
     ):
         refused = lightflow(tmp_path, "fork", run["origin"], *arguments)

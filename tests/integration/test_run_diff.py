@@ -61,3 +61,21 @@ def test_what_differs_is_named(folder: Path) -> None:
 def test_an_unknown_run(folder: Path) -> None:
     done = lightflow(folder, "diff", "one", "nope")
     assert (done.returncode, "there is no run 'nope'" in done.stderr) == (3, True)
+
+
+def test_child_runs_that_differ_are_named(tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text("params: {n: 1}\ntasks:\n  t: {run: 'test ! -e broken${{ params.n }}'}\n")
+    (tmp_path / "top.yaml").write_text(
+        "tasks:\n  p: {type: workflow, file: part.yaml, foreach: [1, 2], params: {n: '${{ item }}'}, "
+        "continue_on_error: true}\n"
+    )
+    assert lightflow(tmp_path, "run", "top.yaml", "-q", "--run-id", "one").returncode == 0
+    (tmp_path / "broken2").touch()
+    lightflow(tmp_path, "run", "top.yaml", "-q", "--run-id", "two")
+    difference = json.loads(lightflow(tmp_path, "diff", "one", "two", "--json").stdout)
+    children = {child["map_index"]: child for child in difference["child_runs"]}
+    assert (children[0]["status"], children[0]["differs"]) == (["SUCCESS", "SUCCESS"], False)
+    assert (children[1]["status"], children[1]["differs"]) == (["SUCCESS", "FAILED"], True)
+    shown = lightflow(tmp_path, "diff", "one", "two").stdout
+    assert " → ".join(children[1]["runs"]) in shown
+    assert children[0]["runs"][0] not in shown

@@ -278,6 +278,7 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     assert why["status"] == "UPSTREAM_FAILED"
     assert any("c" in sentence for sentence in why["because"])
     assert server.get(f"/api/v1/runs/{run_id}/values/a/n")["value"] == "1"
+    assert server.get(f"/api/v1/runs/{run_id}/values")["outputs"] == {}  # the run has failed
     (workflow,) = server.get("/api/v1/workflows")["workflows"]
     assert (workflow["workflow"], workflow["latest"]["run_id"], workflow["served"]) == ("five", run_id, None)
     grid = server.get("/api/v1/workflows/five/grid")

@@ -22,7 +22,7 @@ def test_a_decision_and_a_due_wait_each_wake_a_parked_run_in_its_folder(tmp_path
     run_id = parked(flow)
     db = ("--db", "../flow/lightflow.db")
     assert lightflow(elsewhere, "wake", *db).stdout == "no parked run is due\n"
-    lightflow(flow, "approve", run_id, "ok")
+    assert "to continue it: lightflow wake" in lightflow(flow, "approve", run_id, "ok").stdout
     due = {"run_id": run_id, "workflow": "deploy", "status": "INTERRUPTED", "problem": None}
     assert woken(elsewhere, "--dry-run", *db) == [{**due, "due": "a person has decided"}]
     assert woken(elsewhere, *db) == [{**due, "due": "a person has decided"}], "it has parked again"

@@ -392,7 +392,15 @@ class FakeBatch:
     def mark_tolerated(self, task_id: str, map_index: int) -> None:
         pass
 
-    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
+    def end_run(
+        self,
+        status: RunStatus,
+        reason: str | None,
+        now: float,
+        *,
+        timed_out: bool = False,
+        outputs: str | None = None,
+    ) -> None:
         self.verdict = (status, reason)
 
     def park(self, wake_at: float | None) -> None:

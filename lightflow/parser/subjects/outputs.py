@@ -1,4 +1,4 @@
-"""The values of a run, for the task of another run that executes it."""
+"""The outputs of a run, also for the task of another run that executes it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from lightflow.parser.schema_pieces import Schema
 from liteflow.api import PARAM_NAME
 
 OUTPUTS: Final[Schema] = {
-    "description": "The values of a run by name. A task of type `workflow` that executes this workflow has them as its "
-    "outputs. The value of a task that did not run is null.",
+    "description": "The outputs of a run by name, stored when it has succeeded. A task of type `workflow` "
+    "that executes this workflow has them as its outputs. The value of a task that did not run is null.",
     "type": "object",
     "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
     "examples": [{"rows": "${{ tasks.load.outputs.rows }}"}],

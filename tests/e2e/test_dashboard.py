@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from dashboard_kit import Tabs, launched, log_in
+from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
 
 FILES = {
@@ -115,10 +116,14 @@ def start(server: RunningServer, workflow: str, params: dict[str, Any] | None = 
     answer = server.request("POST", f"/api/v1/workflows/{workflow}/runs", {"params": params or {}})
     assert answer.status in (201, 202), answer.body
     run, fire = answer.json()["run_id"], answer.json()["fire_no"]
-    while run is None or server.request("GET", f"/api/v1/runs/{run}").status != 200:
-        fires = server.get("/api/v1/fires?limit=50")["fires"]
-        run = next(each["run_id"] for each in fires if each["fire_no"] == fire)
+    if run is None:
+        run = until(lambda: fired_run(server, fire), server.process, 100)
+    until(lambda: server.request("GET", f"/api/v1/runs/{run}").status == 200, server.process, 100)
     return str(run)
+
+
+def fired_run(server: RunningServer, fire: int) -> Any:
+    return next(each["run_id"] for each in server.get("/api/v1/fires?limit=50")["fires"] if each["fire_no"] == fire)
 
 
 def show(page: Any, server: RunningServer, fragment: str) -> None:

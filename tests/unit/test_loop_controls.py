@@ -149,7 +149,7 @@ CONTROLS: dict[Callable[[Patch], None], str] = {
     waits_forgotten: "the run does not end",
     shown_before_commit: "is shown and not stored",
     upstream_ignored: "starts by",
-    one_worker_more: "more attempts run than there are workers",
+    one_worker_more: "more attempts run than this machine has slots",
     max_parallel_ignored: "instances of",
     slots_not_requested: "holds",
     slots_not_released: "slots|does not end|holds",

@@ -129,7 +129,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
     if options.mode is not None and options.mode not in (*MODES, *loaded.clusters):
         hint = did_you_mean(options.mode, [*MODES, *loaded.clusters]) or "; declare a cluster under `clusters`"
         names = ", ".join((*MODES, *loaded.clusters))
-        raise DefinitionError(f"there is no mode {options.mode!r}{hint}; {loaded.name} can run in: {names}")
+        raise DefinitionError(f"--mode: there is no mode {options.mode!r}{hint}; {loaded.name} can run in: {names}")
     return loaded
 
 

@@ -73,7 +73,6 @@ def test_the_state_file_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ("run", ["Missing argument", "FILE"]),
         ("run one.yaml --quie", ["No such option", "--quie", "--quiet"]),
         ("run one.yaml a --bogus", ["No such option", "--bogus"]),
-        ("run one.yaml --mode fiber", ["--mode", "'fiber'", "'thread', 'process', 'async'"]),
         ("runs --limit 0", ["--limit", "0 is not in the range"]),
         ("runs --limit many", ["--limit", "'many' is not a valid integer"]),
         ("cancel latest --wait -1", ["--wait", "-1.0 is not in the range"]),

@@ -16,6 +16,7 @@ from liteflow.planning.ready_queue import ReadyQueue
 from liteflow.planning.retry import RetryTracker
 from liteflow.planning.start_queue import StartQueue
 from liteflow.planning.upstream_tracker import UpstreamTracker
+from liteflow.record import replace
 from liteflow.running.hooks import Hooks
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
@@ -74,7 +75,8 @@ def max_parallel_ignored(patch: Patch) -> None:
 
 def slots_not_requested(patch: Patch) -> None:
     """Tasks with a pool start without slots."""
-    patch(Plan, "slot_needs", lambda self, node: ())
+    options = ReadyQueue.options
+    patch(ReadyQueue, "options", lambda self, node: replace(options(self, node), needs=()))
 
 
 def slots_not_released(patch: Patch) -> None:

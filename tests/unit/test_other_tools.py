@@ -81,7 +81,7 @@ def test_answers_name_keys_that_exist() -> None:
 def test_values_are_replaced_by_values_that_exist() -> None:
     options = {
         "trigger_rule": COMMON["trigger_rule"]["enum"],
-        "mode": COMMON["mode"]["enum"],
+        "mode": COMMON["mode"]["examples"],
         "output": _OWN["output"]["enum"],
         "on_conflict": CONCURRENCY["properties"]["on_conflict"]["enum"],
         "on_fail": PRECONDITION["properties"]["on_fail"]["enum"],

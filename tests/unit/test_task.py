@@ -73,7 +73,8 @@ def test_a_task_is_a_function_or_a_body() -> None:
         ("kill_grace", -1),
         ("trigger_rule", "all_sucess"),
         ("trigger_rule", None),
-        ("mode", "proces"),
+        ("mode", ""),
+        ("mode", 3),
         ("retry_on", ValueError),  # not in a list
         ("retry_on", "OSError"),
         ("retry_on", [3]),

@@ -25,6 +25,7 @@ from lightflow import other_tools
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
+from lightflow.parser.subjects.clusters import CLUSTER
 from lightflow.parser.subjects.connections import connection_schemas
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.defaults import KEYS_OF_DEFAULTS, defaults_schemas
@@ -141,6 +142,8 @@ def _file_sections() -> Iterator[_Section]:
         "A pool is its number of slots, or a mapping with these keys. Their use is in [limits](../howto/limits.md).",
         POOL,
     )
+    text = f"{CLUSTER['description']} Their use is in [other machines](../howto/use-other-machines.md)."
+    yield _Section("## clusters: keys of a cluster", text, CLUSTER, "clusters.")
     yield _Section("## repeat: its keys", REPEAT["description"], REPEAT, "repeat.")
     yield _Section("## retry: keys of the retry of a run", RUN_RETRY["description"], RUN_RETRY, "retry.")
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."

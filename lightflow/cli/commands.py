@@ -22,9 +22,12 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Look": {
         "status": ("status:status", "Show a run and its tasks."),
         "logs": ("logs:logs", "Show what a task printed, or all tasks of a run."),
-        "outputs": ("outputs:outputs", "Show the output values of tasks."),
+        "outputs": ("outputs:outputs", "Show the outputs of a run, and the output values of its tasks."),
         "why": ("why:why", "Explain why a task is in its state."),
-        "diff": ("diff:diff", "Compare two runs: definitions, parameters, tasks and values."),
+        "diff": (
+            "diff:diff",
+            "Compare two runs and their child runs: definitions, parameters, tasks and values.",
+        ),
         "runs": ("runs:runs", "List runs, the newest first."),
         "list": ("list_workflows:list_workflows", "List the workflows that have run."),
         "dag": ("dag:dag", "Draw a workflow, or a run with its states."),

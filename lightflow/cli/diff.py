@@ -33,7 +33,7 @@ child_runs has {task, map_index, runs, status, differs}."""
 @db_option
 @json_option
 def diff(first: str, second: str, exit_code: bool, db: str, as_json: bool) -> int:
-    """Compare two runs: definitions, parameters, tasks and values, and the same of their child runs.
+    """Compare two runs and their child runs: definitions, parameters, tasks and values.
 
     A run is an id, the beginning of an id, or "latest".
     """

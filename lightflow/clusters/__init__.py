@@ -58,7 +58,7 @@ def dask(
     """Return a cluster whose machines are the workers of a Dask cluster, which have Lightflow.
 
     Args:
-        scheduler: the address of the scheduler, such as "tcp://10.0.0.5:8786".
+        scheduler: the address of the scheduler, such as "tcp://192.0.2.5:8786".
         slots: how many tasks run there at once, at most. Each holds a thread of a worker until the run ends.
         address: the address of this machine at which the workers reach it; None: that of the way to the scheduler.
         resource: a resource of Dask of which each slot takes one.
@@ -70,7 +70,7 @@ def dask(
     """
     match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})", scheduler)
     if match is None:
-        raise DefinitionError(f"the scheduler {scheduler!r} must be an address such as tcp://10.0.0.5:8786")
+        raise DefinitionError(f"the scheduler {scheduler!r} must be an address such as tcp://192.0.2.5:8786")
     argv = (sys.executable, "-m", "lightflow.clusters.dask", scheduler, *([resource] if resource else []))
     return Cluster(
         argv=argv,

@@ -1,6 +1,6 @@
 """The placer of a Dask cluster: each slot is held by a task of Dask, which starts or joins the agent of its worker.
 
-    python -m lightflow.clusters.dask tcp://10.0.0.5:8786 [RESOURCE]
+    python -m lightflow.clusters.dask tcp://192.0.2.5:8786 [RESOURCE]
 
 Dask never sees a task of the run. Its own habits, such as to run a task again when a worker is lost, only bring another
 agent. With a RESOURCE each slot also takes one of this resource of its worker.

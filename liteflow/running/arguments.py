@@ -46,15 +46,16 @@ def moment_of(logical_date: float | Day | None) -> float | None:
         raise DefinitionError(f"logical_date {error}") from None
 
 
-def worker_count(count: object, mode: str, more_modes: Iterable[str]) -> int:
+def worker_count(count: object, mode: object, more_modes: Iterable[str]) -> int:
     """Return the number of tasks that run at once on this machine; the engine does not have `more_modes`.
 
     Raises:
         DefinitionError: an invalid number, or there is no such mode.
     """
     modes = dict.fromkeys([*MODES, *more_modes])
-    if mode not in modes:
-        hint = "; declare a cluster of that name under `clusters`" if NEW_ID_PATTERN.match(mode) else ""
+    if not isinstance(mode, str) or mode not in modes:
+        is_name = isinstance(mode, str) and NEW_ID_PATTERN.match(mode)
+        hint = "; declare a cluster of that name under `clusters`" if is_name else ""
         raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}{hint}")
     workers = DEFAULT_SLOTS.get(mode, DEFAULT_WORKERS) if count is None else count
     if type(workers) is not int or workers < 1:

@@ -101,9 +101,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     assert lightflow(folder, "run", "five.yaml").returncode == 1
     with serving(folder, "serve") as running:
         yield running
+    cancel_runs(folder)  # a run outlives its server
+
+
+def cancel_runs(folder: Path) -> None:
+    """Cancel the runs of a folder that have not ended."""
     for run in json.loads(lightflow(folder, "runs", "--limit", "1000", "--json").stdout):
-        if run["status"] in ("PENDING", "RUNNING"):  # a run outlives its server
-            lightflow(folder, "cancel", run["run_id"])
+        if run["status"] in ("PENDING", "RUNNING"):
+            lightflow(folder, "cancel", run["run_id"], "--wait")
 
 
 @pytest.fixture
@@ -614,6 +619,7 @@ def test_each_action_has_a_key_and_a_control(tabs: Tabs, page: Any, server: Runn
     table = page.evaluate("import('/ui/app.js').then(({KEYS}) => KEYS)")
     keys = {key: name for name, (key, _) in table.items()}
     assert len(keys) == len(table), "two actions have one key"
+    cancel_runs(server.folder)  # so that the server has room for another
     running, old = start(server, "long"), server.get("/api/v1/runs?workflow=five")["runs"][-1]["run_id"]
     seen = {"/", "Enter"}  # a field and a link
     pages = ["", "runs", "schedules", "pools", "w/form", "w/form/run"]

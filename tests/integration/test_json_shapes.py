@@ -129,7 +129,7 @@ def test_tasks(folder: Path) -> None:
         frozenset(ATTEMPT | {"task", "map_index"}),
     }
     outputs = lightflow(folder, 0, "outputs", "--json")
-    assert set(outputs) == {"run_id", "outputs"}
+    assert set(outputs) == {"run_id", "outputs", "run_outputs"}
     assert outputs["outputs"][0] == {
         "task": "make",
         "map_index": None,

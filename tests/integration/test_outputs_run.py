@@ -328,7 +328,7 @@ def test_outputs_as_json(ran: Path) -> None:
         (["silent"], 0, "has no outputs: it is SUCCESS"),
         (["fecth"], 3, "no run has a task 'fecth'; did you mean 'fetch'?"),
         (["latest", "fecth"], 3, "has no task 'fecth'; did you mean 'fetch'?"),
-        (["--key", "x"], 2, "--key needs a task"),
+        (["--key", "x"], 3, "has no output 'x'; it is SUCCESS"),
         (["a", "b", "c"], 2, "give a run, a task, or a run and a task"),
         (["use", "--key", "odd"], 1, "the value is not JSON"),
     ],

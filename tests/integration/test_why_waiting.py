@@ -296,7 +296,7 @@ def test_a_resumed_run_has_the_workers_of_the_resume(held: Held) -> None:
     first.kill()
     first.wait()
     held.start("resume", "r", "--max-workers", "2", tasks_up=2)
-    assert held.why("c") == ["c is PENDING: waits for a free worker (2 of 2 are in use: a, b)"]
+    assert held.why("c")[0] == "c is PENDING: waits for a free worker (2 of 2 are in use: a, b)"
 
 
 def test_tasks_of_higher_priority_start_first(held: Held) -> None:
@@ -399,7 +399,7 @@ def test_a_task_that_the_workflow_no_longer_has(held: Held) -> None:
     first.wait()
     (held.path / "flow.yaml").write_text(f'tasks: {{a: {{run: "{HOLD}"}}}}')
     held.start("resume", "r")
-    assert held.why("b") == ["b is PENDING: the workflow no longer has it, so the run does not run it"]
+    assert held.why("b")[0] == "b is PENDING: the workflow no longer has it, so the run does not run it"
 
 
 # -- attempts that are repeated ----------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_a_scheduler_of_dask_becomes_the_command_line_of_its_placer() -> None:
     assert cluster.argv == (sys.executable, "-m", "lightflow.clusters.dask", "tcp://127.0.0.1:8786", "GPU")
     assert (cluster.slots, cluster.address) == (6, "127.0.0.1")
     with pytest.raises(DefinitionError, match="must be an address such as tcp://"):
-        dask("10.0.0.5", slots=1)
+        dask("192.0.2.5", slots=1)
     with pytest.raises(DefinitionError, match="lease="):
         dask("tcp://127.0.0.1:8786", slots=1, lease=0)
 

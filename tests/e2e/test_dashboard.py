@@ -108,7 +108,7 @@ def cancel_runs(folder: Path) -> None:
     """Cancel the runs of a folder that have not ended."""
     for run in json.loads(lightflow(folder, "runs", "--limit", "1000", "--json").stdout):
         if run["status"] in ("PENDING", "RUNNING"):
-            lightflow(folder, "cancel", run["run_id"], "--wait")
+            lightflow(folder, "cancel", run["run_id"])
 
 
 @pytest.fixture
@@ -449,7 +449,7 @@ def test_a_pool_is_resized_and_shows_who_waits(page: Any, server: RunningServer)
     page.fill("dialog input[name=slots]", "2")
     page.click("dialog button:has-text('Resize')")
     wait_for_text(page, ".card", "2 of 2 used")
-    lightflow(server.folder, "cancel", run, "--wait")
+    lightflow(server.folder, "cancel", run)
     lightflow(server.folder, "pools", "set", "api", "1")
 
 
@@ -637,7 +637,7 @@ def test_each_action_has_a_key_and_a_control(tabs: Tabs, page: Any, server: Runn
         places = "main :is(.actions, .acts, .log, .tools, .head)"
         bare = page.locator(f"{places} :is(button, a.button):not([data-key], [type=submit])")
         assert bare.all_inner_texts() == [], fragment
-    lightflow(server.folder, "cancel", running, "--wait")
+    lightflow(server.folder, "cancel", running)
     assert sorted(keys[key] for key in set(keys) - seen - {"m", "[", "]", "b"}) == []
 
 

@@ -58,7 +58,9 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
         chosen = rules.choose(tasks, mapped, task_events(connection, run_id))
         reasons = chosen.reasons
         if rules.rerun:
-            reasons = {**reasons, **_start_hooks(connection, run_id, reasons)}
+            starts, ends = _hooks_of_rerun(connection, run_id, reasons)
+            transitions.forget_hook_events(connection, run_id, ends if reasons else ())
+            reasons = {**reasons, **starts}
         transitions.reset_instances(connection, run_id, reasons, now)
         if rules.rerun:
             cancel_child_runs(connection, run_id, reasons, f"its parent run was set back: {rules.reason}", now)
@@ -194,24 +196,31 @@ def _apply(
             mapped[task_id][index] = replace(mapped[task_id][index], status="PENDING", tolerated=False)
 
 
-def _start_hooks(
+def _hooks_of_rerun(
     connection: sqlite3.Connection, run_id: str, reasons: Mapping[InstanceKey, str]
-) -> dict[InstanceKey, str]:
-    """Return the hooks `on_start` of the run, and of the instances that run again: they run again, too."""
+) -> tuple[dict[InstanceKey, str], list[InstanceKey]]:
+    """Return the hooks that run again at once, with reasons, and those that the new end of the run will trigger.
+
+    The first are the hooks `on_start` of the run, and of the instances that run again; the second are the other hooks
+    of the run.
+    """
     rows = connection.execute(
         "SELECT task_id, map_index, dependencies, hook_events FROM liteflow_task_instances "
         "WHERE run_id=? AND kind='hook' AND status IN ('SUCCESS', 'FAILED')",
         (run_id,),
     ).fetchall()
-    again: dict[InstanceKey, str] = {}
+    starts: dict[InstanceKey, str] = {}
+    ends: list[InstanceKey] = []
     for task_id, index, dependencies, events in rows:
         try:
             owners, event = json.loads(dependencies), json.loads(events)[0][0]
         except (ValueError, LookupError, TypeError, RecursionError):
             continue  # a row that was altered
         if event == "on_start" and (not owners or (owners[0], index) in reasons):
-            again[task_id, index] = "its task runs again" if owners else "the run is run again"
-    return again
+            starts[task_id, index] = "its task runs again" if owners else "the run is run again"
+        elif event != "on_start" and not owners:
+            ends.append((task_id, index))
+    return starts, ends
 
 
 def task_events(connection: sqlite3.Connection, run_id: str) -> Iterator[TaskEvent]:

@@ -464,6 +464,14 @@ def reset_instances(
         connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", parameters)
 
 
+def forget_hook_events(connection: sqlite3.Connection, run_id: str, hooks: Iterable[InstanceKey]) -> None:
+    """Forget what hooks that have ended have handled, so that the same end of the run triggers them again."""
+    connection.executemany(
+        "UPDATE liteflow_task_instances SET hook_events='[]' WHERE run_id=? AND task_id=? AND map_index=?",
+        [(run_id, *key) for key in hooks],
+    )
+
+
 def reset_open(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
     """Set what a dead owner has left open back to PENDING, after `record_lost`, and nothing that has ended."""
     _change_status_where(connection, "PENDING", f"run_id=? AND {_OPEN}", (run_id,), reason, now)

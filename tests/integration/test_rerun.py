@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +225,40 @@ def test_hooks_run_again(db: str) -> None:
     calls.clear()
     dag.retry(run.run_id, "a")
     assert calls == ["run starts", "a starts", "a", "run ends"]
+
+
+def test_a_hook_of_the_run_that_a_kill_has_ended_runs_after_the_resume_of_a_retry(db: str, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+
+    def succeeded() -> None:
+        if (tmp_path / "killed").exists():
+            (tmp_path / "killed").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with calls.open("a") as file:
+            file.write("succeeded ")
+
+    def ended() -> None:
+        with calls.open("a") as file:
+            file.write("ended ")
+
+    with Dag("hooks", db, on_success=succeeded, on_exit=ended) as dag:
+        dag.task(lambda: 1, task_id="a")
+    run = dag.run(mode="inline")
+    (tmp_path / "killed").touch()
+    calls.unlink()
+    process = multiprocessing.get_context("fork").Process(target=dag.retry, args=(run.run_id, "a"))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert dag.resume(run.run_id, mode="inline").status == "SUCCESS"
+    assert calls.read_text() == "succeeded ended "
+    with History(db) as history:
+        assert {hook.task_id: hook.status for hook in history.hooks(run.run_id)} == {
+            "on_success": "SUCCESS",
+            "on_exit": "SUCCESS",
+        }
+    assert dag.resume(run.run_id, mode="inline").status == "SUCCESS"
+    assert calls.read_text() == "succeeded ended ", "each once"
 
 
 def test_changed_tasks_run_again_with_what_follows(db: str) -> None:

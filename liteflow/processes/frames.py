@@ -18,6 +18,8 @@ _MARK = b"\xf1lf\x02"  # other data was written by a task into a socket of the e
 _FORMAT: Final = 4  # of marshal
 _LONGEST = 1 << 40  # longer than any frame
 _CHUNK = 256 * 1024
+_MOST_READS: Final = 16
+_BLOCKED: Final = (BlockingIOError,)
 _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 
@@ -37,6 +39,26 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         self._incoming += data
+
+    def read(self, sock: socket.socket, blocked: tuple[type[OSError], ...], *, until_blocked: bool = False) -> bool:
+        """Feed the data that has arrived at a socket, a bounded amount; return whether the other side is still there.
+
+        `blocked` are the errors by which the socket says that it would have to wait. A short read is the last unless
+        `until_blocked` is true.
+        """
+        for _ in range(_MOST_READS):
+            try:
+                data = sock.recv(_CHUNK)
+            except blocked:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            self.feed(data)
+            if len(data) < _CHUNK and not until_blocked:
+                return True
+        return True
 
     def take(self) -> list[Any]:
         """Return the values that are complete, and drop their bytes."""
@@ -141,19 +163,8 @@ class Channel:
 
     def take(self) -> list[Any]:
         """Read the data that has arrived (a bounded amount) and return the complete values."""
-        for _ in range(16):
-            try:
-                data = self._sock.recv(_CHUNK)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self.eof = True
-                break
-            self._reader.feed(data)
-            if len(data) < _CHUNK:
-                break
+        if not self._reader.read(self._sock, _BLOCKED):
+            self.eof = True
         return self._complete()
 
     def take_with_descriptors(self) -> list[Any]:

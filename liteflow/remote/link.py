@@ -24,7 +24,6 @@ LONGEST_MESSAGE: Final = 1024 * 1024 * 1024
 PIECE_BYTES: Final = 256 * 1024
 _FORMAT: Final = 4  # of marshal
 _CHUNK: Final = 256 * 1024
-_MOST_READS: Final = 16
 _OVERHEAD: Final = 64  # bytes of a frame around a piece
 
 
@@ -121,19 +120,10 @@ class Link:
         return messages
 
     def _read(self) -> None:
-        for _ in range(_MOST_READS):
-            try:
-                data = self._socket.recv(_CHUNK)
-            except self._blocked:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.eof = True
-                return
-            self._reader.feed(data)
-            if len(data) < _CHUNK and not self._is_tls:  # a record of TLS is shorter, and more may be behind it
-                return
+        # A record of TLS is shorter than a read, and more may be behind it.
+        if not self._reader.read(self._socket, self._blocked, until_blocked=self._is_tls):
+            self.eof = True
+            return
         if self._is_tls:  # what is decrypted makes no descriptor readable
             while pending := self._socket.pending():  # type: ignore[attr-defined]  # of an SSLSocket
                 self._reader.feed(self._socket.recv(pending))

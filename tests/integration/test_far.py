@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +49,6 @@ class Far:
             secrets=options.pop("secrets", None),
         )
         cluster = cluster_of(hosts, **options)
-        self.before = set(_agents())
         self.executor: Executor = open_executor(
             bodies, info, mode="far", slots=4, lanes={"far": lane_of("far", cluster)}
         )
@@ -81,15 +81,22 @@ class Far:
         return outcomes
 
     def agents(self) -> list[tuple[int, int]]:
-        """Return the keepers of this cluster, each with its agent."""
-        return [pair for pair in _agents() if pair not in self.before]
+        return agents_in(os.environ["TMPDIR"])
 
 
-def _agents() -> list[tuple[int, int]]:
-    """Return all keepers of agents of this machine, each with its agent."""
+def agents_in(folder: str) -> list[tuple[int, int]]:
+    """Return the keepers of agents whose folders are below this one, each with its agent."""
     rows = tree.processes()
-    named = {pid for pid in rows if _is_of_an_agent(pid)}
+    named = {pid for pid in rows if _is_of_an_agent(pid) and _folder_of_agents(pid) == folder}
     return [(row.parent, pid) for pid in named if (row := rows[pid]).parent in named and not _is_guardian(pid, rows)]
+
+
+def _folder_of_agents(pid: int) -> str | None:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return None
+    return next((each.partition("=")[2] for each in environment if each.startswith("TMPDIR=")), None)
 
 
 def _is_of_an_agent(pid: int) -> bool:
@@ -113,9 +120,10 @@ Open = Callable[..., Far]
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[Open]:
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     opened: list[Far] = []
-    before = set(Path("/tmp").glob("lightflow-agent-*"))
+    agents = tempfile.mkdtemp(prefix="far-", dir="/tmp")  # the paths of sockets are short
+    monkeypatch.setenv("TMPDIR", agents)
 
     def make(bodies: dict[str, Body], hosts: dict[str, int] | None = None, **options: Any) -> Far:
         made = Far(tmp_path, bodies, hosts or {"w1": 4}, **options)
@@ -126,7 +134,7 @@ def far(tmp_path: Path) -> Iterator[Open]:
     for made in opened:
         made.executor.close()
         assert made.agents() == []
-    assert set(Path("/tmp").glob("lightflow-agent-*")) <= before, "the folders of agents are removed"
+    os.rmdir(agents)  # the folders of agents are removed
 
 
 def awaited(path: Path) -> int:
@@ -217,14 +225,16 @@ while True:
 """
 
 
-def test_a_killed_owner_takes_everything_along(start: Callable[..., Any], tmp_path: Path) -> None:
-    before = set(_agents())
+def test_a_killed_owner_takes_everything_along(
+    start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     command = daemon(tmp_path / "pid")
     owner = start(f"import sys; sys.path[:0] = {sys.path!r}\n" + OWNER, str(tmp_path), json.dumps(command.argv))
     pid = awaited(tmp_path / "pid")
     os.kill(owner.pid, signal.SIGKILL)
     give_up = time.monotonic() + LIMIT_S
-    while is_alive(pid) or set(_agents()) - before:
+    while is_alive(pid) or agents_in(str(tmp_path)):
         assert time.monotonic() < give_up
         time.sleep(0.01)
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.gc_pause import gc_paused
-from liteflow.record import EMPTY_MAPPING
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.state import transitions
 from liteflow.state.leases import seconds_left
 from liteflow.state.locks import LockFile
@@ -64,6 +64,18 @@ from liteflow.values.payload import Payload, payload_from_row
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # the `start_no` of a start or resume
 _COMMIT_RETRY_S: Final = 60.0  # how long a commit is repeated before the run is given up
+
+
+class _LockedRun(Record):
+    """The row of a run that this process has locked, to resume it."""
+
+    run_no: int
+    epoch: int
+    status: str
+    graph: str  # the digest
+    session: int | None  # of the last owner
+    settings: str  # JSON
+    has_begun: bool  # whether it has had an owner
 
 
 class Store:
@@ -143,49 +155,64 @@ class Store:
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
-            row = execute(
-                "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
-                "owner_boot, settings FROM liteflow_dag_runs WHERE run_id=?",
-                (run_id,),
-            ).fetchone()
-            if row is None:
-                raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-            run_no, epoch, status, pid, host, old_graph, last_session, start, boot, old_settings = row
-            if not self._locks.acquire(run_no):
-                if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
-                    raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
-                raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running")
-            if status == "DELETED":
-                self._locks.release(run_no)
-                raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
-            if status not in RUN_ENDED:
-                lease_s = seconds_left(old_settings, host, boot) - dead_s
-                if lease_s > 0 and transitions.has_open_attempt(self._connection, run_id):
-                    self._locks.release(run_no)
-                    raise OwnerDied(f"run {run_id}: its owner is dead, but its tasks on clusters still end", lease_s)
+            run = self._locked_run(run_id, dead_s)
+            status = run.status
             insert_graph(self._connection, *graph)
             execute(
                 f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
                 "timed_out=0, outputs=NULL WHERE run_no=?",
-                (epoch + 1, graph[0], _merged(old_settings, settings), run_no),
+                (run.epoch + 1, graph[0], _merged(run.settings, settings), run.run_no),
             )
-            key = RunKey(run_no, run_id)
-            self._set_owner(key, epoch + 1, session)
+            key = RunKey(run.run_no, run_id)
+            self._set_owner(key, run.epoch + 1, session)
             self._slots.clear(group=True)
             self._declare_shared_limits(limits, now)
             if status not in RUN_ENDED:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
             self._begin(status, rules.reason, now)
-            if pid is not None:  # a fork begins: it was requested before
+            if run.has_begun:  # else a fork begins: it was requested before
                 record_request(self._connection, run_id, "retry" if rules.rerun else "resume", now)
-            transitions.record_lost(self._connection, run_id, epoch, now)
+            transitions.record_lost(self._connection, run_id, run.epoch, now)
             tasks, mapped = set_back(self._connection, run_id, status, rules, now)
             self._load_rounds()
-            if graph[0] != old_graph:
+            if graph[0] != run.graph:
                 transitions.add_tasks(self._connection, run_id, instances, now)
                 skip_new_tasks(self._connection, run_id, tasks, now)
-        return tasks, mapped, last_session
+        return tasks, mapped, run.session
+
+    def _locked_run(self, run_id: str, dead_s: float) -> _LockedRun:
+        """Lock a run whose owner has ended, and return its row; see `claim` for the errors."""
+        row = self._connection.execute(
+            "SELECT run_no, epoch, status, graph_digest, owner_session, settings, owner_pid, owner_host, owner_start, "
+            "owner_boot FROM liteflow_dag_runs WHERE run_id=?",
+            (run_id,),
+        ).fetchone()
+        if row is None:
+            raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
+        run_no, epoch, status, graph, session, settings, pid, host, start, boot = row
+        run = _LockedRun(
+            run_no=run_no,
+            epoch=epoch,
+            status=status,
+            graph=graph,
+            session=session,
+            settings=settings,
+            has_begun=pid is not None,
+        )
+        if not self._locks.acquire(run.run_no):
+            if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
+                raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
+            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running")
+        if run.status == "DELETED":
+            self._locks.release(run.run_no)
+            raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
+        if run.status not in RUN_ENDED:
+            lease_s = seconds_left(run.settings, host, boot) - dead_s
+            if lease_s > 0 and transitions.has_open_attempt(self._connection, run_id):
+                self._locks.release(run.run_no)
+                raise OwnerDied(f"run {run_id}: its owner is dead, but its tasks on clusters still end", lease_s)
+        return run
 
     def _set_owner(self, run: RunKey, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run.run_no):

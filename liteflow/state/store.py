@@ -75,7 +75,7 @@ class _LockedRun(Record):
     graph: str  # the digest
     session: int | None  # of the last owner
     settings: str  # JSON
-    has_begun: bool  # whether it has had an owner
+    had_owner: bool  # whether it has had an owner
 
 
 class Store:
@@ -171,7 +171,7 @@ class Store:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
             self._begin(status, rules.reason, now)
-            if run.has_begun:  # else a fork begins: it was requested before
+            if run.had_owner:  # else a fork begins: it was requested before
                 record_request(self._connection, run_id, "retry" if rules.rerun else "resume", now)
             transitions.record_lost(self._connection, run_id, run.epoch, now)
             tasks, mapped = set_back(self._connection, run_id, status, rules, now)
@@ -198,7 +198,7 @@ class Store:
             graph=graph,
             session=session,
             settings=settings,
-            has_begun=pid is not None,
+            had_owner=pid is not None,
         )
         if not self._locks.acquire(run.run_no):
             if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:

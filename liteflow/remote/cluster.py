@@ -8,6 +8,8 @@ from liteflow.record import Record
 
 #: Seconds for which an agent works without an answer of the orchestrator.
 DEFAULT_LEASE_S: Final = 15.0
+#: Seconds for which a run waits for a machine of a cluster that had one before.
+DEFAULT_PATIENCE_S: Final = 600.0
 
 
 class Cluster(Record):
@@ -21,6 +23,7 @@ class Cluster(Record):
     argv: tuple[str, ...]  #: the command line of the placer
     slots: int  #: how many attempts run there at once, at most
     lease_s: float = DEFAULT_LEASE_S  #: an agent that hears nothing for so long ends all that it has started
+    patience_s: float = DEFAULT_PATIENCE_S  #: for so long the run waits for a machine, once the cluster had one
     files: tuple[str, ...] = ()  #: files and folders that are copied to each machine, relative to the workflow's folder
     plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted
     address: str = "127.0.0.1"  #: the address of this machine at which agents reach it

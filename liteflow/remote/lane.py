@@ -124,7 +124,8 @@ class Lane(Backend):
     # -- slots ---------------------------------------------------------------------------------------------
 
     def room(self) -> dict[str, int]:
-        return {self._name: max(0, self._fleet.room() - len(self._queue))}
+        most = self._most_slots - len(self._attempts)  # agents may join those of a placer that was killed
+        return {self._name: max(0, min(self._fleet.room() - len(self._queue), most))}
 
     def want(self, place: str, count: int) -> None:
         if place == self._name:

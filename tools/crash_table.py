@@ -79,10 +79,6 @@ CLAIMS: Final = {
     "R29-plain-dask": "tasks of plain Dask, two seconds after the same faults: how many processes there were, are left "
     "and are new",
     "R30": "the links of machines are cut: the lease ends what runs there, and a shorter cut ends nothing",
-    "R31": "everything is killed and stopped at random while workflows run on both clusters and here: no success runs "
-    "again, no attempts overlap, nothing is left, and each run succeeds",
-    "R32": "a secret of a task is sought in the memory of the scheduler, the nannies and the workers of Dask",
-    "R33": "10,000 tasks on a Dask cluster: tasks of Dask at a time, and those that are left when the run is idle",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -26,6 +26,7 @@ class QueueOptions(Record, kw_only=False):
     max_parallel: int | None = None  # how many of its instances may run at once
     needs: SlotNeeds = ()
     place: str = ""  # where it runs: the name of a cluster; empty: this machine
+    holds: bool = False  # whether it holds its slots while it waits, too
 
 
 DEFAULT_QUEUE = QueueOptions()

@@ -100,8 +100,8 @@ class OutcomeHandler:
             repeat_s=repeat_s,
         )
         if self._ordered and plan.ready.options(node).needs:  # after the plan no longer counts the instance as running
-            if previous != "WAITING":
-                recorder.free_slots(node)
+            if previous != "WAITING" or plan.ready.options(node).holds:
+                recorder.hold_slots(node, ())
             plan.ready.reopen()
         wait = self._ends.iterations.row(outcome, repeat_s) if transitions[0].status == "WAITING" else None
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous, wait=wait)
@@ -148,8 +148,8 @@ class OutcomeHandler:
         if node in self._prefetch.queued:
             self._dequeue(outcome)
         self._waits.begin(outcome, waiting)
-        if self._ordered and self._plan.ready.options(node).needs:
-            self._recorder.free_slots(node)
+        if self._ordered and (options := self._plan.ready.options(node)).needs and not options.holds:
+            self._recorder.hold_slots(node, ())
             self._plan.ready.reopen()
         if self._plan.stopped is not None:
             self._stopping.end_running()

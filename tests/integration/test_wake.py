@@ -56,7 +56,8 @@ def test_a_run_that_fails_or_cannot_be_resumed_is_named(tmp_path: Path) -> None:
 
 def test_a_run_that_is_deleted_meanwhile_is_left_out(tmp_path: Path) -> None:
     """The run that is woken first deletes the other one, which is due, too."""
-    delete = f'test "$id" = "$LIGHTFLOW_RUN_ID" || {sys.executable} -m liteflow delete --run "$id" --yes --db lightflow.db'
+    delete = f'{sys.executable} -m liteflow delete --run "$id" --yes --db lightflow.db'
+    delete = f'test "$id" = "$LIGHTFLOW_RUN_ID" || {delete}'
     text = FLOW.replace("run: echo deployed >> done.txt", f"run: for id in $(cat ids.txt); do {delete}; done")
     ids = [parked(tmp_path, text)]
     assert lightflow(tmp_path, "run", "flow.yaml", "--park").returncode == 0

@@ -154,6 +154,12 @@ class ReadyQueue:
             if where == place
         )
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a task has an option besides its place."""
+        different = {id(options): options for options in self._options.values()}  # tasks share them
+        return any(options.priority or options.max_parallel or options.needs for options in different.values())
+
     def clusters(self) -> frozenset[str]:
         """Return the places of the tasks, apart from this machine."""
         return frozenset(options.place for options in self._options.values() if options.place)

@@ -137,6 +137,9 @@ class FakeExecutor:
         self.queued.append(work)
         self._start_queued()
 
+    def flush(self) -> None:
+        """Do nothing: an attempt starts when it is submitted."""
+
     def room(self) -> Mapping[str, int]:
         clusters = {name: max(0, slots - self._attempts(name)) for name, slots in self.clusters.items()}
         return {"": max(0, self._slots - len(self.queued) - self._attempts()), **clusters}

@@ -104,7 +104,8 @@ class HostPlacer:
             dues = [state.due for state in self._states if state.share and state.running is None]
             pause_s = max(0.0, min(dues) - time.monotonic()) if dues else None
             for key, _ in self._selector.select(pause_s):
-                key.data()
+                if key.fd in self._selector.get_map():  # the end of a program closes all its streams
+                    key.data()
         self._end_all()
 
     # -- lines of the owner --------------------------------------------------------------------------------

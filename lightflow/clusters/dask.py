@@ -42,7 +42,7 @@ class DaskPlacer:
         self._wanted = 0
         self._futures: dict[str, Any] = {}  # by slot: those that are held, or wait for a worker
         self._held: dict[str, Mapping[str, str]] = {}  # by slot: the agent that has it, and the worker
-        self._returning: set[str] = set()  # slots that workers were told to give back
+        self._returning: set[str] = set()  # slots that workers are to give back
         self._topic = f"lightflow-{uuid.uuid4().hex}"
         client.subscribe_topic(self._topic, self._note_held)
 

@@ -1,4 +1,4 @@
-"""What a worker of Dask executes: it holds a slot for the agent of a run."""
+"""The part of a Dask cluster that its workers execute: they hold slots for the agent of a run."""
 
 from __future__ import annotations
 

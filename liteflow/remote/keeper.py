@@ -99,7 +99,7 @@ def _be_agent(agent: Callable[[Notes], None], agent_end: socket.socket) -> None:
 
 
 class _Facts:
-    """What the agent has noted."""
+    """The notes of an agent that have arrived."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -108,7 +108,7 @@ class _Facts:
         self.sessions: set[int] = set()
         self.folder = ""
         self.failure = ""
-        self.lease: float | None = None  # the end of the lease, as boot time; None: it has not begun
+        self.lease: float | None = None  # the end of the lease, as boot time; None: there is none yet
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -36,6 +36,8 @@ if value is not None:
 """
 #: Variables that change the modules that an interpreter finds.
 _OF_PYTHON: Final = ("PYTHONPATH", "PYTHONHOME")
+#: With these the output of a program is in the log at once, and in UTF-8, as that of other Python tasks is.
+_OUTPUT: Final = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 def environment_call(task: TaskSpec) -> Call:
@@ -99,7 +101,7 @@ def _input(program: Mapping[str, str], args: Any) -> bytes:
 def _run(python: str, words: Sequence[str], data: bytes) -> None:
     """Run an interpreter to its end. Raises TaskFailed: it has failed."""
     sys.stdout.flush()
-    with subprocess.Popen([python, *words], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([python, *words], stdin=subprocess.PIPE, env={**_OUTPUT, **os.environ}) as process:
         process.communicate(data)
     if process.returncode != 0:
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"

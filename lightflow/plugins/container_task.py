@@ -79,7 +79,7 @@ def run_in_container(
                 f"container contain: list it under `secrets`, and read /run/secrets/{name}"
             )
             raise TaskFailed(text, final=True)
-    engine = containers.choose(environment.client, keys.get("engine"))
+    engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
     work = containers.ContainerWork(keys=keys, words=words, folder=folder, env=env, secrets=secrets)
     attempt = containers.ContainerAttempt(
         mark=context.mark,
@@ -95,7 +95,7 @@ def run_in_container(
 def undo_container(keys: Mapping[str, Any], environment: ContainerEnvironment) -> None:
     """End the container of an attempt."""
     try:
-        engine = containers.choose(environment.client, keys.get("engine"))
+        engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
     except TaskFailed as error:
         if error.final:  # no engine is installed, so it has started nothing
             return
@@ -107,3 +107,13 @@ def _environment(names: Iterable[str]) -> dict[str, str]:
     """Return the variables of this process that the program gets."""
     of_run = [name for name in os.environ if name.startswith(_PASSED_PREFIX) and name not in _NOT_PASSED]
     return {name: os.environ[name] for name in dict.fromkeys([*of_run, *_PASSED, *names]) if name in os.environ}
+
+
+def _secret_variables() -> list[str]:
+    """Return the names of the variables of this process that hold a secret: the client of an engine needs none."""
+    secrets = [value for value in current_context().secrets.values() if value]
+    return [
+        name
+        for name, text in os.environ.items()
+        if not name.startswith(_PASSED_PREFIX) and any(value in text for value in secrets)
+    ]

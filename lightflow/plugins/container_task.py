@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from lightflow.plugins import containers
-from lightflow.plugins.base import absolute
+from lightflow.plugins.base import absolute, with_secrets
+from lightflow.plugins.variables import computed, constant, texts
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, TaskFailed, current_context
 from liteflow.api import Record
@@ -43,16 +44,17 @@ def container_call(
         "words": list(words),
         "environment": environment,
         "folder": os.path.dirname(task.file),
+        "variables": computed(task.env),
     }
     undo_arguments = {name: arguments[name] for name in ("keys", "environment")}
-    cwd = absolute(task.cwd)
+    cwd, env = absolute(task.cwd), constant(task.env)
     return Call(
         run_in_container,
         arguments,
         cwd,
-        task.env,
+        env,
         lane="process",
-        undo=Call(undo_container, undo_arguments, cwd, task.env),
+        undo=Call(undo_container, undo_arguments, cwd, env),
         output=output,
     )
 
@@ -63,12 +65,16 @@ def with_program(keys: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[st
 
 
 def run_in_container(
-    keys: Mapping[str, Any], words: Sequence[Any], environment: ContainerEnvironment, folder: str
+    keys: Mapping[str, Any],
+    words: Sequence[Any],
+    environment: ContainerEnvironment,
+    folder: str,
+    variables: Mapping[str, Any],
 ) -> None:
     """Run a program in a container, and fail as the program does."""
     context = current_context()
-    words = [word if isinstance(word, str) else str(word) for word in words]
-    env = _environment(environment.names)
+    words = [word if isinstance(word, str) else str(word) for word in with_secrets(words)]
+    env = {**_environment(environment.names), **texts(with_secrets(variables))}
     secrets = {name: context.secrets[name] for name in environment.secrets}
     in_env = keys.get("secrets_as") == "env"
     shown = [*words, *map(str, keys.values()), *(() if in_env else env.values())]

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lightflow.plugins.base import absolute
+from lightflow.plugins.base import absolute, with_secrets
+from lightflow.plugins.variables import computed, constant, texts
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, TaskFailed, current_context
 
@@ -49,14 +50,19 @@ def environment_call(task: TaskSpec) -> Call:
         "args": config.get("args"),
         "environment": config.get("environment"),
         "folder": os.path.dirname(task.file),
+        "variables": computed(task.env),
     }
-    return Call(run_in_environment, arguments, absolute(task.cwd), task.env, lane="process")
+    return Call(run_in_environment, arguments, absolute(task.cwd), constant(task.env), lane="process")
 
 
-def run_in_environment(program: Mapping[str, str], args: Any, environment: Any, folder: str) -> None:
+def run_in_environment(
+    program: Mapping[str, str], args: Any, environment: Any, folder: str, variables: Mapping[str, Any]
+) -> None:
     """Run a Python program to its end, and fail as it does."""
     from lightflow.plugins import python_environment
 
+    os.environ.update(texts(with_secrets(variables)))
+    args = with_secrets(args)
     code = program.get("run")
     path = os.path.join(folder, os.path.expanduser(program["file"])) if "file" in program else ""
     if path and not os.path.isfile(path):

@@ -104,6 +104,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "prefers_left_to_right": ("liteflow.pictures.picture", "prefers_left_to_right"),
     # Definitions: what a program needs that builds dags from another format
     "Body": ("liteflow.work", "Body"),
+    "BodyDefaults": ("liteflow.work", "BodyDefaults"),
     "Expansion": ("liteflow.work", "Expansion"),
     "MappedRow": ("liteflow.work", "MappedRow"),
     "Ref": ("liteflow.work", "Ref"),
@@ -141,6 +142,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "instance_label": ("liteflow.definition.mapping", "instance_label"),
     "shorten_label": ("liteflow.definition.mapping", "shorten_label"),
     "DEFAULT_SHELL": ("liteflow.shell", "DEFAULT_SHELL"),
+    "pasted_task": ("liteflow.definition.commands", "pasted_task"),
     "shell_prefix": ("liteflow.shell", "shell_prefix"),
     "shell_words": ("liteflow.shell", "shell_words"),
     # Backends: where Python tasks run

@@ -15,6 +15,7 @@ from liteflow.child_runs import child_call as child_call
 from liteflow.child_runs import execute as execute_child_run
 from liteflow.child_runs import outputs_of as child_outputs
 from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.commands import pasted_task as pasted_task
 from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
 from liteflow.definition.mapping import instance_label as instance_label
@@ -171,6 +172,7 @@ from liteflow.values.payload import is_pickled as is_pickled
 from liteflow.values.payload import unpickling as unpickling
 from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.work import Body as Body
+from liteflow.work import BodyDefaults as BodyDefaults
 from liteflow.work import ErrorInfo as ErrorInfo
 from liteflow.work import Expansion as Expansion
 from liteflow.work import HookEvent as HookEvent
@@ -224,6 +226,7 @@ __all__ = [
     "BackendFactory",
     "Backup",
     "Body",
+    "BodyDefaults",
     "ChildRun",
     "Choice",
     "Cluster",
@@ -330,6 +333,7 @@ __all__ = [
     "overlap_limit",
     "param_from_default",
     "parse_moment",
+    "pasted_task",
     "pause_triggers",
     "picture_of_graph",
     "picture_of_run",

@@ -70,6 +70,9 @@ CLAIMS: Final = {
     "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
+    "R25-messages": "the same for mails and messages: a resume after every kill ends the run, and all mails of a task "
+    "have the same id",
+    "R25-notice": "the same for the message of a hook of the run: the server acknowledges one",
     "R20-guardian": "the guardian of a retry in worker processes is killed: the retry is whole, or not begun",
     "R26": "`kill -9` of parent, child run, guardian, or parent and guardian: no child run is left or runs twice",
     "R27": "waits, approvals and repetitions are killed at changes of the disk: no wait and no decision is lost",
@@ -78,7 +81,13 @@ CLAIMS: Final = {
     "R29": "the same on the workers of a Dask cluster",
     "R29-plain-dask": "tasks of plain Dask, two seconds after the same faults: how many processes there were, are left "
     "and are new",
-    "R30": "the links of machines are cut: the lease ends what runs there, and a shorter cut ends nothing",
+    "R30": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian, while uv builds an "
+    "environment or programs run in it: a resume leaves no process, no half environment, and no two attempts at a time",
+    "R31": "the links of machines are cut: the lease ends what runs there, and a shorter cut ends nothing",
+    "R32": "everything is killed and stopped at random while workflows run on both clusters and here: no success runs "
+    "again, no attempts overlap, nothing is left, and each run succeeds",
+    "R33": "a secret of a task is sought in the memory of the scheduler, the nannies and the workers of Dask",
+    "R34": "10,000 tasks on a Dask cluster: tasks of Dask at a time, and those that are left when the run is idle",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -201,19 +201,19 @@ class TaskType:
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().run(_with_secrets(config), _of_attempt(context))
+        return type_ref.load().run(with_secrets(config), _of_attempt(context))
 
 
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(_with_secrets(config), _of_attempt(context), _running().handle)
+        type_ref.load().undo(with_secrets(config), _of_attempt(context), _running().handle)
 
 
 def poll_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Poll the wait of a task of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().poll(_with_secrets(config), _of_attempt(context), _running().handle)
+        return type_ref.load().poll(with_secrets(config), _of_attempt(context), _running().handle)
 
 
 def _running() -> Any:
@@ -224,8 +224,12 @@ def _running() -> Any:
     return current_context()
 
 
-def _with_secrets(value: Any) -> Any:
-    """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only."""
+def with_secrets(value: Any) -> Any:
+    """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only.
+
+    Raises:
+        InputError: the dag does not declare the secret.
+    """
     if isinstance(value, Secret):
         try:
             return _running().secrets[value.name]
@@ -233,8 +237,8 @@ def _with_secrets(value: Any) -> Any:
             message = f"there is no secret {value.name!r}: Dag(…, secrets=[Secret({value.name!r})]) declares it"
             raise InputError(message) from None
     if isinstance(value, dict):
-        return {name: _with_secrets(item) for name, item in value.items()}
-    return [_with_secrets(item) for item in value] if isinstance(value, list) else value
+        return {name: with_secrets(item) for name, item in value.items()}
+    return [with_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_attempt(context: PluginContext) -> PluginContext:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import MapRef, checked_function
-from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked
+from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.definition.wrappers import HookFunction, RunIfFunction, SensorFunction
 from liteflow.errors import DefinitionError
@@ -334,9 +334,17 @@ class CurrentDag(Protocol):
     ) -> Task: ...
 
 
-def hook_tasks(functions: Mapping[str, Callable[..., Any]], prefix: str = "") -> dict[str, Task]:
-    """Return functions as hooks, by event."""
-    return {event: Task(f"{prefix}{event}", HookFunction(func)) for event, func in functions.items()}
+def hook_tasks(hooks: Mapping[str, Callable[..., Any] | Body], prefix: str = "") -> dict[str, Task]:
+    """Return functions and bodies as hooks, by event."""
+    return {event: _hook_task(f"{prefix}{event}", hook) for event, hook in hooks.items()}
+
+
+def _hook_task(hook_id: str, hook: Callable[..., Any] | Body) -> Task:
+    if not isinstance(hook, Call | Command):
+        return Task(hook_id, HookFunction(hook))
+    defaults = hook.defaults if isinstance(hook, Call) else None
+    options = {} if defaults is None else {"timeout": defaults.hook_timeout_s, "retries": defaults.hook_retries}
+    return Task(hook_id, body=hook, options=make_options(options, hook_id))
 
 
 def _tasks(other: object) -> list[Task]:

@@ -6,7 +6,7 @@ guardians, the clients of ssh and the placer: two seconds later nothing of the t
 orchestrator, the agents (with and without their guardian) and the clients of ssh: nothing lives a second after the
 lease has ended. A guardian, a keeper or a placer that is stopped changes nothing. A run whose orchestrator lives starts
 the lost tasks again and succeeds. The control takes the sweep of the keepers away.
-Not proved: a machine that is cut off from its network; see R30.
+Not proved: a machine that is cut off from its network; see R31.
 
     pytest tests/crash/test_r28_far.py --crash-scale 5
 """

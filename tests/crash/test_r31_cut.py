@@ -1,10 +1,10 @@
-"""R30: a machine whose link is cut ends what it runs by its lease, and its tasks run again.
+"""R31: a machine whose link is cut ends what it runs by its lease, and its tasks run again.
 
 Proved: the hostile tasks of R28 on two workers of Dask that are in network namespaces on a bridge. A link that is cut
 for a third of the lease costs nothing. When both are cut, nothing lives a second after the lease has ended, and the
 attempts of a machine that is not cut go on. The lost tasks run again and succeed once the links are there again.
 
-    pytest tests/crash/test_r30_cut.py --crash-scale 5
+    pytest tests/crash/test_r31_cut.py --crash-scale 5
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def cluster(machines: Network, tmp_path: Path) -> Iterator[DaskCluster]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_r30_the_lease_ends_the_tasks_of_a_machine_that_is_cut_off(
+def test_r31_the_lease_ends_the_tasks_of_a_machine_that_is_cut_off(
     machines: Network,
     cluster: DaskCluster,
     tmp_path: Path,
@@ -57,7 +57,7 @@ def test_r30_the_lease_ends_the_tasks_of_a_machine_that_is_cut_off(
         finally:
             run.end()
     words = {"lease_s": SHORT_LEASE_S, "left": 0, "worst_cut_ms": round(worst * 1000), "short_cuts": scaled(1)}
-    figure("R30", rounds=scaled(1), **words, lost_by_short_cuts=0)
+    figure("R31", rounds=scaled(1), **words, lost_by_short_cuts=0)
 
 
 def _cut_for_a_moment(run: Trial, machines: Network) -> None:

@@ -28,7 +28,6 @@ def nothing() -> None:
 
 def gate(folder: str) -> None:
     import os
-    import time
 
     with open(f"{folder}/starts", "a") as file:
         file.write("x\n")

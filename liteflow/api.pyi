@@ -32,6 +32,7 @@ from liteflow.limits import MAX_DAYS as MAX_DAYS
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
+from liteflow.limits import RESOURCE_PATTERN as RESOURCE_PATTERN
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
 from liteflow.pictures.boxes import critical_edges as critical_edges
@@ -65,6 +66,7 @@ from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
 from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
 from liteflow.planning.ready_queue import QueueOptions as QueueOptions
 from liteflow.planning.ready_queue import SlotNeeds as SlotNeeds
+from liteflow.planning.retry import MAX_LOST as DEFAULT_MAX_LOST
 from liteflow.planning.retry import NEVER as NO_RETRY
 from liteflow.planning.task_table import instance_name as instance_name
 from liteflow.planning.trigger_rules import TRIGGER_RULES as TRIGGER_RULES
@@ -188,6 +190,7 @@ from liteflow.work import input_name as input_name
 __all__ = [
     "CHILD_REFUSED",
     "DEFAULT_LEASE_S",
+    "DEFAULT_MAX_LOST",
     "DEFAULT_QUEUE",
     "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
@@ -209,6 +212,7 @@ __all__ = [
     "PARAM_TYPES",
     "REQUIRED_PARAM",
     "RESERVED_FIELDS",
+    "RESOURCE_PATTERN",
     "RUN_ENDED",
     "SECRET_NAME",
     "SHORTEST_INTERVAL_S",

@@ -159,6 +159,12 @@ class TaskType:
         """Return whether tasks of this type can wait without a worker: it has a `poll`."""
         return cls.poll is not TaskType.poll
 
+    def reason_here(self, config: Mapping[str, Any]) -> str:
+        """Return why a task with these keys runs on the machine of its run, and on no cluster; empty: it may leave."""
+        if self.waits():
+            return "waits on the machine of the run"
+        return "" if type(self).undo is TaskType.undo else "is undone by the machine of the run, so it runs there"
+
     def poll_of(self, task: TaskSpec) -> Poll | None:
         """Return how a task waits; None: this type does not."""
         if not self.waits():

@@ -48,6 +48,8 @@ class FrameBuilder:
             if len(self._frames) > _CACHED_FRAMES:
                 self._frames.popitem(last=False)
         return await asyncio.shield(future)  # it is shared: a client that leaves does not cancel it
+        if future.done():
+            return future.result()
 
     def _event(self, topic: str, batch: FeedBatch) -> bytes:
         try:

@@ -23,7 +23,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "RunConditions": ("liteflow.state.history", "RunConditions"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),
-    "InstanceState": ("liteflow.state.instance_states", "InstanceState"),
+    "InstanceStates": ("liteflow.state.instance_states", "InstanceStates"),
     "AttemptRecord": ("liteflow.state.history", "AttemptRecord"),
     "EventRecord": ("liteflow.state.history", "EventRecord"),
     "ValueRecord": ("liteflow.state.history", "ValueRecord"),

@@ -96,7 +96,7 @@ from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import RunConditions as RunConditions
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import ValueRecord as ValueRecord
-from liteflow.state.instance_states import InstanceState as InstanceState
+from liteflow.state.instance_states import InstanceStates as InstanceStates
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
@@ -243,7 +243,7 @@ __all__ = [
     "History",
     "HookEvent",
     "InstanceRecord",
-    "InstanceState",
+    "InstanceStates",
     "Item",
     "IterationFacts",
     "Leftovers",

@@ -120,7 +120,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         resources.list_runs,
         query=(
             Query(name="workflow", about="Only runs of this workflow."),
-            Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            Query(name="status", about="Only runs in these states.", enum=tuple(RUN_STATUSES), many=True),
             Query(name="text", about="Only runs with this text in their id, their parameters or their reason."),
             Query(name="trigger", about="Only runs that this trigger started; `NAME:manual` for starts by hand."),
             Query(name="since", about="Only runs from this moment on, such as `2026-01-31T02:30:00Z`."),

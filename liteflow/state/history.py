@@ -49,8 +49,9 @@ from liteflow.values.payload import Payload, payload_from_row, together
 
 
 class RunConditions(Record):
-    """Which runs are listed; None: all."""
+    """Which runs are listed; None, or no states: all."""
 
+    statuses: Sequence[str] = ()  #: their states, as readers see them: a run without an owner is INTERRUPTED
     text: str | None = None  #: in their id, their parameters or their reason
     hides_params: bool = False  #: whether the text is not looked for in parameters
     trigger: str | None = None  #: the id of the trigger that started them
@@ -289,7 +290,6 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         self,
         dag_id: str | None = None,
         *,
-        status: str | None = None,
         limit: int = 20,
         before: int | None = None,
         with_children: bool = False,
@@ -298,7 +298,7 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         """Return runs, the newest first.
 
         Args:
-            dag_id, status: only runs of this dag, in this state.
+            dag_id: only runs of this dag.
             limit, before: the most runs, and the `run_no` below which they are: the next page.
             with_children: whether runs that tasks have started are among them.
             matching: further conditions.
@@ -307,7 +307,6 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         params = "''" if matching.hides_params else "coalesce(params, '')"
         conditions = {
             "dag_id=?": dag_id,
-            "status=?": status,
             "run_no<?": before,
             f"instr(run_id || ' ' || {params} || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
             "run_id IN (SELECT run_id FROM liteflow_fires WHERE trigger_id=?)": matching.trigger,
@@ -317,8 +316,21 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         where = ["1" if with_children else "parent_run_id IS NULL"]
         where += [condition for condition, value in conditions.items() if value is not None]
         parameters = [value for value in conditions.values() if value is not None]
+        if matching.statuses:
+            condition, values = self._in_states(matching.statuses)
+            where, parameters = [*where, condition], [*parameters, *values]
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
+
+    def _in_states(self, statuses: Sequence[str]) -> tuple[str, list[str]]:
+        """Return the condition of runs in some states, and its parameters: stored states, and runs without an owner."""
+        ownerless = [run_no for run_no, *_ in self.open_runs() if not self.is_owned(run_no)]
+        stored = [*statuses, *(["UP_FOR_RETRY"] if "RUNNING" in statuses else [])]
+        states, numbers = "SELECT value FROM json_each(?)", json.dumps(ownerless)
+        condition = f"status IN ({states}) AND run_no NOT IN ({states})"
+        if "INTERRUPTED" in statuses:
+            return f"({condition} OR run_no IN ({states}))", [json.dumps(stored), numbers, numbers]
+        return condition, [json.dumps(stored), numbers]
 
     def children(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
         """Return the runs that tasks of a run have started, the oldest first; `after`, a `run_no`, begins a page."""

@@ -31,6 +31,7 @@ from liteflow.api import (
     Record,
     RunRecord,
     critical_path_of,
+    RunConditions,
     day_text,
     instance_name,
     open_approvals,
@@ -38,7 +39,7 @@ from liteflow.api import (
 
 Resolver = Callable[..., Any]
 _MOMENT_S: Final = 0.001  # DateTime has milliseconds
-_PAGE: Final = 200  # runs that are read at once where a filter passes some over
+_PAGE: Final = 200  # tasks that are read at once where a filter passes some over
 _LARGEST_VALUE: Final = 65536
 _LAST_INDEX: Final = 2**31
 _ORDERS: Final = ("failures", "index", "duration")
@@ -118,17 +119,18 @@ def list_runs(
     _: object, context: OperationContext, first: int | None = None, after: str | None = None, **selected: Any
 ) -> Connection:
     """Return a page of runs, the newest first; `selected` are the fields of a `RunSelection`."""
-    size, runs, rule = checked_first(first, 50), list[RunRecord](), RunSelection(**selected)
-    for run in _runs(context, rule, decode_number(after)):
-        if rule.since is not None and run.created_at < rule.since:
-            break
-        if rule.state and run.status not in rule.state:
-            continue
-        if rule.until is not None and run.created_at >= rule.until + _MOMENT_S:
-            continue
-        runs.append(run)
-        if len(runs) > size:
-            break
+    size, rule = checked_first(first, 50), RunSelection(**selected)
+    runs = context.history.runs(
+        rule.workflow,
+        limit=size + 1,
+        before=decode_number(after),
+        with_children=bool(rule.all),
+        matching=RunConditions(
+            statuses=tuple(rule.state or ()),
+            since=rule.since,
+            until=None if rule.until is None else rule.until + _MOMENT_S,
+        ),
+    )
     return connection(runs, size, context.as_of, lambda run: run.run_no)
 
 

@@ -15,7 +15,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "History": ("liteflow.state.history", "History"),
     "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
-    "FireDelays": ("liteflow.state.run_fires", "FireDelays"),
+    "FireStatistics": ("liteflow.state.run_fires", "FireStatistics"),
     "RunRequest": ("liteflow.state.run_requests", "RunRequest"),
     "RequestKey": ("liteflow.state.run_requests", "RequestKey"),
     "acting_for": ("liteflow.state.process_identity", "acting_for"),

@@ -108,7 +108,7 @@ from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
-from liteflow.state.run_fires import FireDelays as FireDelays
+from liteflow.state.run_fires import FireStatistics as FireStatistics
 from liteflow.state.run_fires import RunFire as RunFire
 from liteflow.state.run_requests import RequestKey as RequestKey
 from liteflow.state.run_requests import RunRequest as RunRequest
@@ -235,8 +235,8 @@ __all__ = [
     "EventRecord",
     "Expansion",
     "FilePosition",
-    "FireDelays",
     "FireRecord",
+    "FireStatistics",
     "Graph",
     "Group",
     "Grouping",

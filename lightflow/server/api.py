@@ -65,7 +65,8 @@ def _health(request: CheckedRequest) -> Answer:
 
 def _metrics(request: CheckedRequest) -> Answer:
     """Return the metrics of the server and of the state file."""
-    text = request.services.metrics.text(request.services.db, __version__)
+    services = request.services
+    text = services.metrics.text(services.db, __version__, services.feed.position.generation)
     return Answer(body=text.encode(), media_type=METRICS_TYPE)
 
 

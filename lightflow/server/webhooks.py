@@ -38,6 +38,7 @@ _NO_WEBHOOK: Final = "there is no such webhook"
 _SECRET_S: Final = 60.0  # so long a secret that was read is used
 _GITHUB: Final = re.compile(r"sha256=[0-9a-f]{64}\Z")
 _SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
+_FAILED_S: Final = 5.0  # so long a secret that could not be read is not read again
 _log = logging.getLogger("lightflow.server")
 
 
@@ -66,13 +67,20 @@ class Delivery(NamedTuple):
 
 class Webhooks:
     """Receives the deliveries of one server. For any thread."""
+class SecretFailure(NamedTuple):
+    """Why a secret could not be read."""
+
+    text: str
+    at: float  # monotonic
+
+
 
     def __init__(self, db: str, control: Control) -> None:
         self._db = db
         self._control = control
         self._lock = threading.Lock()
         self._wrong: dict[str, deque[float]] = defaultdict(deque)  # the times of wrong signatures, by trigger
-        self._problems: dict[str, str] = {}  # why a secret could not be read, by trigger
+        self._failures: dict[str, SecretFailure] = {}  # by trigger
 
     def receive(self, path: str, headers: Headers, body: bytes) -> Answer:
         """Check a request and fire its trigger: 202 with the fire, or 200 when the delivery was received before.
@@ -144,20 +152,20 @@ class Webhooks:
 
     def _key(self, trigger_id: str, secret: str, max_age_s: float) -> bytes:
         """Return the secret of a webhook. Why there is none is for the log: the sender has not proved itself."""
-        try:
-            return self._control.secret(trigger_id.partition(":")[0], secret, max_age_s=max_age_s).encode()
-        except RunNotFound:
-            raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
-        except (LightflowError, LiteflowError) as error:
-            with self._lock:
-                is_new = self._problems.get(trigger_id) != str(error)
-                self._problems[trigger_id] = str(error)
-            if is_new:  # so that a sender cannot fill the log
-                _log.warning("webhook %s: %s", trigger_id, error)
-            detail = "the secret of the webhook cannot be read; the log of the server has the reason"
-            raise RequestProblem(503, "UNAVAILABLE", detail) from None
+        failure = self._failures.get(trigger_id)
+        if failure is None or time.monotonic() - failure.at >= _FAILED_S:
+            try:
+                return self._control.secret(trigger_id.partition(":")[0], secret, max_age_s=max_age_s).encode()
+            except RunNotFound:
+                raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
+            except (LightflowError, LiteflowError) as error:
+                self._failures[trigger_id] = SecretFailure(str(error), time.monotonic())
+                if failure is None or failure.text != str(error):  # so that a sender cannot fill the log
+                    _log.warning("webhook %s: %s", trigger_id, error)
+        detail = "the secret of the webhook cannot be read; the log of the server has the reason"
+        raise RequestProblem(503, "UNAVAILABLE", detail, headers={"Retry-After": f"{_FAILED_S:g}"})
 
-    def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer:
+    def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer[StartedAnswer]:
         key = f"delivery {delivery.delivery_id[:200]}"
         fire = find_fire(self._db, delivery.trigger_id, request_key(key))
         if fire is not None:

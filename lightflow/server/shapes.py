@@ -116,8 +116,11 @@ def scheduler_shape(state: SchedulerState) -> Shape:
     return {"active": state.is_active, "failures": failures}
 
 
-#: The values in the shapes of runs, tasks and fires: parameters, labels of instances, and files that have fired.
-_VALUES: Final = frozenset({"params", "map_key", "key", "outputs"})
+#: What holds values in the shapes of runs, tasks and fires: parameters, labels of instances, files that have fired,
+#: choices of a form; and what may quote values: reasons, conditions and the options of tasks.
+_VALUES: Final = frozenset({"params", "map_key", "key", "outputs", "values", "reason", "if", "options"})
+#: The keys of the JSON Schema of a parameter that hold values of it.
+_SCHEMA_VALUES: Final = frozenset({"default", "enum", "minimum", "maximum", "pattern"})
 
 
 def without_values(shape: Any) -> Any:
@@ -133,10 +136,10 @@ def without_values(shape: Any) -> Any:
     return {name: None if name in _VALUES else without_values(each) for name, each in shape.items()}
 
 
-def without_defaults(schema: Mapping[str, Any]) -> Shape:
-    """Return the JSON Schema of parameters without their defaults, for a server that hides values."""
+def schema_without_values(schema: Mapping[str, Any]) -> Shape:
+    """Return the JSON Schema of parameters without the values in it, for a server that hides values."""
     properties = {
-        name: {key: value for key, value in each.items() if key != "default"}
+        name: {key: value for key, value in each.items() if key not in _SCHEMA_VALUES}
         for name, each in schema.get("properties", {}).items()
     }
     return {**schema, "properties": properties}

@@ -17,7 +17,7 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.shapes import approval_shape, scheduler_shape, without_defaults
+from lightflow.server.shapes import approval_shape, scheduler_shape, schema_without_values
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
@@ -169,11 +169,7 @@ def _params_schema(node: WorkflowNode, context: OperationContext) -> Any:
     if node.served is None:
         return None
     schema = node.served.params_schema
-    return without_defaults(schema) if context.services.hides_values else schema
-
-
-def _params(run: RunRecord, context: OperationContext) -> Any:
-    return None if context.services.hides_values else run.params
+    return schema_without_values(schema) if context.services.hides_values else schema
 
 
 def _counts(run: RunRecord, context: OperationContext) -> list[dict[str, Any]]:
@@ -287,8 +283,6 @@ def _name(node: RunTask) -> str:
 
 
 def _values(node: RunTask, context: OperationContext) -> list[dict[str, Any]]:
-    if context.services.hides_values:
-        return []
     outputs = queries.outputs(context.services.db, node.run.run_id, _name(node), largest=_LARGEST_VALUE)
     return [{"key": shape["key"], "content": shape["value"]} for shape in map(output_shape, outputs.values)]
 
@@ -358,6 +352,13 @@ def _whoami(_: object, context: OperationContext) -> dict[str, Any]:
     return {"role": context.request.role, "readOnly": context.services.is_read_only}
 
 
+def shown(resolver: Resolver, hidden: Any = None) -> Resolver:
+    """Return a resolver of what may hold values: `hidden` where the server hides them."""
+    return lambda source, context, **arguments: (
+        hidden if context.services.hides_values else resolver(source, context, **arguments)
+    )
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
@@ -412,8 +413,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "id": of("run_id"),
         "workflow": of("dag_id"),
         "state": of("status"),
-        "reason": of("reason"),
-        "params": _params,
+        "reason": shown(of("reason")),
+        "params": shown(of("params")),
         "logicalDate": lambda run, _: None if run.logical_date is None else day_text(run.logical_date),
         "createdAt": of("created_at"),
         "startedAt": of("started_at"),
@@ -437,19 +438,19 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "TaskInstance": {
         "id": _of_record("task_id"),
         "index": lambda node, _: _index(node.record.map_index),
-        "label": lambda node, context: None if context.services.hides_values else node.record.map_key,
+        "label": shown(_of_record("map_key")),
         "kind": _of_record("kind"),
         "state": _of_record("status"),
-        "reason": _of_record("reason"),
+        "reason": shown(_of_record("reason")),
         "tryNumber": _of_record("try_number"),
         "startedAt": _of_record("started_at"),
         "endedAt": _of_record("ended_at"),
         "dependsOn": _of_record("dependencies"),
         "attempts": _attempts,
         "instances": list_instances,
-        "values": _values,
+        "values": shown(_values, []),
         "approval": _approval,
-        "why": _why,
+        "why": shown(_why, []),
     },
     "Attempt": {
         "number": _of_record("attempt"),
@@ -462,7 +463,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "log": _log,
     },
     "Approval": _keys("message", "since", "fields"),
-    "ApprovalField": _keys("name", "type", "description", "required", "values"),
+    "ApprovalField": {**_keys("name", "type", "description", "required"), "values": shown(_key("values"))},
     "Log": _keys("text", "offset", "size", "generation"),
     "Value": _keys("key", "content"),
     "Event": {
@@ -473,7 +474,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "attempt": of("attempt"),
         "previous": of("previous"),
         "state": of("status"),
-        "reason": of("reason"),
+        "reason": shown(of("reason")),
         "at": of("at"),
         "asOf": as_of_event,
     },

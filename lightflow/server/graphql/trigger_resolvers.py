@@ -10,7 +10,7 @@ from lightflow.scheduler import overview
 from lightflow.scheduler.overview import TriggerView
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.paging import Connection, checked_first, connection, decode_cursor, decode_number
-from lightflow.server.graphql.resolvers import CONNECTION, Resolver, get_run, of
+from lightflow.server.graphql.resolvers import CONNECTION, Resolver, get_run, of, shown
 from lightflow.server.problems import RequestProblem
 from liteflow import RunNotFound
 from liteflow.api import FIRE_STATUSES, FireRecord, RunRecord, read_fires
@@ -108,10 +108,10 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Fire": {
         "number": of("fire_no"),
         "trigger": of("trigger_id"),
-        "key": lambda fire, context: None if context.services.hides_values else fire.key.partition("\n")[0],
+        "key": shown(lambda fire, context: fire.key.partition("\n")[0]),
         "at": of("at"),
         "state": of("status"),
-        "reason": of("reason"),
+        "reason": shown(of("reason")),
         "startedBy": of("started_by"),
         "decidedAt": of("decided_at"),
         "run": _run,

@@ -123,7 +123,7 @@ class Application:
         return _streaming(stream(self._services, topics, start))
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: Answer[bytes]) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from lightflow.server.answers import ApprovalShape
 from lightflow.server.feed import FeedPosition
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.paging import (
@@ -21,6 +22,7 @@ from lightflow.server.shapes import approval_shape, scheduler_shape, schema_with
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.shape_types import PoolShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     AttemptRecord,
@@ -29,9 +31,9 @@ from liteflow.api import (
     History,
     InstanceRecord,
     Record,
+    RunConditions,
     RunRecord,
     critical_path_of,
-    RunConditions,
     day_text,
     instance_name,
     open_approvals,
@@ -132,16 +134,6 @@ def list_runs(
         ),
     )
     return connection(runs, size, context.as_of, lambda run: run.run_no)
-
-
-def _runs(context: OperationContext, rule: RunSelection, before: int | None) -> Iterator[RunRecord]:
-    while True:
-        page = context.history.runs(rule.workflow, limit=_PAGE, before=before, with_children=bool(rule.all))
-        yield from page
-        if len(page) < _PAGE:
-            return
-        before = page[-1].run_no
-        context.check_time()
 
 
 def get_run(_: object, context: OperationContext, id: str) -> RunRecord | None:  # noqa: A002 - the name of the argument
@@ -287,7 +279,7 @@ def _values(node: RunTask, context: OperationContext) -> list[dict[str, Any]]:
     return [{"key": shape["key"], "content": shape["value"]} for shape in map(output_shape, outputs.values)]
 
 
-def _approval(node: RunTask, context: OperationContext) -> dict[str, Any] | None:
+def _approval(node: RunTask, context: OperationContext) -> ApprovalShape | None:
     if node.record.status != "WAITING":
         return None
     name, index = node.record.task_id, node.record.map_index
@@ -325,12 +317,12 @@ def log_source(window: Any) -> dict[str, Any]:
 # -- pools and the server ----------------------------------------------------------------------------------------------
 
 
-def list_pools(_: object, context: OperationContext) -> list[dict[str, Any]]:
+def list_pools(_: object, context: OperationContext) -> list[PoolShape]:
     """Return the pools."""
     return [pool_shape(view) for view in pools.overview(context.services.db)]
 
 
-def get_pool(context: OperationContext, name: str) -> dict[str, Any] | None:
+def get_pool(context: OperationContext, name: str) -> PoolShape | None:
     """Return a pool, or nothing."""
     return next((pool for pool in list_pools(None, context) if pool["pool"] == name), None)
 
@@ -352,19 +344,19 @@ def _whoami(_: object, context: OperationContext) -> dict[str, Any]:
     return {"role": context.request.role, "readOnly": context.services.is_read_only}
 
 
-def shown(resolver: Resolver, hidden: Any = None) -> Resolver:
-    """Return a resolver of what may hold values: `hidden` where the server hides them."""
-    return lambda source, context, **arguments: (
-        hidden if context.services.hides_values else resolver(source, context, **arguments)
-    )
-
-
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
 def of(attribute: str) -> Resolver:
     """Return a resolver that reads an attribute."""
     return lambda source, context: getattr(source, attribute)
+
+
+def shown(resolver: Resolver, hidden: Any = None) -> Resolver:
+    """Return a resolver of what may hold values: `hidden` where the server hides them."""
+    return lambda source, context, **arguments: (
+        hidden if context.services.hides_values else resolver(source, context, **arguments)
+    )
 
 
 def _of_record(attribute: str) -> Resolver:

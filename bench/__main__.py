@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import children, environments, live, live_rows, profile, quick, requests, retention, table, waits
+from bench import children, environments, far, live, live_rows, profile, quick, requests, retention, table, waits
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
         "what",
         nargs="?",
         default="run",
-        choices=["run", "quick", "profile", "pages", "retention", "waits", "children", "http", "live"],
+        choices=["run", "quick", "profile", "pages", "retention", "waits", "children", "far", "http", "live"],
     )
     parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
     parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
@@ -37,6 +37,8 @@ def arguments() -> argparse.Namespace:
     live_options.add_argument("--row", action="append", choices=[row.name for row in live_rows.ROWS], metavar="NAME",
                               help=", ".join(row.name for row in live_rows.ROWS))  # fmt: skip
     live_options.add_argument("--minutes", type=float, default=0, help="how long `heap-hour` leaves a page open (0)")
+    far_options = parser.add_argument_group("for `far`")
+    far_options.add_argument("--tasks", type=int, default=far.FEW, help=f"of the simulation: {far.FEW} or {far.MANY}")
     return parser.parse_args()
 
 
@@ -105,6 +107,8 @@ def main() -> int:
         return waits.main()
     if options.what == "children":
         return children.main()
+    if options.what == "far":
+        return far.main(options)
     if options.what == "live":
         return live.main(options)
     record = load()

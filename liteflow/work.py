@@ -297,7 +297,9 @@ class Work(Record):
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
     place: str = ""  #: where it runs: the name of a cluster; empty: this machine
-    body: str | None = None  #: the digest of its body, where that was shipped; None: the executor has it by task id
+    #: where its body was shipped: the digest, or the pickle of a function with arguments that no other task has;
+    #: None: the executor has it by task id
+    body: str | bytes | None = None
 
 
 class ErrorInfo(NamedTuple):

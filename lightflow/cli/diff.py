@@ -23,9 +23,9 @@ Examples:
 
 \b
 Exit codes: 0, or with --exit-code 1 if the runs differ in more than times and attempts.
---json prints {runs, differs, definition, params, selection, tasks, child_runs}: definition is {added, removed,
-changed}, params maps names to pairs, and tasks has the pairs status, attempts, duration_s and the outputs that differ;
-child_runs has {task, map_index, runs, status, differs}."""
+--json prints {runs, status, differs, definition, params, selection, outputs, tasks, child_runs}:
+definition is {added, removed, changed}, params and outputs map names to pairs, tasks has the pairs status,
+attempts, duration_s and the outputs that differ; child_runs has {task, map_index, runs, status, differs}."""
 )
 @click.argument("first", metavar="RUN1", shell_complete=run_ids)
 @click.argument("second", metavar="RUN2", shell_complete=run_ids)
@@ -65,6 +65,7 @@ def _print(difference: RunDifference) -> None:
         ("changed", listed(changed, _MAX_NAMED)),
         ("params", "; ".join(params)),
         ("tasks", " → ".join(selections) if selections[0] != selections[1] else ""),
+        ("outputs", "; ".join(map(_output, difference.outputs))),
     ]
     say(as_lines([(name, printable(text)) for name, text in facts]))
     rows = [_row(task) for task in difference.tasks if task.differs or task.attempts[0] != task.attempts[1]]

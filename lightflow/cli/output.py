@@ -42,11 +42,16 @@ def is_terminal(stream: TextIO) -> bool:
         return False  # closed
 
 
-def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Print lines. After the reader of a pipe has closed it they are dropped, and the program continues."""
+def say(text: str = "", stream: TextIO | None = None, *, at_once: bool = False) -> None:
+    """Print lines, with `at_once` also to a file or a pipe before this returns.
+
+    After the reader of a pipe has closed it they are dropped, and the program continues.
+    """
     stream = stream or sys.stdout
     try:
         stream.write(f"{shown(text, stream)}\n")
+        if at_once:
+            stream.flush()
     except OSError as error:
         if not reader_is_gone(error, stream):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import command, db_option, json_option, workflow_names
 from lightflow.cli.output import many, say, say_json
 from lightflow.text import printable
@@ -22,9 +23,9 @@ deleted. An unfinished run counts from its last change.
 Containers that stayed after a task of a deleted run (`keep`) are removed too, and Python environments
 of tasks that were not used for 30 days.
 --json prints {db, dry_run, deleted, workflows, preserved, leftovers, environments, containers,
-size_before, size_after}:
-the number of runs, the ids of the runs by workflow, the number of old runs that stay by reason, the paths
-that --orphans removed, the environments, the names of the containers, and the size of the state file in bytes."""
+containers_left, size_before, size_after}: the number of runs, the ids of the runs by workflow, the number
+of old runs that stay by reason, the paths that --orphans removed, the environments, the names of the
+containers, why others could not be removed by name, and the size of the state file in bytes."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("--older-than", default="90d", show_default=True, metavar="TIME", help="Delete only runs of this age.")
@@ -59,6 +60,7 @@ def prune(
                 "leftovers": report.leftovers,
                 "environments": report.environments,
                 "containers": report.containers,
+                "containers_left": report.containers_left,
                 "size_before": report.size_before,
                 "size_after": report.size_after,
             }
@@ -73,6 +75,8 @@ def prune(
         say(f"{verb} {many(len(report.environments), 'unused Python environment')}")
     if report.containers:
         say(f"{verb} {many(len(report.containers), 'container')}")
+    for name, why in report.containers_left.items():
+        complain(f"container {printable(name)} was not removed: {printable(why)}; `lightflow doctor` lists it")
     if not deleted and not report.leftovers and not report.environments:
         say("nothing to delete")
     for reason, number in report.pruned.preserved.items():

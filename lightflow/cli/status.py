@@ -23,7 +23,7 @@ Examples:
   lightflow status --task resize
 
 \b
---json prints a run as in `runs --json`, with tasks: task, status, reason, depends_on, started_at,
+--json prints a run as in `runs --json`, with outputs, by name, and tasks: task, status, reason, depends_on, started_at,
 ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, ended_at, duration_s, log),
 and instances: for a task that is mapped over a list, a list of the same form with map_index and map_key."""
 )
@@ -79,6 +79,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
         ("parent", run.parent_run_id and printable(f"task {parent_task(run)} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
+        ("outputs", printable(values_text(view.outputs))),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),
         ("file", near_path(run.source) if run.source else None),

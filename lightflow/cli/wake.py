@@ -34,15 +34,21 @@ def wake(*, dry_run: bool, quiet: bool, db: str, as_json: bool) -> int:
     the workflows that it serves.
     """
     from lightflow.scheduler import waking
+    from lightflow.scheduler.parked_runs import why_due
 
     runs = []
-    for run in waking.wake(db, dry_run=dry_run):
+    for due_run in waking.due_runs(db):
+        name = f"{printable(due_run.dag_id)}: run {due_run.run_id}"
+        if not (dry_run or quiet or as_json):
+            say(f"{name} is resumed: {why_due(due_run)}", at_once=True)
+        run = waking.wake(db, due_run, dry_run=dry_run)
+        if run is None:
+            continue
         runs.append(run)
-        name = f"{printable(run.workflow)}: run {run.run_id}"
         if run.problem is not None:
             complain(f"{name} was not resumed: {printable(run.problem)}")
         elif not as_json and (not quiet or run.status == "FAILED"):
-            say(f"{name} is due: {run.due}" if dry_run else f"{name} ({run.due}): {state(run.status)}")
+            say(f"{name} is due: {run.due}" if dry_run else f"{name}: {state(run.status)}", at_once=True)
     if as_json:
         shapes = [
             {

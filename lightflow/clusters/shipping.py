@@ -18,11 +18,17 @@ class ByValue:
 
     by_value = True
 
+    def __init__(self) -> None:
+        self._visited: set[str] = set()  # the names of modules that were looked at
+
     def dump(self, call: Any) -> bytes:
         """Return a call as a pickle. Raises PayloadError: it cannot be pickled."""
         import cloudpickle  # with the first function that is sent
 
         for name, module in list(sys.modules.items()):
+            if name in self._visited:
+                continue
+            self._visited.add(name)
             if name != "__main__" and isinstance(module, ModuleType) and _is_of_user(name, module):
                 cloudpickle.register_pickle_by_value(module)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import nodes
@@ -93,6 +93,14 @@ class NameScope(Record):
     fields: Collection[str] | None = None  #: the attributes of the item; None: any
     unavailable: str = ""  #: the name of the item, where there is no instance yet
     env: Collection[str] | None = None  #: the variables in the file for this place; None: they are not known
+
+
+class UnknownTask(ExpressionError):
+    """An expression names a task that does not exist."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name  #: as it is written, with all words that follow `tasks`
 
 
 class UnknownFunction(Exception):
@@ -222,6 +230,11 @@ def _with_task_id(keys: list[Any], scope: NameScope, task_names: dict[str, str])
                 task_names[name] = task_id
             return [task_id, *keys[count:]]
     return keys
+
+
+def _words(keys: Sequence[Any]) -> str:
+    """Return the keys as they are written, up to the first that is not a name."""
+    return ".".join(itertools.takewhile(lambda key: isinstance(key, str), keys))
 
 
 def _needs_instance(names: set[str], scope: NameScope) -> bool:
@@ -391,11 +404,12 @@ def _check_task(keys: list[Any], scope: NameScope) -> None:
     if task_id not in scope.tasks:
         longer = next((name for name in scope.tasks if name.startswith((f"{task_id}-", f"{task_id}."))), None)
         hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, scope.tasks)
-        raise ExpressionError(f"there is no task {task_id!r}{hint}")
+        raise UnknownTask(_words(keys), f"there is no task {task_id!r}{hint}")
     kind = keys[1] if len(keys) > 1 else None
     if task_id in scope.group_ids and kind != "status":
         hint = did_you_mean(f"{task_id}.{kind}", scope.tasks) if isinstance(kind, str) else ""
-        raise ExpressionError(f"{task_id} is a group, which has no values: name a task in it{hint}")
+        message = f"{task_id} is a group, which has no values: name a task in it{hint}"
+        raise UnknownTask(_words(keys), message)
     if kind == "outputs" and len(keys) > 2 and isinstance(keys[2], str):
         return
     if kind == "outputs":

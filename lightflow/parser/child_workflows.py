@@ -64,7 +64,7 @@ class ChildWorkflows:
                     return
                 self._loaded[reference] = self._load(source, self._line)
             except WorkflowError as error:
-                yield from _placed(error, self._tree, path)
+                yield from _placed(error, self._tree, path, _file_advice(task.config))
         child = self._loaded[reference]
         if child is not None:
             yield from self._group_problems(child, path)
@@ -106,7 +106,15 @@ def _group(spec: WorkflowSpec) -> str | None:
     return None if concurrency is None else concurrency.group or spec.name
 
 
-def _placed(error: WorkflowError, tree: Tree, path: list[Key]) -> Iterator[Problem]:
+def _file_advice(config: Mapping[str, Any]) -> str:
+    """Return what to write where `workflow`, the name of a workflow in this file, has the form of a path."""
+    name = str(config.get("workflow", ""))
+    is_path = "/" in name or name.endswith((".yaml", ".yml", ".json", ".py"))
+    return f"; a file is named by `file`: write file: {name}" if is_path and "file" not in config else ""
+
+
+def _placed(error: WorkflowError, tree: Tree, path: list[Key], advice: str) -> Iterator[Problem]:
     """Yield the mistakes of a child workflow; those that concern its file as a whole at the key that names it."""
     for problem in error.problems:
-        yield problem if problem.line else tree.problem(path, f"{problem.file}: {problem.message}")
+        message = f"{problem.file}: {problem.message}{advice}"
+        yield problem if problem.line else tree.problem(path, message)

@@ -13,7 +13,15 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Location, Problem
 from lightflow.expressions.language import ExpressionError
-from lightflow.expressions.references import EARLY, EVERYWHERE, SCOPES, NameScope, References, find_references
+from lightflow.expressions.references import (
+    EARLY,
+    EVERYWHERE,
+    SCOPES,
+    NameScope,
+    References,
+    UnknownTask,
+    find_references,
+)
 from lightflow.expressions.shell.rewrite import SHELLS, SITE, Site, UnsafeExpression, rewrite, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
 from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
@@ -84,7 +92,7 @@ class _Templates:
         self.problems: list[Problem] = []
 
     def read(self, path: Path, text: Any, scope: NameScope, *, in_script: bool = False, in_sql: bool = False) -> Any:
-        """Return the template of a text, or the value itself where it has no expression."""
+        """Return the template of a text, or the value itself where it has none, or one that is not known yet."""
         if not isinstance(text, str) or OPEN not in text:
             return text
         try:
@@ -93,6 +101,7 @@ class _Templates:
             self.report(path, text, error.start, _NOT_CLOSED)
             return text
         template: list[str | Expression] = []
+        is_complete = True
         for part in parts:
             if isinstance(part, str):
                 template.append(part)
@@ -104,10 +113,17 @@ class _Templates:
                 if references.identifier and not in_sql:
                     raise ExpressionError("ident is for the text of SQL, where it makes a name")
             except ExpressionError as error:
-                self.report(path, text, part.start, str(error))
+                if self.follows_from_include(error, scope):
+                    is_complete = False
+                else:
+                    self.report(path, text, part.start, str(error))
                 continue
             template.append(_expression(references, self.location(path, text, part.start)))
-        return tuple(template)
+        return tuple(template) if is_complete else text
+
+    def follows_from_include(self, error: ExpressionError | UnclosedExpression, scope: NameScope) -> bool:
+        """Return whether an expression may name a task of a file that cannot be included, which is reported."""
+        return isinstance(error, UnknownTask) and self._tree.may_be_included(error.name, scope.groups)
 
     def read_all(self, path: Path, value: Any, scope: NameScope) -> dict[str, Template]:
         """Return the templates in a value, at any depth, by their text."""
@@ -180,7 +196,7 @@ class _ScriptReader:
                 "under `env`, and name the variable in the script as that shell does"
             )
             self._templates.report(path, text, text.index(OPEN), message)
-        if len(self._templates.problems) > before or shell is None:
+        if len(self._templates.problems) > before or shell is None or not isinstance(template, tuple):
             return _Script()
         words, pasted, sites = self._sites(template, text, mapping_or_empty(task.get("env")))
         scanned = "".join(part if isinstance(part, str) else SITE for part in template)
@@ -400,7 +416,8 @@ class _Reader:
     def read_outputs(self) -> Expressions | None:
         """Return the expressions in the values of a run."""
         names = ("params", "run", "workflow", "tasks")
-        scope, config = NameScope(params=self._params, tasks=self._task_ids, scopes=names), []
+        scope = NameScope(params=self._params, tasks=self._task_ids, group_ids=self._group_ids, scopes=names)
+        config = []
         for path, text in texts_in(["outputs"], mapping_or_empty(self._tree.root.get("outputs"))):
             template = self.templates.read(path, text, scope)
             if isinstance(template, tuple):
@@ -467,6 +484,8 @@ class _Reader:
                 name, place = ("raw(…)", "the `run` of a shell task") if references.raw else ("ident", "SQL")
                 raise ExpressionError(f"{name} is for {place}")
         except (ExpressionError, UnclosedExpression) as error:
+            if self.templates.follows_from_include(error, scope):
+                return None
             message = str(error) if isinstance(error, ExpressionError) else _NOT_CLOSED
             if looks_like_a_command(source):
                 message = "a command is not a condition: it goes into `preconditions: [{run: …}]`"

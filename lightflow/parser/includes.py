@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Location, Problem, WorkflowError
@@ -199,23 +199,6 @@ def _templates(tree: Tree, group: str) -> tuple[Mapping[str, Template], list[Pro
     from lightflow.parser.expressions import read_arguments  # imports Jinja
 
     return read_arguments(tree, group)
-
-
-def independent_problems(tree: Tree, problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the problems of a file, and those of the files that it includes.
-
-    Left out is what may follow from a file that cannot be included: what names one of its tasks, from its place to the
-    end of the line.
-    """
-    names = {group.rpartition(".")[2] for group in tree.not_included}
-    member = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\.") if names else None
-    lines = tree.source.text.splitlines()
-    for problem in problems:
-        line = lines[problem.line - 1] if 0 < problem.line <= len(lines) else ""
-        if member is None or not member.search(line, problem.column - 1):
-            yield problem
-    for included in tree.not_included.values():
-        yield from included
 
 
 # -- building ------------------------------------------------------------------------------------------------------

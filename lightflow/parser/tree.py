@@ -199,6 +199,14 @@ class Tree:
         ids = self.tasks.keys() | self.grafted.keys() if self.includes else self.tasks
         return next((f"{each}.{name}" for each in around if f"{each}.{name}" in ids), name)
 
+    def may_be_included(self, name: str, around: Sequence[str]) -> bool:
+        """Return whether a name, within these groups, may be that of a task whose file cannot be included."""
+        return bool(self.not_included) and any(
+            each.startswith(f"{group}.")
+            for each in (name, *(f"{outer}.{name}" for outer in around))
+            for group in self.not_included
+        )
+
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
         """Return where the value at `path` (or its key) begins, or else the nearest container that has a position."""
         positions = self.source.positions

@@ -79,7 +79,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         repeats.check_repeats(tree),
         environment.check_task_secrets(tree),
         fan_out.check_mappings(tree),
-        limits.check_limits(tree),
+        limits.check_limits(tree, registry),
         clusters.check_clusters(tree, registry),
         triggers.check_triggers(tree, declared, secrets, refused),
         tasks.check_own_keys(tree, registry),

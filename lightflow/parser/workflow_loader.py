@@ -9,7 +9,7 @@ from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.files import parse_text, read_source, read_sources, split_reference
-from lightflow.parser.includes import Includer, in_group, independent_problems, with_includes
+from lightflow.parser.includes import Includer, in_group, with_includes
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
@@ -165,7 +165,8 @@ def _load_source(source: Source, registry: Registry | None, includer: Includer, 
     tree = normalize(source, schema, types, includer.include)
     checked = validate(tree, schema, types)
     name, name_problems = _name(tree)
-    problems = list(independent_problems(tree, [*plugin_problems, *checked.problems, *name_problems]))
+    included_problems = (problem for problems in tree.not_included.values() for problem in problems)
+    problems = [*plugin_problems, *checked.problems, *name_problems, *included_problems]
     if problems:
         raise WorkflowError(problems)
     spec = _build(checked, name, plugins, types)

@@ -255,19 +255,43 @@ def labelled(engine: ContainerEngine, db_path: str, limit_s: float) -> list[Cont
     return [ContainerRecord(engine.name, *row) for row in rows if len(row) == 4]
 
 
-def remove_of_runs(db_path: str, run_ids: Collection[str], *, dry_run: bool = False) -> list[str]:
-    """Remove the containers that deleted runs of a state file have left. Return their names.
+class PrunedContainers(Record):
+    """The names of containers that were removed, or would be, and those that the engine did not remove, with why."""
+
+    removed: list[str]
+    left: dict[str, str]
+
+
+def remove_of_runs(db_path: str, run_ids: Collection[str], *, dry_run: bool = False) -> PrunedContainers:
+    """Remove the containers that deleted runs of a state file have left.
 
     An engine that does not answer is left out: `lightflow doctor` lists what it has.
     """
-    names = []
+    containers = PrunedContainers(removed=[], left={})
     for engine in ContainerEngine.installed(client_environment()):
         with suppress(TaskFailed):
-            left = [each.name for each in labelled(engine, db_path, _QUERY_S) if each.run_id in run_ids]
-            if left and not dry_run:
-                engine.query("rm", "--force", "--volumes", *left)
-            names += left
-    return names
+            names = _of_runs(engine, db_path, run_ids)
+            left = {} if dry_run or not names else _remove_all(engine, names)
+            if left:
+                now = _of_runs(engine, db_path, run_ids)
+                left = {name: why for name, why in left.items() if name in now}
+            containers.removed.extend(name for name in names if name not in left)
+            containers.left.update(left)
+    return containers
+
+
+def _of_runs(engine: ContainerEngine, db_path: str, run_ids: Collection[str]) -> list[str]:
+    return [each.name for each in labelled(engine, db_path, _QUERY_S) if each.run_id in run_ids]
+
+
+def _remove_all(engine: ContainerEngine, names: Sequence[str]) -> dict[str, str]:
+    """Remove containers. Return why the engine may not have removed some of them, by name; empty: it has."""
+    try:
+        done = engine.query("rm", "--force", "--volumes", *names)
+        why = _last_words(done.stderr or done.stdout) if done.returncode != 0 else ""
+    except TaskFailed as error:
+        why = str(error)
+    return dict.fromkeys(names, why) if why else {}
 
 
 def provide_image(engine: ContainerEngine, keys: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from lightflow.scheduler.starter import FORESTALLED, ProcessEnd, RerunOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow
 from lightflow.service.python_files import file_of
+from liteflow import RunNotFound
 from liteflow.api import RUN_ENDED, History, ParkedRun
 
 _AGAIN_S: Final = 60.0  # until a run whose process has ended without parking it is tried once more
@@ -35,7 +36,7 @@ class ParkedRuns:
         if not due:
             return []
         with History(self._db) as history:
-            return [run for run in due if history.run(run.run_id).status in RUN_ENDED]
+            return [run for run in due if status_of(history, run.run_id) in RUN_ENDED]
 
     def order(self, run: ParkedRun, now: float) -> RerunOrder:
         """Return the order to resume a run, which is not ordered again at once."""
@@ -52,6 +53,14 @@ class ParkedRuns:
             self._not_before.pop(run_id or "", None)
             return None
         return f"run {run_id} was not resumed: {end.failure}"
+
+
+def status_of(history: History, run_id: str) -> str | None:
+    """Return the status of a run; None: it was deleted meanwhile."""
+    try:
+        return history.run(run_id).status
+    except RunNotFound:
+        return None
 
 
 def folder_of(run: ParkedRun) -> str:

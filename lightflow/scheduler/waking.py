@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Final
 
-from lightflow.scheduler.parked_runs import ParkedRuns, folder_of, why_due
+from lightflow.scheduler.parked_runs import ParkedRuns, folder_of, status_of, why_due
 from liteflow.api import History, ParkedRun, Record
 
 _HAS_OWNER: Final = 4  # the exit code of a resume where another process runs the run
@@ -26,21 +25,30 @@ class DueRun(Record):
     problem: str | None  #: why it was not resumed
 
 
-def wake(db: str, *, dry_run: bool = False) -> Iterator[DueRun]:
-    """Resume the parked runs that are due, one after another; each parks again when only long waits are left.
-
-    Each is resumed by a process of its own, in the folder where it was started. A run that another process has taken
-    over meanwhile is left out. With `dry_run` nothing is resumed.
+def due_runs(db: str) -> list[ParkedRun]:
+    """Return the parked runs that are due.
 
     Raises:
         StoreError: there is no such state file, or it cannot be read.
     """
-    for run in ParkedRuns(db).due(version=0, now=time.time()):
-        problem = None if dry_run else _resume(run, db)
-        with History(db) as history:
-            status = history.run(run.run_id).status
-        if problem is not None or dry_run or status != "RUNNING":
-            yield DueRun(run_id=run.run_id, workflow=run.dag_id, due=why_due(run), status=status, problem=problem)
+    return ParkedRuns(db).due(version=0, now=time.time())
+
+
+def wake(db: str, run: ParkedRun, *, dry_run: bool = False) -> DueRun | None:
+    """Resume a parked run, which parks again when only long waits are left. With `dry_run` nothing is resumed.
+
+    It is resumed by a process of its own, in the folder where it was started. Returns None for a run that another
+    process has taken over or deleted meanwhile.
+
+    Raises:
+        StoreError: the state file cannot be read.
+    """
+    problem = None if dry_run else _resume(run, db)
+    with History(db) as history:
+        status = status_of(history, run.run_id)
+    if status is None or (status == "RUNNING" and problem is None):
+        return None
+    return DueRun(run_id=run.run_id, workflow=run.dag_id, due=why_due(run), status=status, problem=problem)
 
 
 def _resume(run: ParkedRun, db: str) -> str | None:

@@ -19,7 +19,7 @@ from lightflow.service.explanations import Explanation
 from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, plain
-from lightflow.service.run_diff import RunDifference
+from lightflow.service.run_diff import RunDifference, ValueDifference
 from lightflow.service.shape_types import (
     AttemptShape,
     CancelledRunShape,
@@ -183,6 +183,7 @@ def view_shape(view: RunView) -> Shape:
             instances.setdefault(record.task_id, []).append(record)
     return {
         **run_shape(view.run, *view.tally()),
+        "outputs": dict(view.outputs),
         "tasks": [
             {
                 **task_shape(task, attempts, instances.get(task.task_id, ()), view.stale),
@@ -218,6 +219,7 @@ def run_difference_shape(difference: RunDifference) -> Shape:
         "definition": {"added": difference.added, "removed": difference.removed, "changed": difference.changed},
         "params": {name: list(pair) for name, pair in difference.params.items()},
         "selection": [run.selection for run in difference.runs],
+        "outputs": _values_shape(difference.outputs),
         "tasks": [
             {
                 "task": task.name[0],
@@ -225,7 +227,7 @@ def run_difference_shape(difference: RunDifference) -> Shape:
                 "status": list(task.statuses),
                 "attempts": list(task.attempts),
                 "duration_s": [None if each is None else round(each, 6) for each in task.durations_s],
-                "outputs": {value.key: value.values and list(value.values) for value in task.values},
+                "outputs": _values_shape(task.values),
             }
             for task in difference.tasks
         ],
@@ -240,6 +242,11 @@ def run_difference_shape(difference: RunDifference) -> Shape:
             for child in difference.children
         ],
     }
+
+
+def _values_shape(values: Sequence[ValueDifference]) -> Shape:
+    """Return the values that differ by name, as pairs; null: one of them is long or pickled."""
+    return {value.key: value.values and list(value.values) for value in values}
 
 
 def decision_shape(decided: Decided) -> DecisionShape:

@@ -77,6 +77,7 @@ class RunView(Record):
     parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
     approvals: Sequence[str] = ()  #: the tasks and instances that wait for the decision of a person
     children: Sequence[ChildView] = ()  #: the child runs, the oldest first
+    outputs: Mapping[str, object] = EMPTY_MAPPING  #: of the run by name; None: pickled or missing
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -221,6 +222,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
             approvals=_approvals(history, run, instances),
             children=child_views(history, run.run_id),
+            outputs=run_outputs(history, run.run_id),
             **_groups(history, run, rows, instances),
         )
 
@@ -309,6 +311,7 @@ def _task_view(history: History, run_id: str | None, name: str) -> RunView:
             for child in child_views(history, run.run_id)
             if child.run.parent_task_id == task_id and index in (-1, child.run.parent_map_index)
         ],
+        outputs=run_outputs(history, run.run_id),
     )
 
 

@@ -53,6 +53,7 @@ class RunDifference(Record):
     removed: list[str]
     changed: dict[str, list[str]]  #: tasks whose definitions differ, with the keys
     params: dict[str, tuple[object, object]]  #: those that differ
+    outputs: list[ValueDifference]  #: those of the runs that differ
     tasks: list[TaskDifference]
     children: list[ChildDifference]
 
@@ -64,6 +65,7 @@ class RunDifference(Record):
         return bool(
             definition
             or self.params
+            or self.outputs
             or first.status != second.status
             or first.selection != second.selection
             or any(task.differs for task in self.tasks)
@@ -89,6 +91,7 @@ def _difference(history: History, first: RunRecord, second: RunRecord) -> RunDif
         removed=[task_id for task_id in rows[0] if task_id not in rows[1]],
         changed=_changed(*rows),
         params=_different(first.params, second.params),
+        outputs=_compared_all(*(history.run_outputs(run.run_id) for run in (first, second))),
         tasks=_tasks(history, first, second),
         children=_children(history, first, second),
     )
@@ -132,15 +135,13 @@ def _tasks(history: History, first: RunRecord, second: RunRecord) -> list[TaskDi
     tasks = []
     for key in keys:
         pair = records[1].get(key), records[0].get(key)
-        names = dict.fromkeys([*values[0].get(key, {}), *values[1].get(key, {})])
-        payloads = {name: (values[0].get(key, {}).get(name), values[1].get(key, {}).get(name)) for name in names}
         tasks.append(
             TaskDifference(
                 name=key,
                 statuses=(_status(pair[0]), _status(pair[1])),
                 attempts=(pair[0].try_number if pair[0] else 0, pair[1].try_number if pair[1] else 0),
                 durations_s=(_duration(pair[0]), _duration(pair[1])),
-                values=[_compared(name, *both) for name, both in payloads.items() if not _equal(*both)],
+                values=_compared_all(*(each.get(key, {}) for each in values)),
             )
         )
     return tasks
@@ -169,6 +170,12 @@ def _equal(first: Payload | None, second: Payload | None) -> bool:
     if first.sha256 is not None or second.sha256 is not None:
         return (first.encoding, first.sha256) == (second.encoding, second.sha256)
     return (first.encoding, first.data) == (second.encoding, second.data)
+
+
+def _compared_all(first: Mapping[str, Payload | None], second: Mapping[str, Payload | None]) -> list[ValueDifference]:
+    """Return the values that differ, in the order of the names."""
+    pairs = {name: (first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])}
+    return [_compared(name, *pair) for name, pair in pairs.items() if not _equal(*pair)]
 
 
 def _compared(key: str, first: Payload | None, second: Payload | None) -> ValueDifference:

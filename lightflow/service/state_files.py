@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lightflow.plugins.python_environment import environments_folder, remove_unused
@@ -39,6 +39,7 @@ class PruneReport(Record):
     leftovers: list[str]
     environments: list[str]  # Python environments of tasks that were not used for 30 days
     containers: list[str]  # containers that the deleted runs have left
+    containers_left: dict[str, str]  # those that the engine did not remove, with why
     size_before: int
     size_after: int
 
@@ -76,10 +77,11 @@ def prune(
         leftovers = remove_leftovers(db) if not dry_run else _removable(find_leftovers(db))
     folder = environments_folder(os.path.realpath(db))
     environments = remove_unused(folder, _UNUSED_DAYS * _DAY_S, dry_run=dry_run) if os.path.isdir(folder) else []
-    run_ids = {run_id for ids in pruned.runs.values() for run_id in ids}
+    removed, left = _remove_containers(db, pruned, dry_run=dry_run)
     return PruneReport(
         pruned=pruned,
-        containers=_containers(os.path.realpath(db), run_ids, dry_run=dry_run) if run_ids else [],
+        containers=removed,
+        containers_left=left,
         leftovers=leftovers,
         environments=environments,
         size_before=size,
@@ -87,10 +89,15 @@ def prune(
     )
 
 
-def _containers(db_path: str, run_ids: Collection[str], *, dry_run: bool) -> list[str]:
+def _remove_containers(db: str, pruned: Pruned, *, dry_run: bool) -> tuple[list[str], dict[str, str]]:
+    """Remove the containers of deleted runs. Return the names of those, and why others were not removed."""
+    run_ids = {run_id for ids in pruned.runs.values() for run_id in ids}
+    if not run_ids:
+        return [], {}
     from lightflow.plugins.containers import remove_of_runs  # only where runs are deleted
 
-    return remove_of_runs(db_path, run_ids, dry_run=dry_run)
+    containers = remove_of_runs(os.path.realpath(db), run_ids, dry_run=dry_run)
+    return containers.removed, containers.left
 
 
 def _removable(leftovers: Leftovers) -> list[str]:

@@ -16,7 +16,7 @@ from liteflow.limits import DagLimits, check_slot_needs, checked_mode
 from liteflow.planning.branching import Branching
 from liteflow.planning.control_flow import ControlFlow, Tolerance
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.repeat import checked_repeat
@@ -134,7 +134,7 @@ class _Compiler:
         settings = TaskSettings(
             trigger_rule="all_done_setup_success" if flow.teardown else flow.trigger_rule,
             retry=_retry(options),
-            queue=DEFAULT_QUEUE if options.queue == DEFAULT_QUEUE else options.queue,
+            queue=self._queue(task),
             timeout_s=_seconds(options.timeout_s),
             grace_s=_seconds(options.grace_s),
             mode=self._mode(task),
@@ -150,6 +150,25 @@ class _Compiler:
         if not special:
             self._shared[id(options)] = settings
         return settings
+
+    def _queue(self, task: Task) -> QueueOptions:
+        """Return when a task leaves the queue. Raises DefinitionError: it holds slots in a wait that it cannot have."""
+        queue = task.options.queue
+        if queue == DEFAULT_QUEUE:
+            return DEFAULT_QUEUE
+        if queue.holds:
+            body = task.body()
+            poll = body.poll if isinstance(body, Call) else None
+            if poll is None:
+                raise DefinitionError(
+                    f"task {task.task_id!r}: pool_while_waiting is for a task that waits, such as a sensor"
+                )
+            if poll.child is not None:
+                raise DefinitionError(
+                    f"task {task.task_id!r}: pool_while_waiting is not for a child run, whose tasks might wait for "
+                    "these slots without end; give these tasks the pool"
+                )
+        return queue
 
     def _mode(self, task: Task) -> str | None:
         """Return the mode of a task. Raises DefinitionError: there is none of that name, or the task cannot have it."""

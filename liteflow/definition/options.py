@@ -178,6 +178,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}",
     ),
     "max_parallel": _Keyword("queue.max_parallel", _or_none(_is_whole(1)), "a whole number, 1 or more, or None"),
+    "pool_while_waiting": _Keyword("queue.holds", _is_bool, "True or False"),
     "branch": _Keyword("flow.branch", _is_bool, "True or False"),
     "short_circuit": _Keyword("flow.short_circuit", _is_bool, "True or False"),
     "ignore_downstream_trigger_rules": _Keyword("flow.ignore_downstream_trigger_rules", _is_bool, "True or False"),
@@ -285,6 +286,8 @@ def checked(options: TaskOptions, task_id: str) -> TaskOptions:
 
     if options.on_timeout != "fail" and options.every_s is None:
         raise DefinitionError(f"task {task_id!r}: on_timeout is for sensors, which have `every`: see dag.sensor")
+    if options.queue.holds and not options.queue.needs:
+        raise DefinitionError(f"task {task_id!r}: pool_while_waiting is for a task with a pool, and it has none")
     if flow.branch and flow.short_circuit:
         raise wrong("branch", "False where short_circuit is True: a task decides in one way")
     if flow.setup and flow.teardown:

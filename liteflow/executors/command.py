@@ -78,7 +78,7 @@ class CommandBackend(Backend):
         self._submissions: dict[int, _Submission] = {}  # by node
 
     def _command(self, work: Work) -> Command:
-        body = self._bodies[work.body or work.task_id]
+        body = self._bodies[str(work.body or work.task_id)]
         assert isinstance(body, Command)
         return body
 

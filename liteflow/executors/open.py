@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
@@ -134,8 +134,8 @@ def backend_name(
 class _Executor:
     """The Executor: it passes each attempt to the backend of its task, and owns what the backends share."""
 
-    def __init__(self, names: Mapping[str, str], outcomes: OutcomeQueue, guardian: GuardianClient | None) -> None:
-        self._names = names  # of backends, by task id
+    def __init__(self, names: Mapping[Any, str], outcomes: OutcomeQueue, guardian: GuardianClient | None) -> None:
+        self._names = names  # of backends, by task id or `Work.body`
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
@@ -224,18 +224,25 @@ class _Executor:
         backend = self._routes[work.node] = self._backends[name]
         backend.submit(work)
 
+    @property
+    def _far(self) -> list[Backend]:
+        """The backends of other machines."""
+        return [backend for backend in self._backends.values() if backend.is_far]
+
+    def flush(self) -> None:
+        for backend in self._far:
+            backend.flush()
+
     def room(self) -> Mapping[str, int]:
         here, places = self._slots - len(self._routes) + len(self._polled), dict[str, int]()
-        for backend in self._backends.values():
-            if backend.is_far:
-                here += backend.attempt_count
-                places |= backend.room()
+        for backend in self._far:
+            here += backend.attempt_count
+            places |= backend.room()
         return {**places, "": max(0, here)}
 
     def want(self, place: str, count: int) -> None:
-        for backend in self._backends.values():  # the slots of this machine are those that the run was given
-            if backend.is_far:
-                backend.want(place, count)
+        for backend in self._far:  # the slots of this machine are those that the run was given
+            backend.want(place, count)
 
     def poll(self, works: Sequence[Work]) -> None:
         self._polled.update(work.node for work in works)
@@ -249,6 +256,7 @@ class _Executor:
         polls.submit_all(works)
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        self.flush()
         if self._guardian is not None:
             self._guardian.continue_stopped()
         outcomes = self._outcomes.wait(timeout_s)
@@ -447,9 +455,9 @@ def open_executor(
 class ShippedTasks(Record):
     """The tasks of an agent: they arrive one after the other, after its executor was opened."""
 
-    functions: Mapping[str, Body]  #: bodies of Python tasks by digest; only workers look at them
+    functions: Mapping[Any, Body]  #: bodies of Python tasks, as their work names them; for workers only
     commands: dict[str, Body]  #: by the key that their work has as `body`
-    backends: dict[str, str]  #: the name of the backend, by the same keys
+    backends: dict[Any, str]  #: the name of the backend, while a work is submitted
 
 
 def open_agent_executor(

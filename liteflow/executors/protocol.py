@@ -36,10 +36,13 @@ class Executor(Protocol):
     def submit(self, work: Work) -> None:
         """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
 
+    def flush(self) -> None:
+        """Send what was submitted; `wait` does it, too. So the works of a turn go to another machine together."""
+
     def room(self) -> Mapping[str, int]:
         """Return the free slots of each place; the empty name is this machine. `wait` returns when another frees some.
 
-        A place that is not named has no free slot.
+        A place that is not named has no free slot. A number below zero says how many attempts have no slot yet.
         """
 
     def want(self, place: str, count: int) -> None:
@@ -108,6 +111,9 @@ class Backend:
 
     def close(self, grace_s: float) -> None:
         """End everything that runs, without outcomes."""
+
+    def flush(self) -> None:
+        """Send what was submitted."""
 
     def room(self) -> Mapping[str, int]:
         """Return the free slots of each place of a far backend."""

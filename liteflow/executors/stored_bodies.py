@@ -8,39 +8,59 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from liteflow.errors import InputError
-from liteflow.work import Body
+from liteflow.work import Body, Call
+
+_MOST_LOADED: Final = 256
 
 
-class StoredBodies(Mapping[str, Body]):
-    """The bodies in a folder by digest. Each process unpickles a body once."""
+class CallArguments(NamedTuple):
+    """A call whose function other tasks share."""
+
+    digest: str  # of the call without arguments
+    kwargs: Mapping[str, Any]
+
+
+class StoredBodies(Mapping[Any, Body]):
+    """The bodies in a folder by digest. Each process unpickles a body once, as long as there are few.
+
+    A key of bytes is the pickle of a body itself. It may hold the digest of a function, and its arguments.
+    """
 
     def __init__(self, folder: str, code_folders: Sequence[str], host: str) -> None:
         """Take the folder, those in which the code of the run is, as far as they exist here, and a name for people."""
         self._folder = folder
         self._code_folders = [path for path in code_folders if os.path.isdir(path)]
         self._host = host
-        self._bodies: dict[str, Body] = {}
+        self._bodies: dict[str | bytes, Body] = {}
         self._finds_code = False
 
-    def __getitem__(self, digest: str) -> Body:
+    def __getitem__(self, key: str | bytes) -> Body:
         """Return a body. Raises InputError: its code cannot be imported here."""
-        body = self._bodies.get(digest)
+        body = self._bodies.get(key)
         if body is None:
-            body = self._bodies[digest] = self._load(digest)
+            loaded = self._load(key)
+            if isinstance(loaded, CallArguments):
+                call = self[loaded.digest]
+                assert isinstance(call, Call)
+                return call._replace(kwargs=loaded.kwargs)
+            body = loaded
+            if len(self._bodies) >= _MOST_LOADED:  # each task has a body of its own
+                self._bodies.clear()
+            self._bodies[key] = body
         return body
 
-    def _load(self, digest: str) -> Body:
+    def _load(self, key: str | bytes) -> Body | CallArguments:
         import pickle  # in workers only
 
         if not self._finds_code:
             self._finds_code = True
             sys.path[:0] = self._code_folders
-        with open(os.path.join(self._folder, digest), "rb") as file:
-            data = file.read()
+        data = key if isinstance(key, bytes) else self._read(key)
         try:
-            body: Body = pickle.loads(data)
+            body: Body | CallArguments = pickle.loads(data)
         except ImportError as error:
             raise InputError(
                 f"the function cannot be loaded on {self._host}: {error}: install the module there, or have the task "
@@ -52,7 +72,11 @@ class StoredBodies(Mapping[str, Body]):
             ) from None
         return body
 
-    def __iter__(self) -> Iterator[str]:
+    def _read(self, digest: str) -> bytes:
+        with open(os.path.join(self._folder, digest), "rb") as file:
+            return file.read()
+
+    def __iter__(self) -> Iterator[str | bytes]:
         return iter(self._bodies)
 
     def __len__(self) -> int:

@@ -28,25 +28,27 @@ from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
 from liteflow.work import Body, Call, ErrorInfo, HookEvent, Outcome, RunInfo, Waiting, Work
 
-#: The calls of a run's tasks by task id, with the commands that have an undo, and what is the same for all of them.
-RunCalls = tuple[Mapping[str, Body], RunInfo]
+#: The calls of a run's tasks by task id, or as `Work.body` names them, with the commands that have an undo; and what is
+#: the same for all of them.
+RunCalls = tuple[Mapping[Any, Body], RunInfo]
 
 
-def work_to_wire(work: Work) -> tuple[Any, ...]:
-    """Return a Work as plain values."""
+def work_to_wire(work: Work, body: str | bytes | None = None) -> tuple[Any, ...]:
+    """Return a Work as plain values; for another machine with the body that is shipped, and without the log here."""
     return (
         (work.node, work.task_id, work.map_index, work.attempt, work.is_undo),
         _to_tuples(work.inputs),
         _to_tuples(work.items),
-        (work.timeout_s, work.grace_s, work.log_path),
+        (work.timeout_s, work.grace_s, work.log_path if body is None else None),
         None if work.hook is None else tuple(work.hook),
         work.handle,
         (work.iteration, _to_tuples(work.previous)),
-        work.body,
+        work.body if body is None else body,
     )
 
 
-def work_from_wire(wire: tuple[Any, ...]) -> Work:
+def work_from_wire(wire: tuple[Any, ...], log_dir: str | None = None) -> Work:
+    """Return a Work from plain values; that of another machine gets a log in a folder."""
     (
         (node, task_id, map_index, attempt, is_undo),
         inputs,
@@ -57,6 +59,8 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         (iteration, previous),
         body,
     ) = wire
+    if log_dir is not None:
+        log_path = f"{log_dir}/{node}-{attempt}.log"
     return Work(
         node=node,
         task_id=task_id,

@@ -174,8 +174,8 @@ class Plan:
 
     @property
     def has_queue_options(self) -> bool:
-        """Whether a task has a priority, a limit of parallel instances, a place, or needs slots."""
-        return bool(self._options.queue)
+        """Whether a task has a priority, a limit of parallel instances, or needs slots."""
+        return self.ready.is_ordered
 
     @property
     def ready(self) -> ReadyQueue:

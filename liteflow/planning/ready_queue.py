@@ -26,6 +26,7 @@ class QueueOptions(Record, kw_only=False):
     max_parallel: int | None = None  # how many of its instances may run at once
     needs: SlotNeeds = ()
     place: str = ""  # where it runs: the name of a cluster; empty: this machine
+    holds: bool = False  # whether it holds its slots while it waits, too
 
 
 DEFAULT_QUEUE = QueueOptions()
@@ -152,6 +153,12 @@ class ReadyQueue:
             for (owner, _, where), line in self._lines.items()
             if where == place
         )
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a task has an option besides its place."""
+        different = {id(options): options for options in self._options.values()}  # tasks share them
+        return any(options.priority or options.max_parallel or options.needs for options in different.values())
 
     def clusters(self) -> frozenset[str]:
         """Return the places of the tasks, apart from this machine."""

@@ -25,7 +25,16 @@ _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 def pack(value: Any) -> bytes:
     """Marshal a value into a frame. Raises ValueError for a type that marshal does not have."""
-    body = marshal.dumps(value, _FORMAT)
+    return frame(marshalled(value))
+
+
+def marshalled(value: Any) -> bytes:
+    """Return the body of the frame of a value. Raises ValueError for a type that marshal does not have."""
+    return marshal.dumps(value, _FORMAT)
+
+
+def frame(body: bytes) -> bytes:
+    """Return the frame of a marshalled value."""
     return _HEADER.pack(_MARK, len(body)) + body
 
 

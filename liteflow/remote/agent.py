@@ -9,7 +9,7 @@ agent does not outlive it.
 Messages in:  ("open", facts) or ("refused",) · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
-              · ("value", …) · ("outcome", wire, has_log) · ("beat", boot time) · ("closed",)
+              · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
 Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
 """
 
@@ -27,16 +27,14 @@ from types import FrameType
 from typing import Any, Final
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.attempt import failure
-from liteflow.executors.open import COMMAND, ShippedTasks, open_agent_executor
-from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.executors.open import ShippedTasks, open_agent_executor
+from liteflow.executors.outcome_queue import OutcomeQueue, Timer
 from liteflow.executors.stored_bodies import StoredBodies
-from liteflow.executors.worker import work_from_wire
 from liteflow.processes.forks import close_in_forks
 from liteflow.processes.guardian import boot_time
-from liteflow.record import replace
+from liteflow.remote.agent_attempts import AgentAttempts, Folder
 from liteflow.remote.courier import Courier
-from liteflow.remote.ferry import ValueReceiver, moved
+from liteflow.remote.ferry import ValueReceiver
 from liteflow.remote.handshake import LIMIT_S, greet
 from liteflow.remote.keeper import Notes, run_guarded_agent
 from liteflow.remote.link import Link, Message
@@ -44,10 +42,12 @@ from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
 from liteflow.version import __version__
-from liteflow.work import Command, RunInfo, Work
+from liteflow.work import RunInfo
 
 #: How often the logs of running attempts are looked at.
 _LOOK_S: Final = 0.2
+#: Outcomes are held back at most for so long while attempts are queued, so that many go together.
+_GATHER_S: Final = 0.004
 _BEATS_IN_A_LEASE: Final = 5
 _FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run has ended
 _MANY: Final = 1 << 30  # slots of the executor: the owner counts
@@ -55,34 +55,6 @@ _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 
 class Refused(LiteflowError):
     """The owner does not take this agent; it says itself why."""
-
-
-class Folder:
-    """The folder of an agent: bodies, values, logs and output files of its attempts."""
-
-    def __init__(self) -> None:
-        parent = os.environ.get("TMPDIR") or "/tmp"  # `tempfile` takes 10 ms to load
-        self.path = os.path.join(parent, f"lightflow-agent-{os.urandom(8).hex()}")
-        os.mkdir(self.path, 0o700)
-        self.bodies = self._make("bodies")
-        self.values = self._make("values")
-        self.logs = self._make("logs")
-        self.outputs = self._make("outputs")
-
-    def remove(self) -> None:
-        import shutil  # it loads compression formats
-
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def _make(self, name: str) -> str:
-        path = os.path.join(self.path, name)
-        os.mkdir(path, 0o700)
-        return path
-
-    def store_body(self, digest: str, data: bytes) -> None:
-        """Store a body for the workers."""
-        with open(os.path.join(self.bodies, os.path.basename(digest)), "wb") as file:
-            file.write(data)
 
 
 class Lease:
@@ -149,6 +121,7 @@ class Agent:
         """Open the executor. Raises LiteflowError: this machine cannot run the tasks; it says why."""
         self._link = link
         self._place = place
+        self._gathering: Timer | None = None  # sends what waits in the link
         self._outcomes = OutcomeQueue()
         self._lease = lease
         self._courier = Courier(link)
@@ -157,18 +130,18 @@ class Agent:
         self._values = ValueReceiver(self._folder.values)
         _enter(facts["cwd"], ticket.host)
         sys.argv[:] = facts["argv"]
-        self._tasks = ShippedTasks(
+        tasks = ShippedTasks(
             functions=StoredBodies(self._folder.bodies, facts["code_folders"], ticket.host), commands={}, backends={}
         )
         self._executor, self._guardian = open_agent_executor(
-            self._tasks,
+            tasks,
             _run_info(facts, self._folder),
             slots=_MANY,
             outcomes=self._outcomes,
             on_session=place.notes.session,
         )
         self._guardian.set_lease(self._lease.deadline)
-        self._running: dict[int, Work] = {}  # by node
+        self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier, self._values)
         self._goodbye: float | None = None  # the grace with which the owner ends everything
 
     # -- the loop ------------------------------------------------------------------------------------------
@@ -179,21 +152,21 @@ class Agent:
         self._outcomes.watch(0, self._on_place)
         self._outcomes.watch(self._place.notes.fileno(), self._on_keeper_end)
         signal.signal(signal.SIGTERM, self._on_term)
+        self._attempts.slots = slots
         self._beat()
         self._link.send(("ready", slots))
         self._follow(self._place.lines())
         self._look()
         while not self._is_over:
-            for outcome in self._executor.wait(_LOOK_S if self._running else None):
+            for outcome in self._executor.wait(_LOOK_S if self._attempts.any else None):
                 if not self._lease.is_over:
-                    self._end_work(outcome.node)
-                    self._courier.finish(outcome)
-            self._watch_link()
+                    self._attempts.end(outcome)
+            self._send_soon()
         self._close(self._goodbye or 0.0)
 
     @property
     def _is_over(self) -> bool:
-        if self._place.is_leaving and not self._running and self._courier.is_idle:
+        if self._place.is_leaving and not self._attempts.any and self._courier.is_idle:
             return True
         return self._goodbye is not None or self._link.eof or self._place.is_over or self._lease.is_over
 
@@ -204,16 +177,35 @@ class Agent:
 
     def _leave(self) -> None:
         self._place.is_leaving = True
-        self._link.send(("leaving",))
+        self._link.put(("leaving",))
+        self._give_back(self._attempts.take_back(at_once=True))
+        self._send()
         self._outcomes.wake()
 
-    def _watch_link(self) -> None:
+    def _give_back(self, nodes: list[int]) -> None:
+        if nodes:
+            self._link.put(("given_back", nodes))
+
+    def _send(self) -> None:
+        """Send what waits in the link, the rest as soon as it takes more."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        self._link.flush()
         self._outcomes.watch_writing(self._link.fileno(), on=self._link.backlog)
+
+    def _send_soon(self) -> None:
+        """Send what waits in the link; a moment later while attempts are queued, because more outcomes follow."""
+        if not self._attempts.some_wait or self._link.is_full:
+            self._send()
+        elif self._gathering is None:
+            self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._send)
 
     def _look(self) -> None:
         """Send what was added to logs, again and again."""
         self._courier.pump()
-        self._watch_link()
+        self._give_back(self._attempts.take_back())
+        self._send()
         self._outcomes.at(time.monotonic() + _LOOK_S, self._look)
 
     def _beat(self) -> None:
@@ -226,7 +218,9 @@ class Agent:
         """Do what lines of the placer say."""
         for line in lines:
             if "slots" in line:
-                self._link.send(("slots", int(line["slots"])))
+                self._attempts.slots = int(line["slots"])
+                self._link.send(("slots", self._attempts.slots))
+                self._attempts.advance()
             if line.get("leaving"):
                 self._leave()
 
@@ -244,11 +238,10 @@ class Agent:
     # -- messages of the owner -----------------------------------------------------------------------------
 
     def _on_link(self) -> None:
-        self._link.flush()
         for message in self._link.take():
             self._receive(message)
         self._courier.pump()
-        self._watch_link()
+        self._send_soon()
         if self._link.eof:
             self._outcomes.unwatch(self._link.fileno())
             self._outcomes.wake()
@@ -256,7 +249,7 @@ class Agent:
     def _receive(self, message: Message) -> None:
         kind = message[0]
         if kind == "work":
-            self._start(*message[1:])
+            self._attempts.add(*message[1:])
         elif kind == "body":
             self._folder.store_body(*message[1:])
         elif kind == "value":
@@ -264,7 +257,7 @@ class Agent:
         elif kind == "value_end":
             self._values.complete(*message[1:])
         elif kind == "cancel":
-            self._executor.cancel(*message[1:])
+            self._attempts.cancel(*message[1:])
         elif kind == "beat":
             self._answered(*message[1:])
         elif kind == "goodbye":
@@ -276,35 +269,6 @@ class Agent:
         if offset is not None:
             self._courier.clock_offset_s = offset
         self._guardian.set_lease(self._lease.deadline)
-
-    def _start(self, wire: tuple[Any, ...], command: tuple[Any, ...] | None) -> None:
-        work = work_from_wire(wire)
-        log_path = os.path.join(self._folder.logs, f"{work.node}-{work.attempt}.log")
-        work = replace(
-            work,
-            log_path=log_path,
-            inputs=moved(work.inputs, self._folder.values),
-            items=moved(work.items, self._folder.values),
-            previous=moved(work.previous, self._folder.values),
-        )
-        self._running[work.node] = work
-        if self._values.problem is not None:
-            self._courier.finish(failure(work, "FAILED", self._values.problem))
-            del self._running[work.node]
-            return
-        assert work.body is not None
-        if command is None:
-            self._tasks.backends[work.body] = "process"
-        else:
-            self._tasks.backends[work.body] = COMMAND
-            self._tasks.commands[work.body] = Command(*command)
-        self._courier.follow(work.node, log_path)
-        self._executor.submit(work)
-
-    def _end_work(self, node: int) -> None:
-        work = self._running.pop(node, None)
-        if work is not None and work.body in self._tasks.commands:  # each attempt has a command of its own
-            del self._tasks.commands[work.body], self._tasks.backends[work.body]
 
     def _close(self, grace_s: float) -> None:
         """End all that runs, send the rest of the logs, and the message that nothing is left."""

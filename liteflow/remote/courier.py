@@ -18,7 +18,7 @@ from liteflow.work import ErrorInfo, Outcome
 
 
 class Courier:
-    """Sends what becomes of attempts."""
+    """Puts what becomes of attempts into the link, which its owner flushes."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -39,7 +39,7 @@ class Courier:
                 if not self._outbox.has_room:
                     return
                 for message in log.grown(HEAD_BYTES):
-                    self._link.send(message)
+                    self._outbox.put(message)
 
     def finish(self, outcome: Outcome) -> None:
         """Send the outcome of an attempt, after its values and the rest of its log."""
@@ -58,15 +58,13 @@ class Courier:
 
     def _messages(self, outcome: Outcome, log: _SentLog | None) -> Iterator[Message]:
         has_log = outcome.log_path is not None
-        if log is not None:
-            if has_log:
-                yield from log.rest()
+        if log is not None and has_log:
+            yield from log.rest()
             log.remove()
-        outcome = outcome._replace(
-            log_path=None,
-            ended_at=outcome.ended_at + self.clock_offset_s,
-            started_at=None if outcome.started_at is None else outcome.started_at + self.clock_offset_s,
-        )
+        outcome = self._as_sent(outcome)
+        if outcome.value is None and not outcome.pushed:
+            yield ("outcome", outcome_to_wire(outcome), has_log)
+            return
         values = {} if outcome.value is None else {"": outcome.value}
         try:
             for payload in files_of({**values, **(outcome.pushed or {})}):
@@ -78,6 +76,11 @@ class Courier:
         except PayloadError as error:
             outcome = outcome._replace(verdict="FAILED", value=None, pushed=None, error=ErrorInfo(str(error)))
         yield ("outcome", outcome_to_wire(outcome), has_log)
+
+    def _as_sent(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with times of the owner's clock, and without a path of this machine."""
+        started_at = None if outcome.started_at is None else outcome.started_at + self.clock_offset_s
+        return outcome._replace(log_path=None, started_at=started_at, ended_at=outcome.ended_at + self.clock_offset_s)
 
 
 class _SentLog:

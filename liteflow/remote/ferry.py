@@ -40,13 +40,19 @@ class Outbox:
         """Whether the link takes more without a long backlog."""
         return self._link.backlog_bytes < _BACKLOG_BYTES and not self._link.eof
 
+    def put(self, message: Message) -> None:
+        """Put a message into the link, which is flushed when that makes its backlog long."""
+        self._link.put(message)
+        if self._link.backlog_bytes >= _BACKLOG_BYTES:
+            self._link.flush()
+
     def pump(self) -> None:
-        """Send messages as long as the link takes them."""
+        """Put messages into the link as long as it takes them; the caller flushes the link."""
         while self._sources and self.has_room:
             source = self._sources[0]
             message = next(source, None)
             if message is not None:
-                self._link.send(message)
+                self.put(message)
             elif self._sources[0] is source:
                 self._sources.popleft()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
@@ -21,10 +20,10 @@ from liteflow.executors.outcome_queue import OutcomeQueue, Timer
 from liteflow.processes.forks import keep_open_in_forks
 from liteflow.record import Record
 from liteflow.remote.cluster import Cluster
-from liteflow.remote.ferry import Outbox
 from liteflow.remote.link import Link, Message
 from liteflow.remote.listener import Listener
 from liteflow.remote.placing import Placement
+from liteflow.remote.ready_agents import FarAgent, ReadyAgents
 from liteflow.remote.ticket import Ticket
 from liteflow.version import __version__
 
@@ -32,28 +31,6 @@ _SWEEP_S: Final = 1.0  # between the end of a lease and the end of the last proc
 _CHECKS_IN_A_LEASE: Final = 10
 _RESTART_S: Final = 1.0  # before a placer that has ended is started again
 _PATIENCE_S: Final = 600.0  # how long a cluster may have no machine, if it had one before
-
-
-class FarAgent:
-    """An agent on another machine."""
-
-    def __init__(self, link: Link, sock: socket.socket) -> None:
-        self.link = link
-        self.sock = sock
-        self.outbox = Outbox(link)
-        self.agent_id = ""
-        self.host = ""
-        self.slots = 0
-        self.nodes: set[int] = set()  # of its attempts
-        self.sent: set[str] = set()  # digests of bodies and names of values that it has
-        self.received_at = time.monotonic()
-        self.is_leaving = False  # its place is about to end
-        self.is_closed = False  # nothing that it has started lives
-
-    @property
-    def free(self) -> int:
-        """How many attempts more it takes."""
-        return 0 if self.is_leaving else self.slots - len(self.nodes)
 
 
 class Patience:
@@ -82,8 +59,8 @@ class FleetUser(Protocol):
     def lose(self, agent: FarAgent, reason: str) -> None:
         """Handle the end of an agent; no process of its attempts lives."""
 
-    def use_room(self) -> None:
-        """Handle that an agent takes more attempts."""
+    def settle(self) -> None:
+        """Use the slots that have become free, once all messages that have arrived are handled."""
 
 
 class Introduction(Record):
@@ -110,7 +87,7 @@ class Fleet:
         self._wanted = 0
         self._patience = Patience()
         self._agents: set[FarAgent] = set()  # all, also those that are not ready yet, or doubtful
-        self._ready: deque[FarAgent] = deque()  # in the order in which they get attempts
+        self.ready = ReadyAgents(outcomes)  # those that are ready
         self._check: Timer | None = None
 
     # -- slots ---------------------------------------------------------------------------------------------
@@ -143,19 +120,6 @@ class Fleet:
         if self._check is None:
             self._check_later()
 
-    def room(self) -> int:
-        """Return how many attempts more the agents take."""
-        return sum(max(0, agent.free) for agent in self._ready)
-
-    def next_free(self) -> FarAgent | None:
-        """Return the agent that gets the next attempt; None when none has a free slot."""
-        for _ in range(len(self._ready)):
-            agent = self._ready[0]
-            self._ready.rotate(-1)
-            if agent.free > 0:
-                return agent
-        return None
-
     # -- the placer ----------------------------------------------------------------------------------------
 
     def _on_line(self, line: Mapping[str, Any]) -> None:
@@ -175,7 +139,7 @@ class Fleet:
 
     def _note_failure(self, reason: str, *, is_final: bool = False) -> None:
         """Note why an agent does not come. Raises ResourceError: none is left that could."""
-        if is_final and not self._ready and self._wanted and self._patience.failed():
+        if is_final and not self.ready and self._wanted and self._patience.failed():
             raise ResourceError(f"the cluster {self._name!r} has no machine that can run a task: {reason}")
 
     # -- agents --------------------------------------------------------------------------------------------
@@ -188,7 +152,6 @@ class Fleet:
     def _read(self, agent: FarAgent, *, to_the_end: bool = False) -> None:
         if agent.link.fileno() < 0:
             return
-        agent.link.flush()
         while True:
             messages = agent.link.take()
             if messages:
@@ -203,11 +166,8 @@ class Fleet:
         if agent.link.eof:
             self._doubt(agent)
         else:
-            self.watch(agent)
-
-    def watch(self, agent: FarAgent) -> None:
-        """Send what waits for an agent as soon as its link takes more."""
-        self._outcomes.watch_writing(agent.link.fileno(), on=agent.link.backlog)
+            self.ready.flush_link(agent)
+        self._user.settle()
 
     def _receive(self, agent: FarAgent, message: Message) -> None:
         kind = message[0]
@@ -217,14 +177,16 @@ class Fleet:
             self._introduce(agent, message[1])
         elif kind == "ready":
             agent.slots = message[1]
-            self._ready.append(agent)
+            self.ready.add(agent)
             self._patience.worked()
-            self._user.use_room()
+            self._outcomes.wake()  # the caller may submit more
         elif kind == "slots":
             agent.slots = message[1]
-            self._user.use_room()
+            self.ready.update(agent)
+            self._outcomes.wake()
         elif kind == "leaving":
             agent.is_leaving = True
+            self.ready.update(agent)
         elif kind == "closed":
             agent.is_closed = True
         elif kind == "failed":
@@ -257,8 +219,7 @@ class Fleet:
 
     def _doubt(self, agent: FarAgent) -> None:
         """Handle the end of a link."""
-        if agent in self._ready:
-            self._ready.remove(agent)
+        self.ready.remove(agent)
         self._close_link(agent)
         if agent.is_closed or not agent.nodes:
             self._lose(agent, "it has ended")
@@ -268,8 +229,7 @@ class Fleet:
         self._user.lose(agent, reason)
 
     def _forget(self, agent: FarAgent) -> None:
-        if agent in self._ready:
-            self._ready.remove(agent)
+        self.ready.remove(agent)
         self._agents.discard(agent)
         self._close_link(agent)
 
@@ -296,14 +256,9 @@ class Fleet:
     def say_goodbye(self, grace_s: float) -> None:
         """Have all agents end what they run."""
         self._wanted = 0
-        for agent in list(self._ready):
-            agent.link.send(("goodbye", grace_s))
-            self.watch(agent)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether an agent is connected."""
-        return bool(self._ready)
+        for agent in self.ready:
+            self.ready.put(agent, ("goodbye", grace_s))
+        self.ready.flush()
 
     def close(self) -> None:
         """Close all links, end all agents, and wait for the end of their places."""
@@ -311,9 +266,7 @@ class Fleet:
         if self._check is not None:
             self._check.cancel()
         for agent in list(self._agents):
-            self._close_link(agent)
-        self._agents.clear()
-        self._ready.clear()
+            self._forget(agent)
         self._listener.close()
         if self._placement is not None:
             self._placement.close()

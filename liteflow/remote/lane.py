@@ -1,7 +1,7 @@
 """The lane of a cluster: the backend whose attempts run on other machines.
 
-It sends the work of an attempt to an agent with a free slot, at once, and posts the outcome that comes back. While no
-agent has a free slot, attempts are queued here.
+It sends the works of a turn to agents with free slots, and posts the outcomes that come back. Attempts beyond the slots
+are queued at the agents; one that an agent gives back is queued here until there is a free slot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,8 +24,9 @@ from liteflow.processes.log_file import open_log
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.ferry import ValueReceiver, files_of, moved, moved_payload, value_messages
-from liteflow.remote.fleet import FarAgent, Fleet, Introduction
+from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
+from liteflow.remote.ready_agents import FarAgent
 from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders
 from liteflow.values.payload import Payload, encode
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, complete_body
@@ -42,23 +43,52 @@ def lane_of(name: str, cluster: Cluster) -> BackendFactory:
 class _FarAttempt:
     """An attempt that was submitted: it is queued, or an agent has it."""
 
-    __slots__ = ("agent", "command", "is_cancelled", "is_sent", "log", "sent_at", "work")
+    __slots__ = (
+        "agent",
+        "body",
+        "command",
+        "digest",
+        "is_cancelled",
+        "is_sent",
+        "log",
+        "sent_at",
+        "was_given_back",
+        "work",
+    )
 
-    def __init__(self, work: Work, command: tuple[Any, ...] | None) -> None:
-        self.work = work  # as it is sent: with the digest of its body
+    def __init__(
+        self, work: Work, body: str | bytes, *, digest: str | None = None, command: tuple[Any, ...] | None = None
+    ) -> None:
+        self.work = work
+        self.body = body  # of a function: its digest, or its pickle with arguments; of a command: a name
+        self.digest = digest  # of the function that its agent needs
         self.command = command
         self.agent: FarAgent | None = None
         self.is_sent = False
         self.is_cancelled = False
+        self.was_given_back = False  # it was queued there for too long: it waits for a free slot
         self.sent_at = 0.0
-        self.log = ArrivingLog(work.log_path)
+        self.log: ArrivingLog | None = None  # None: nothing has arrived
+
+    @property
+    def log_path(self) -> str | None:
+        """The path of its log; None: it has none, or nothing has arrived."""
+        return None if self.log is None else self.work.log_path
+
+    def write_log(self, offset: int, data: bytes) -> None:
+        if self.log is None:
+            self.log = ArrivingLog(self.work.log_path)
+        self.log.write(offset, data)
+
+    def close_log(self) -> None:
+        if self.log is not None:
+            self.log.close()
 
 
 class ArrivingLog:
     """The log of an attempt on another machine, as it arrives; without a path it goes to our standard output.
 
     Attributes:
-        has_bytes: whether anything has arrived.
         lost: why the file lacks a part; None: it does not.
     """
 
@@ -66,12 +96,10 @@ class ArrivingLog:
         self._path = path
         self._fd = -1
         self._start = 0  # what the file held before
-        self.has_bytes = False
         self.lost: str | None = None
 
     def write(self, offset: int, data: bytes) -> None:
         """Write bytes at an offset of the log."""
-        self.has_bytes = True
         try:
             if self._path is None:
                 os.write(1, data)
@@ -124,7 +152,7 @@ class Lane(Backend):
     # -- slots ---------------------------------------------------------------------------------------------
 
     def room(self) -> dict[str, int]:
-        return {self._name: max(0, self._fleet.room() - len(self._queue))}
+        return {self._name: self._fleet.ready.room() - len(self._queue)}
 
     def want(self, place: str, count: int) -> None:
         if place == self._name:
@@ -152,11 +180,6 @@ class Lane(Backend):
         if self._demand < self._fleet.wanted:
             self._fleet.want(self._demand)
 
-    def use_room(self) -> None:
-        self._send_queued()
-        if not self._queue:
-            self._outcomes.wake()  # the caller may submit more
-
     # -- sending -------------------------------------------------------------------------------------------
 
     def submit(self, work: Work) -> None:
@@ -166,41 +189,56 @@ class Lane(Backend):
             self._outcomes.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
             return
         self._queue.append(attempt)
-        self._send_queued()
+        self._give_out()
+
+    def flush(self) -> None:
+        self._fleet.ready.flush()
         self._adjust()
+
+    def settle(self) -> None:
+        self._give_out()
+        self.flush()
 
     def _prepared(self, work: Work) -> _FarAttempt:
         """Return an attempt with the work as an agent gets it. Raises LiteflowError."""
         body = self._tasks[work.task_id]
         if not isinstance(body, Command):
-            return _FarAttempt(replace(work, body=self._bodies.digest(work.task_id, body)), None)
+            shipped, digest = self._bodies.shipped(body)
+            return _FarAttempt(work, shipped, digest=digest)
         body = complete_body(body, self._info, work)
         command = (body.argv, body.cwd, dict(body.env), body.skip_on_exit_codes, body.output, None, body.secrets)
         own_key = f"{work.node}-{work.attempt}"
-        return _FarAttempt(replace(work, body=own_key, inputs=None, items=None, previous=None), command)
+        return _FarAttempt(replace(work, inputs=None, items=None, previous=None), own_key, command=command)
 
-    def _send_queued(self) -> None:
-        while self._queue and (agent := self._fleet.next_free()) is not None:
-            self._send(self._queue.popleft(), agent)
+    def _give_out(self) -> None:
+        """Give queued attempts to agents: to those with free slots, then the others to those with a queue."""
+        ready, queue = self._fleet.ready, self._queue
+        while queue:
+            attempt = queue[0]
+            agent = ready.take_slot(attempt.work.node)
+            if agent is None and not attempt.was_given_back:
+                agent = ready.queue_at(attempt.work.node)
+            if agent is None:
+                return
+            queue.popleft()
+            self._send(attempt, agent)
 
     def _send(self, attempt: _FarAttempt, agent: FarAgent) -> None:
-        work = attempt.work
+        work, ready = attempt.work, self._fleet.ready
         attempt.agent, attempt.sent_at = agent, time.time()
-        agent.nodes.add(work.node)
-        payloads = {**(work.inputs or {}), **(work.items or {}), **(work.previous or {})}
-        if any(payload.file is not None or payload.encoding == "list" for payload in payloads.values()):
-            agent.outbox.add(self._messages(attempt, agent))
+        if attempt.digest is not None and attempt.digest not in agent.sent:
+            ready.put(agent, ("body", attempt.digest, self._bodies.data(attempt.digest)))
+            agent.sent.add(attempt.digest)
+        if work.inputs is None and work.items is None and work.previous is None:
+            attempt.is_sent = True
+            ready.put(agent, ("work", work_to_wire(work, attempt.body), attempt.command))
         else:
-            for message in self._messages(attempt, agent):
-                agent.link.send(message)
-        self._fleet.watch(agent)
+            agent.outbox.add(self._messages(attempt, agent))
+            ready.mark_unsent(agent)
 
     def _messages(self, attempt: _FarAttempt, agent: FarAgent) -> Iterator[Message]:
-        """Yield what an agent needs for an attempt, as far as it does not have it, and the work itself."""
-        work, digest = attempt.work, attempt.work.body
-        if attempt.command is None and digest is not None and digest not in agent.sent:
-            yield ("body", digest, self._bodies.data(digest))
-            agent.sent.add(digest)
+        """Yield the values that an attempt needs, as far as its agent does not have them, and the work itself."""
+        work = attempt.work
         try:
             for payloads in (work.inputs, work.items, work.previous):
                 for payload in files_of(payloads):
@@ -210,7 +248,6 @@ class Lane(Backend):
                         agent.sent.add(name)
             sent = replace(
                 work,
-                log_path=None,
                 inputs=moved(work.inputs, ""),
                 items=moved(work.items, ""),
                 previous=moved(work.previous, ""),
@@ -222,40 +259,54 @@ class Lane(Backend):
             self._end(attempt, cancelled_in_queue(work))
             return
         attempt.is_sent = True
-        yield ("work", work_to_wire(sent), attempt.command)
+        yield ("work", work_to_wire(sent, attempt.body), attempt.command)
 
     # -- receiving -----------------------------------------------------------------------------------------
 
     def receive(self, agent: FarAgent, message: Message) -> None:
         kind = message[0]
-        if kind == "log":
+        if kind == "outcome":
+            outcome = outcome_from_wire(message[1])
+            if outcome.node in agent.nodes:
+                attempt = self._attempts[outcome.node]
+                self._end(attempt, self._completed(outcome, attempt, agent, has_log=message[2]))
+        elif kind == "log":
             node, offset, data = message[1:]
             if node in agent.nodes:
-                self._attempts[node].log.write(offset, data)
+                self._attempts[node].write_log(offset, data)
+        elif kind == "given_back":
+            self._take_back(agent, message[1])
         elif kind == "value":
             self._values.receive(*message[1:])
         elif kind == "value_end":
             self._values.complete(*message[1:])
-        elif kind == "outcome":
-            outcome, has_log = outcome_from_wire(message[1]), message[2]
-            if outcome.node in agent.nodes:
-                attempt = self._attempts[outcome.node]
-                self._end(attempt, self._completed(outcome, attempt, agent, has_log=has_log))
-                self._send_queued()
-                self._adjust()
+
+    def _take_back(self, agent: FarAgent, nodes: Sequence[int]) -> None:
+        """Queue attempts that were queued at an agent for too long, in their order, before all others."""
+        for node in reversed(nodes):
+            if node not in agent.nodes:
+                continue
+            attempt = self._attempts[node]
+            self._fleet.ready.end(agent, node)
+            attempt.agent, attempt.is_sent, attempt.was_given_back = None, False, True
+            if attempt.is_cancelled:
+                self._end(attempt, cancelled_in_queue(attempt.work))
+            else:
+                self._queue.appendleft(attempt)
 
     def _completed(self, outcome: Outcome, attempt: _FarAttempt, agent: FarAgent, *, has_log: bool) -> Outcome:
         """Return the outcome of an agent with the paths of this machine, and times between sending and now."""
         log, now = attempt.log, time.time()
-        has_log = has_log and log.has_bytes
         started_at = None if outcome.started_at is None else _between(attempt.sent_at, outcome.started_at, now)
         outcome = outcome._replace(
-            log_path=attempt.work.log_path if has_log else None,
-            log_lost=log.lost or outcome.log_lost,
+            log_path=attempt.log_path if has_log else None,
+            log_lost=outcome.log_lost if log is None or log.lost is None else log.lost,
             started_at=started_at,
             ended_at=_between(started_at or attempt.sent_at, outcome.ended_at, now),
             host=agent.host,
         )
+        if outcome.value is None and not outcome.pushed:
+            return outcome
         if self._values.problem is not None and any(files_of(_values_of(outcome))):
             problem = failure(attempt.work, "FAILED", self._values.problem)
             return problem._replace(log_path=outcome.log_path, started_at=started_at, host=agent.host)
@@ -265,10 +316,10 @@ class Lane(Backend):
 
     def _end(self, attempt: _FarAttempt, outcome: Outcome) -> None:
         """Forget an attempt, and post its outcome."""
-        attempt.log.close()
+        attempt.close_log()
         del self._attempts[attempt.work.node]
         if attempt.agent is not None:
-            attempt.agent.nodes.discard(attempt.work.node)
+            self._fleet.ready.end(attempt.agent, attempt.work.node)
         self._outcomes.post(outcome)
 
     def lose(self, agent: FarAgent, reason: str) -> None:
@@ -280,9 +331,8 @@ class Lane(Backend):
                 outcome = outcome._replace(error=ErrorInfo(message, codes=(PLACE_LEFT,)))
             if attempt.is_cancelled:
                 outcome = failure(attempt.work, "CANCELLED", "cancelled", started_at=attempt.sent_at)
-            log_path = attempt.work.log_path if attempt.log.has_bytes else None
-            self._end(attempt, outcome._replace(log_path=log_path, host=agent.host))
-        self._send_queued()
+            self._end(attempt, outcome._replace(log_path=attempt.log_path, host=agent.host))
+        self.settle()
 
     # -- ends ----------------------------------------------------------------------------------------------
 
@@ -296,12 +346,12 @@ class Lane(Backend):
             self._end(attempt, cancelled_in_queue(attempt.work))
             self._adjust()
         elif attempt.is_sent and not attempt.agent.link.eof:
-            attempt.agent.link.send(("cancel", node, grace_s))
-            self._fleet.watch(attempt.agent)
+            self._fleet.ready.put(attempt.agent, ("cancel", node, grace_s))
+            self._fleet.ready.flush()
 
     @property
     def is_busy(self) -> bool:
-        return self._fleet.is_busy
+        return bool(self._fleet.ready)
 
     def close(self, grace_s: float) -> None:
         """Forget what is queued, and have the agents end the rest."""
@@ -317,7 +367,7 @@ class Lane(Backend):
         self._fleet.close()
         self._values.close()
         for attempt in self._attempts.values():
-            attempt.log.close()
+            attempt.close_log()
         self._attempts.clear()
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from liteflow.processes.frames import FrameReader, pack
+from liteflow.processes.frames import FrameReader, frame, marshalled, pack
 
 Message = tuple[Any, ...]
 
@@ -22,7 +22,6 @@ LONGEST_FRAME: Final = 64 * 1024 * 1024
 LONGEST_MESSAGE: Final = 1024 * 1024 * 1024
 #: A longer message travels in pieces of this size.
 PIECE_BYTES: Final = 256 * 1024
-_FORMAT: Final = 4  # of marshal
 _CHUNK: Final = 256 * 1024
 _OVERHEAD: Final = 64  # bytes of a frame around a piece
 
@@ -55,24 +54,42 @@ class Link:
         """Whether there is data that could not be sent yet."""
         return bool(self._sending or self._queue or self._urgent)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket has not taken all of the data that was to be sent with the last `flush`."""
+        return bool(self._sending)
+
     # -- sending -------------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        """Send a message, after those that wait.
+    def put(self, message: Message) -> None:
+        """Add a message to those that wait; `flush` sends all of them with one call of the system.
 
         Raises:
             ValueError: a value is not plain data, or the message is too long.
         """
-        for frame in _frames(message):
-            self._queue.append(frame)
-            self.backlog_bytes += len(frame)
+        body = marshalled(message)
+        if self.eof:
+            return
+        if len(body) <= PIECE_BYTES:
+            self._add(frame(body))
+        else:
+            for piece in _pieces(body):
+                self._add(piece)
+
+    def send(self, message: Message) -> None:
+        """Send a message, after those that wait. Raises ValueError as `put` does."""
+        self.put(message)
         self.flush()
+
+    def _add(self, data: bytes) -> None:
+        self._queue.append(data)
+        self.backlog_bytes += len(data)
 
     def send_urgent(self, message: Message) -> None:
         """Send a short message before those that wait."""
-        frame = pack(message)
-        self._urgent.append(frame)
-        self.backlog_bytes += len(frame)
+        data = pack(message)
+        self._urgent.append(data)
+        self.backlog_bytes += len(data)
         self.flush()
 
     def flush(self) -> None:
@@ -91,9 +108,9 @@ class Link:
         """Take the next frames that are sent with one call; return whether there are any."""
         for frames in (self._urgent, self._queue):
             while frames and len(self._sending) < _CHUNK:
-                frame = frames.popleft()
-                self.backlog_bytes -= len(frame)
-                self._sending += frame
+                data = frames.popleft()
+                self.backlog_bytes -= len(data)
+                self._sending += data
         return bool(self._sending)
 
     # -- receiving -----------------------------------------------------------------------------------------
@@ -133,14 +150,10 @@ class Link:
         self._socket.close()
 
 
-def _frames(message: Message) -> Iterator[bytes]:
-    """Yield a message as one frame, or as pieces and the end of them."""
-    body = marshal.dumps(message, _FORMAT)
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Yield a long message as frames of its pieces, and the end of them. Raises ValueError: it is too long."""
     if len(body) > LONGEST_MESSAGE:
         raise ValueError(f"its values have {len(body):,} bytes; at most {LONGEST_MESSAGE:,} pass to another machine")
-    if len(body) <= PIECE_BYTES:
-        yield pack(message)
-        return
     with memoryview(body) as view:
         for start in range(0, len(view), PIECE_BYTES):
             yield pack(bytes(view[start : start + PIECE_BYTES]))

@@ -13,10 +13,11 @@ from typing import Any, Final, Protocol
 from liteflow.digest import sha256_hex
 from liteflow.errors import PayloadError
 from liteflow.executors.importable import by_name, import_problem
-from liteflow.work import Call
+from liteflow.executors.stored_bodies import CallArguments
+from liteflow.record import EMPTY_MAPPING
+from liteflow.work import Call, Item, Ref
 
-#: Stands for an empty mapping in a key, because a mapping has no hash.
-_NONE: Final[Any] = None
+_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None), Ref})
 
 
 class Shipping(Protocol):
@@ -44,43 +45,53 @@ class ByName:
 
 
 class Bodies:
-    """The functions of a run as bytes by digest; each is made when it is sent first."""
+    """The functions of a run as bytes.
+
+    Tasks share a function, which is made once and goes by its digest: its pickle takes longer than a short task. The
+    arguments of each task go with its work.
+    """
 
     def __init__(self, shipping: Shipping) -> None:
         self._shipping = shipping
-        self._digests: dict[str, str] = {}  # by task id
-        self._shared: dict[Call, str] = {}  # of calls that tasks may share: a pickle takes longer than a short task
-        self._data: dict[str, bytes] = {}
+        self._digests: dict[Any, str] = {}  # by the fields of calls
+        self._data: dict[str, bytes] = {}  # by digest
 
-    def digest(self, task_id: str, call: Call) -> str:
-        """Return the digest of the function of a task. Raises PayloadError: it cannot be sent."""
-        digest = self._digests.get(task_id)
-        if digest is None:
-            digest = self._digests[task_id] = self._shared_digest(call)
-        return digest
+    def shipped(self, call: Call) -> tuple[str | bytes, str | None]:
+        """Return a call as it goes with a work, and the digest of the function that the other machine needs for it.
 
-    def _shared_digest(self, call: Call) -> str:
-        """Return the digest of a call. Equal calls without arguments are made once."""
-        if call.kwargs or call.env:
-            return self._pickled(call)
-        key = call._replace(kwargs=_NONE, env=_NONE)
+        Raises:
+            PayloadError: it cannot be sent.
+        """
+        if call.env or call.params:
+            return self._shipping.dump(call), None
+        key = (call.func, call.cwd, call.late, call.secrets, call.preload, call.output)
         try:
-            digest = self._shared.get(key)
+            digest = self._digests.get(key)
         except TypeError:  # its function, or a part of it, has no hash
-            return self._pickled(call)
+            return self._shipping.dump(call), None
         if digest is None:
-            digest = self._shared[key] = self._pickled(call)
-        return digest
-
-    def _pickled(self, call: Call) -> str:
-        data = self._shipping.dump(call)
-        digest = sha256_hex(data)
-        self._data[digest] = data
-        return digest
+            data = self._shipping.dump(call._replace(kwargs=EMPTY_MAPPING))
+            digest = self._digests[key] = sha256_hex(data)
+            self._data[digest] = data
+        if not call.kwargs:
+            return digest, digest
+        if all(map(_is_plain, call.kwargs.values())):
+            return pickle.dumps(CallArguments(digest, call.kwargs)), digest
+        return self._shipping.dump(call), None
 
     def data(self, digest: str) -> bytes:
-        """Return the bytes of a function."""
+        """Return the pickle of a call without arguments."""
         return self._data[digest]
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value holds no object of the user, whose class another machine may not have."""
+    kind = type(value)
+    if kind is dict:
+        return all(type(name) is str and _is_plain(part) for name, part in value.items())
+    if kind is Item:
+        return not value.maps
+    return kind in _PLAIN or (kind in (list, tuple) and all(map(_is_plain, value)))
 
 
 def code_folders() -> list[str]:

@@ -6,7 +6,6 @@ starts, and no observer is called, before the commit that says so has returned.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Final
 
@@ -33,7 +32,6 @@ from liteflow.work import Work
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
 _IDLE_POLL_S: Final = 1.0  # … while nothing runs: a run that waits for days costs less
 _PARKED_S: Final = 60.0  # a shorter wait does not park the run
-_HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
 
 
 class Parts(Record):
@@ -140,6 +138,8 @@ class Loop:
         plan, waits, now = self._plan, self._parts.waits, self._clock.time()
         if plan.running or plan.stopped is not None or plan.next_retry_at() is not None or not waits.are_idle():
             return False
+        if waits.hold_slots():  # a parked run holds none
+            return False
         if self._store.is_family_busy():  # the parent of a parked child run must not wait for long: it parks next
             return False
         wake_at = waits.wake_at()
@@ -152,9 +152,16 @@ class Loop:
         return plan.stopped is not None
 
     def _submit(self, starts: list[Start]) -> None:
+        inline_works: list[Work] = []
         for start in starts:
             work = self._work(start)
-            with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
+            if work.task_id in self._inline_tasks:
+                inline_works.append(work)
+            else:
+                self._executor.submit(work)
+        self._executor.flush()
+        for work in inline_works:  # last: each runs to its end here
+            with self._signal_gate:
                 self._executor.submit(work)
 
     def _work(self, start: Start, poll: DuePoll | None = None) -> Work:

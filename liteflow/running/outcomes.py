@@ -12,7 +12,7 @@ from liteflow.record import Record
 from liteflow.running.decisions import decided
 from liteflow.running.inputs import Inputs
 from liteflow.running.iterations import Iterations
-from liteflow.running.prefetch import Prefetch
+from liteflow.running.places import Places
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
@@ -54,7 +54,7 @@ class OutcomeHandler:
         inputs: Inputs,
         checks: StartChecks,
         stopping: Stopping,
-        prefetch: Prefetch,
+        places: Places,
         ends: Ends,
     ) -> None:
         self._compiled = compiled
@@ -63,7 +63,7 @@ class OutcomeHandler:
         self._inputs = inputs if inputs.any else None
         self._checks = checks
         self._stopping = stopping
-        self._prefetch = prefetch
+        self._places = places
         self._ends = ends
         self._waits = ends.waits
         self._repeats = set(compiled.control.setups) | set(compiled.control.teardowns)  # may succeed more than once
@@ -82,8 +82,9 @@ class OutcomeHandler:
         outcome, skips, repeat_s = self._completed(outcome)
         self._stopping.ended(node)
         if previous == "RUNNING":
-            self._prefetch.observe(outcome)
-            if node in self._prefetch.queued:
+            prefetch = self._places.prefetch(node)
+            prefetch.observe(outcome)
+            if node in prefetch.queued:
                 previous = self._dequeue(outcome)
         is_hook = node in plan.table.hooks
         repeats = is_hook or (bool(self._repeats) and plan.table.owner(node) in self._repeats)
@@ -100,8 +101,8 @@ class OutcomeHandler:
             repeat_s=repeat_s,
         )
         if self._ordered and plan.ready.options(node).needs:  # after the plan no longer counts the instance as running
-            if previous != "WAITING":
-                recorder.free_slots(node)
+            if previous != "WAITING" or plan.ready.options(node).holds:
+                recorder.hold_slots(node, ())
             plan.ready.reopen()
         wait = self._ends.iterations.row(outcome, repeat_s) if transitions[0].status == "WAITING" else None
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous, wait=wait)
@@ -145,11 +146,11 @@ class OutcomeHandler:
         if not self._waits.can_wait(node):
             return False
         self._stopping.ended(node)
-        if node in self._prefetch.queued:
+        if node in self._places.prefetch(node).queued:
             self._dequeue(outcome)
         self._waits.begin(outcome, waiting)
-        if self._ordered and self._plan.ready.options(node).needs:
-            self._recorder.free_slots(node)
+        if self._ordered and (options := self._plan.ready.options(node)).needs and not options.holds:
+            self._recorder.hold_slots(node, ())
             self._plan.ready.reopen()
         if self._plan.stopped is not None:
             self._stopping.end_running()
@@ -157,7 +158,7 @@ class OutcomeHandler:
 
     def _dequeue(self, outcome: Outcome) -> TaskStatus:
         """Record the start of an attempt that is stored as QUEUED, if it has started. Return its stored state."""
-        log_path = self._prefetch.queued.pop(outcome.node)
+        log_path = self._places.prefetch(outcome.node).queued.pop(outcome.node)
         if outcome.started_at is None:
             return "QUEUED"
         self._recorder.queued_start(outcome.node, outcome.started_at, log_path)

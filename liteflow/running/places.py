@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from typing import Final
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
 from liteflow.executors import Executor
-from liteflow.planning.ready_queue import QueueOptions, ReadyQueue
+from liteflow.planning.plan import Plan
+from liteflow.planning.ready_queue import QueueOptions
 from liteflow.record import replace
 from liteflow.running.config import RunConfig
+from liteflow.running.prefetch import NONE, Prefetch, PrefetchLimits
 from liteflow.work import stays_here
 
 HERE: Final = ""
+#: Where the queue of ready tasks counts the room of each place.
+NO_LIMIT: Final = sys.maxsize
 #: The mode of a task that stays here in a run whose mode is a cluster.
 _MODE_HERE: Final = "process"
 
@@ -62,18 +67,58 @@ def with_places(options: Mapping[int, QueueOptions], far: Mapping[int, str]) -> 
 
 
 class Places:
-    """The places of a run: what the executor knows of their room goes to the plan, and what waits there to it."""
+    """The places of a run: how many slots each has free, and which attempts it was given beyond them.
 
-    def __init__(self, ready: ReadyQueue, executor: Executor, clusters: Iterable[str]) -> None:
-        self._ready = ready
+    What the executor knows of their room goes to the plan, and what waits there to the executor. In a run without
+    clusters the number of workers is the limit.
+    """
+
+    def __init__(self, plan: Plan, executor: Executor, workers: int, depth: PrefetchLimits) -> None:
+        """Take the parts of a run, and how far attempts may be handed out beyond the slots.
+
+        Where a run uses clusters, the depth is that of clusters: nothing is handed out in advance here.
+        """
+        self._running = plan.running
+        self._ready = plan.ready
         self._executor = executor
-        self._wanted = dict.fromkeys(clusters, 0)
+        self._workers = workers
+        self._wanted = dict.fromkeys(self._ready.clusters(), 0)
+        self._prefetches = {HERE: Prefetch(NONE if self._wanted else depth)}
+        self._prefetches.update((name, Prefetch(depth)) for name in self._wanted)
+        self._free = dict.fromkeys(self._prefetches, 0)
 
-    def measure(self) -> None:
-        """Let as many tasks start in each place as it has free slots."""
-        room = self._executor.room()
-        for place in (HERE, *self._wanted):
-            self._ready.resize(place, room.get(place, 0))
+    def place(self, node: int) -> str:
+        """Return the place of a task."""
+        return self._ready.options(node).place if self._wanted else HERE
+
+    def prefetch(self, node: int) -> Prefetch:
+        """Return the queue of the place of a task."""
+        return self._prefetches[self.place(node)]
+
+    def promoted(self) -> list[tuple[int, str | None]]:
+        """Look how many slots are free, and return the queued attempts that have one now, with their log files."""
+        if not self._wanted:
+            self._free[HERE] = self._workers - len(self._running)
+        else:
+            room = self._executor.room()
+            for place in self._free:
+                self._free[place] = room.get(place, 0)
+        return [each for place, prefetch in self._prefetches.items() for each in prefetch.promote(self._free[place])]
+
+    def room(self) -> int:
+        """Return how many tasks more may start. The queue of ready tasks counts those of each place of several."""
+        if not self._wanted:
+            return self._prefetches[HERE].room(self._free[HERE])
+        for place, free in self._free.items():
+            self._ready.resize(place, max(0, self._prefetches[place].room(free)))
+        return NO_LIMIT
+
+    def take_slot(self, node: int) -> bool:
+        """Count an attempt that starts; return whether a slot is free for it."""
+        place = self.place(node)
+        free = self._free[place]
+        self._free[place] = free - 1
+        return self._prefetches[place].has_slot(free)
 
     def request(self) -> None:
         """Report to the executor how many tasks wait for each cluster, where that has changed."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
+from liteflow.state.pools import SlotChange
 from liteflow.state.records import (
     ChooseResets,
     DueUndo,
@@ -57,7 +58,7 @@ class Batch(Protocol):
 
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
-    released_slots: list[tuple[str, int]]
+    slot_changes: list[SlotChange]
     undos: UndoRows
     rounds: dict[tuple[str, int], int]
 

@@ -1,54 +1,65 @@
 """Prefetch: while tasks are very short, attempts are committed and handed to the executor before there is a slot.
 
 A commit costs the same for one task as for fifty. The executor starts the attempts in order, each when a slot is free.
-Until then they are QUEUED, in the state file too. Measured in docs/adr/0032.
+Until then they are QUEUED, in the state file too. Measured in docs/adr/0032, and for clusters in docs/adr/0074.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
+from liteflow.record import Record
 from liteflow.work import Outcome
 
-_SHORT_S: Final = 0.0002  # only tasks as short as this are prefetched: a turn of the loop takes about as long
-_QUEUE_S: Final = 0.005  # the time in which the queue should be worked off
-_MOST_QUEUED: Final = 64
-#: The slots where the ready queue counts the room of each place.
-NO_LIMIT: Final = sys.maxsize
 _UNKNOWN_S: Final = 1.0  # assumed until some tasks have ended
 
 
+class PrefetchLimits(Record):
+    """How far attempts are handed out beyond the slots of a place."""
+
+    short_s: float  #: only tasks as short as this are prefetched
+    queue_s: float  #: the time in which the queue should be worked off
+    most: int
+
+
+#: A turn of the loop takes as long as the shortest tasks.
+NEAR: Final = PrefetchLimits(short_s=0.0002, queue_s=0.005, most=64)
+#: A message there and back takes longer than a turn.
+FAR: Final = PrefetchLimits(short_s=0.002, queue_s=0.01, most=128)
+NONE: Final = PrefetchLimits(short_s=0.0, queue_s=0.0, most=0)
+
+
 class Prefetch:
-    """The queue of attempts that the executor has and that wait for a slot.
+    """The queue of the attempts of one place that the executor has and that wait for a slot.
+
+    `free` is how many slots are free; less than zero where attempts have none.
 
     Attributes:
         queued: the log file of each attempt that is QUEUED in the state file, by node, the first to start first.
     """
 
-    __slots__ = ("_enabled", "_slots", "_typical_s", "queued")
+    __slots__ = ("_depth", "_typical_s", "queued")
 
-    def __init__(self, slots: int, *, enabled: bool) -> None:
-        self._slots = slots
-        self._enabled = enabled
+    def __init__(self, depth: PrefetchLimits) -> None:
+        self._depth = depth
         self._typical_s = _UNKNOWN_S  # how long recent attempts took
         self.queued: dict[int, str | None] = {}
 
-    def room(self, submitted: int) -> int:
-        """Return how many more attempts the executor may be given when it has `submitted` ones."""
-        depth = 0
-        if self._enabled and self._typical_s < _SHORT_S:
-            depth = min(_MOST_QUEUED, int(_QUEUE_S / self._typical_s))
-        return self._slots + depth - submitted
+    def room(self, free: int) -> int:
+        """Return how many more attempts the executor may be given."""
+        depth, typical_s = self._depth, self._typical_s
+        if typical_s >= depth.short_s:
+            return free
+        return free + min(depth.most, int(depth.queue_s / typical_s))
 
-    def has_slot(self, submitted: int) -> bool:
-        """Return whether a slot is free when the executor has `submitted` attempts, the queued ones among them."""
-        return submitted - len(self.queued) < self._slots
+    def has_slot(self, free: int) -> bool:
+        """Return whether a slot is free for an attempt that is not queued."""
+        return free + len(self.queued) > 0
 
-    def promote(self, submitted: int) -> list[tuple[int, str | None]]:
+    def promote(self, free: int) -> list[tuple[int, str | None]]:
         """Take the attempts out of the queue for which slots have become free; return them with their log files."""
         promoted = []
-        while self.queued and self.has_slot(submitted):
+        while self.queued and self.has_slot(free):
             node = next(iter(self.queued))
             promoted.append((node, self.queued.pop(node)))
         return promoted

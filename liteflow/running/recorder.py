@@ -17,6 +17,7 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
 from liteflow.running.run_outputs import RunOutputs
+from liteflow.state.pools import SlotChange
 from liteflow.state.records import DueUndo, PreviousInstance
 from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
@@ -221,9 +222,9 @@ class Recorder:
         """Return the answers to the requests of the last commit, in their order."""
         return self._batch.granted_slots
 
-    def free_slots(self, node: int) -> None:
-        """Record that an attempt that has ended gives its slots back."""
-        self._batch.released_slots.append((self._table.task_ids[node], self._table.map_indexes[node]))
+    def hold_slots(self, node: int, needs: SlotNeeds) -> None:
+        """Record the slots that an attempt holds from now on, whether free or not; none: it gives them back."""
+        self._batch.slot_changes.append(SlotChange(self._table.task_ids[node], self._table.map_indexes[node], needs))
 
     # -- secrets -------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
 from liteflow.running.places import Places, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
-from liteflow.running.prefetch import NO_LIMIT, Prefetch
+from liteflow.running.prefetch import FAR, NEAR, NONE
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
@@ -229,8 +229,8 @@ class Runner(Record):
             signals=self.signals,
             clock=self.clock,
         )
-        prefetch = self._prefetch(plan)
-        starter = self._starter(plan, recorder, limits, prefetch)
+        places = self._places(plan)
+        starter = Starter(compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, places=places)
         expansion = TaskExpander(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
@@ -242,7 +242,7 @@ class Runner(Record):
             inputs=inputs,
             checks=checks,
             stopping=stopping,
-            prefetch=prefetch,
+            places=places,
             ends=Ends(waits=waits, iterations=iterations),
         )
         return Parts(
@@ -261,25 +261,15 @@ class Runner(Record):
             outputs=RunOutputs(compute=config.outputs, masker=self.info.masker),
         )
 
-    def _starter(self, plan: Plan, recorder: Recorder, limits: RunLimits, prefetch: Prefetch) -> Starter:
-        clusters = plan.ready.clusters()
-        return Starter(
-            compiled=self.compiled,
-            config=self.config,
-            plan=plan,
-            recorder=recorder,
-            limits=limits,
-            prefetch=prefetch,
-            places=Places(plan.ready, self.executor, clusters) if clusters else None,
-        )
-
-    def _prefetch(self, plan: Plan) -> Prefetch:
-        """Return how far attempts are handed out beyond the slots.
+    def _places(self, plan: Plan) -> Places:
+        """Return the places of the tasks, and how far attempts are handed out beyond their slots.
 
         No task with a priority or a pool waits behind queued attempts, and none starts after a failure that ends all.
         """
-        enabled = self.executor.queues and not plan.has_queue_options and not self.config.fail_fast
-        return Prefetch(NO_LIMIT if plan.ready.clusters() else self.config.max_workers, enabled=enabled)
+        is_far = bool(plan.ready.clusters())
+        enabled = not plan.has_queue_options and not self.config.fail_fast and (is_far or self.executor.queues)
+        depth = NONE if not enabled else FAR if is_far else NEAR
+        return Places(plan, self.executor, self.config.max_workers, depth)
 
     def _recorder(
         self,

@@ -12,7 +12,6 @@ from liteflow.running.config import RunConfig
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.places import Places
-from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
 from liteflow.states import TaskStatus
@@ -45,40 +44,37 @@ class Starter:
         plan: Plan,
         recorder: Recorder,
         limits: RunLimits,
-        prefetch: Prefetch,
-        places: Places | None = None,
+        places: Places,
     ) -> None:
         self._plan = plan
         self._compiled = compiled
         self._config = config
         self._recorder = recorder
         self._limits = limits
-        self._prefetch = prefetch
-        self._places = places  # None: all tasks run here, where the number of workers is the limit
+        self._places = places
         self._ordered = plan.has_queue_options
         self._candidates: list[Start] = []  # attempts that start if the store grants their slots
         self._stamp = (0, "")  # a second, and how the names of log files write it
 
     def take(self, monotonic: float, now: float) -> list[Start]:
         """Take the tasks that may start, and record the intent to start them."""
-        plan, recorder, prefetch, starts = self._plan, self._recorder, self._prefetch, list[Start]()
-        for queued, log_path in prefetch.promote(len(plan.running)):
+        plan, recorder, places, starts = self._plan, self._recorder, self._places, list[Start]()
+        for queued, log_path in places.promoted():
             recorder.start(queued, "QUEUED", log_path, now)
         plan.requeue_retries(monotonic)  # even if there is no free worker: else the loop would not wait for one
-        if self._places is not None:
-            self._places.measure()
-        for _ in range(prefetch.room(len(plan.running))):
+        for _ in range(places.room()):
             node = plan.take(monotonic)
             if node is None:
                 break
             start = Start(node, self._log_path(node, now))
+            has_slot = places.take_slot(node)
             if self._ordered and (needs := plan.ready.options(node).needs):
                 recorder.request_slots(node, needs, plan.stored_status(node), start.log_path, now)
                 self._candidates.append(start)
                 continue
             status: TaskStatus = "RUNNING"
-            if not prefetch.has_slot(len(plan.running) - 1):
-                status, prefetch.queued[node] = "QUEUED", start.log_path
+            if not has_slot:
+                status, places.prefetch(node).queued[node] = "QUEUED", start.log_path
             recorder.start(node, plan.stored_status(node), start.log_path, now, status)
             starts.append(start)
         return starts
@@ -100,8 +96,7 @@ class Starter:
 
     def request_room(self) -> None:
         """Report to the executor how many tasks wait for each cluster, once it has those that start."""
-        if self._places is not None:
-            self._places.request()
+        self._places.request()
 
     def work(self, start: Start, inputs: Inputs, hooks: Hooks, poll: DuePoll | None = None) -> Work:
         """Build the work of an attempt, or of a poll of its wait, with what is stored of its upstream tasks."""
@@ -123,7 +118,7 @@ class Starter:
             grace_s=grace_s if poll is None else 0.0,
             log_path=start.log_path,
             handle=None if poll is None else poll.handle,
-            place="" if self._places is None else self._plan.ready.options(node).place,
+            place=self._places.place(node),
         )
 
     def _log_path(self, node: int, now: float) -> str | None:

@@ -161,6 +161,9 @@ class Waits:
         wait.reason = stored.reason or ""
         wait.waiting = Waiting(handle, pause_s, wait.reason)
         self._times.set_poll(node, pause_s)
+        options = self._plan.ready.options(node)
+        if options.holds:  # a run without an owner holds none
+            self._recorder.hold_slots(node, options.needs)
         if self._poll_of(node) is None:
             self.end(node, "LOST", "its task no longer waits, because its definition has changed")
 
@@ -221,6 +224,10 @@ class Waits:
     def are_idle(self) -> bool:
         """Return whether there are waits, and nothing is with the executor for them."""
         return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
+
+    def hold_slots(self) -> bool:
+        """Return whether an attempt holds slots while it waits."""
+        return any(self._plan.ready.options(node).holds for node in self._waits)
 
     def is_overdue(self) -> bool:
         """Return whether the time of an attempt may be over: a decision that was made before comes first."""

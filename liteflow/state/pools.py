@@ -40,6 +40,14 @@ class NeedsSlots(Protocol):
     def needs(self) -> SlotNeeds: ...
 
 
+class SlotChange(NamedTuple):
+    """The slots that a task instance holds from now on; none: it gives back what it has."""
+
+    task_id: str
+    map_index: int
+    needs: SlotNeeds
+
+
 class _GroupRequest(Record):
     """A request of the run itself for a slot of its group."""
 
@@ -186,11 +194,19 @@ class SlotAllocator:
             ],
         )
 
-    def give_back(self, instances: Sequence[tuple[str, int]]) -> None:
-        """Free the slots of task instances that have ended."""
+    def hold(self, changes: Sequence[SlotChange]) -> None:
+        """Let task instances hold the slots that are given, whether they are free or not, instead of those they hold.
+
+        So the pool of an instance whose wait is continued may be overdrawn: what it waits for is under way.
+        """
         self._connection.executemany(
-            f"DELETE FROM liteflow_slots WHERE run_no={self._run_no} AND task_id=? AND map_index=?", instances
+            f"DELETE FROM liteflow_slots WHERE run_no={self._run_no} AND task_id=? AND map_index=?",
+            [change[:2] for change in changes],
         )
+        now = time.time()
+        for change in changes:
+            if change.needs:
+                self._insert(change, now, now)
 
     def clear(self, *, group: bool) -> None:
         """Free all slots of the run and remove its requests; with `group` those of its group, too."""

@@ -18,7 +18,7 @@ from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.child_rows import cancel_child_runs
 from liteflow.state.parking import WAKE, ParkedUntil
-from liteflow.state.pools import SlotAllocator
+from liteflow.state.pools import SlotAllocator, SlotChange
 from liteflow.state.records import AttemptKey, InstanceKey, PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
 from liteflow.state.undo_rows import UndoRows
@@ -88,7 +88,7 @@ class WriteBatch:
         self.rounds: dict[tuple[str, int], int] = {}
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
-        self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
+        self.slot_changes: list[SlotChange] = []  # of task instances that return their slots, or take them back
         self._ends = _Ends([], [])
         self._parked: ParkedUntil | None = None  # until the run has ended
         #: An attempt of a task that has an undo is added with its start, and removed with its success.
@@ -96,7 +96,7 @@ class WriteBatch:
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests or self.undos or self._ends.requests)
+        return bool(self.transitions or self.slot_requests or self.slot_changes or self.undos or self._ends.requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -254,8 +254,8 @@ class WriteBatch:
                 rows.write(connection)
         transitions = self.transitions
         transitions.write(connection)
-        if self.released_slots:
-            slots.give_back(self.released_slots)
+        if self.slot_changes:
+            slots.hold(self.slot_changes)
         if self.slot_requests:
             self._admit(connection, slots)
         if self._ends.requests:
@@ -298,6 +298,6 @@ class WriteBatch:
         self.transitions.clear()
         if self.slot_requests:
             self.slot_requests = []
-        self.released_slots.clear()
+        self.slot_changes.clear()
         self._ends.requests.clear()
         self._ends.child_runs.clear()

@@ -68,6 +68,7 @@ class Bench:
         self.node += 1
         log_path = str(self.logs / f"{task_id}-{self.node}.log")
         self.executor.submit(Work(node=self.node, task_id=task_id, attempt=1, log_path=log_path, **fields))
+        self.executor.flush()
         return self.node
 
     def collect(self, count: int = 1) -> list[Outcome]:
@@ -879,7 +880,8 @@ def test_room_is_the_number_of_slots_without_an_attempt(bench: Open, mode: str, 
     assert opened.executor.room()[place] == 1
     opened.submit("long")
     opened.submit("short")
-    assert opened.executor.room()[place] == 0, "a queued attempt takes no second slot"
+    expected = -1 if mode == "far" else 0  # a place far away says how many attempts have no slot
+    assert opened.executor.room()[place] == expected, "a queued attempt takes no second slot"
     gate.touch()
     opened.collect(3)
     assert opened.executor.room()[place] == 2

@@ -70,6 +70,7 @@ class Far:
         log_path = str(self.logs / f"{task_id}-{self.node}.log")
         fields = {"attempt": 1, "log_path": log_path, **fields}
         self.executor.submit(Work(node=self.node, task_id=task_id, **fields))
+        self.executor.flush()
         return self.node
 
     def collect(self, count: int = 1) -> list[Outcome]:
@@ -257,6 +258,72 @@ def test_a_line_that_comes_with_the_ticket_counts(far: Open) -> None:
     made = far({"ok": Call(os.getpid)}, argv=argv)
     made.executor.want("far", 1)
     made.until(lambda: made.executor.room()["far"] == 3)
+
+
+# Attempts that are sent before there is a slot
+
+
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def test_attempts_queued_behind_a_long_one_go_to_an_agent_with_a_free_slot(far: Open, tmp_path: Path) -> None:
+    gates = [str(tmp_path / "gate1"), str(tmp_path / "gate2")]
+    made = far(
+        {
+            "long": Call(wait_for, {"path": gates[0]}),
+            "short": Call(wait_for, {"path": gates[1]}),
+            "q": Call(os.getpid),
+        },
+        {"w1": 1, "w2": 1},
+    )
+    made.ready(2)
+    made.submit("long")
+    made.submit("short")
+    nodes = [made.submit("q") for _ in range(6)]
+    assert made.executor.room()["far"] == -6
+    Path(gates[1]).touch()
+    outcomes = made.collect(7)
+    assert {outcome.node for outcome in outcomes} == {2, *nodes}
+    assert {outcome.verdict for outcome in outcomes} == {"SUCCESS"}
+    assert len({outcome.host for outcome in outcomes}) == 1, "the other machine is busy"
+    Path(gates[0]).touch()
+    assert made.collect()[0].verdict == "SUCCESS"
+
+
+def test_an_attempt_that_is_queued_at_an_agent_can_be_cancelled(far: Open, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    made = far({"long": Call(wait_for, {"path": gate}), "q": Call(os.getpid)}, {"w1": 1})
+    made.ready(1)
+    made.submit("long")
+    node = made.submit("q")
+    made.executor.cancel(node, 0.0)
+    (outcome,) = made.collect()
+    assert (outcome.node, outcome.verdict, outcome.started_at) == (node, "CANCELLED", None)
+    node = made.submit("q")
+    for _ in range(60):  # it is given back meanwhile
+        made.executor.wait(0.01)
+    made.executor.cancel(node, 0.0)
+    (outcome,) = made.collect()
+    assert (outcome.node, outcome.verdict, outcome.started_at) == (node, "CANCELLED", None)
+    Path(gate).touch()
+    assert made.collect()[0].verdict == "SUCCESS"
+
+
+def test_attempts_queued_at_an_agent_that_leaves_run_elsewhere(far: Open, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    made = far({"long": Call(wait_for, {"path": gate}), "q": Call(os.getpid)}, {"w1": 1, "w2": 1})
+    made.ready(2)
+    for _ in range(2):
+        made.submit("long")
+    for _ in range(4):
+        made.submit("q")
+    ((_, first), _) = made.agents()
+    os.kill(first, signal.SIGTERM)
+    Path(gate).touch()
+    outcomes = made.collect(6)
+    assert {outcome.verdict for outcome in outcomes} == {"SUCCESS"}
 
 
 # Values, logs, bodies

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from far_kit import cluster_of
 from process_kit import is_alive
 
-from liteflow import Dag
+from liteflow import Change, Dag, Observer
 from liteflow.processes import tree
 from liteflow.state.history import History
 
@@ -46,6 +47,36 @@ def test_a_run_uses_two_machines_and_stores_which(folder: Path, db: str) -> None
     says = next(attempt for attempt in attempts if attempt.task_id == "says")
     assert says.log_path is not None
     assert Path(says.log_path).read_text() == "says on a far machine\n"
+
+
+def nothing() -> None:
+    """End at once."""
+
+
+class States(Observer):
+    """Counts what is stored as RUNNING after each commit, and what was QUEUED."""
+
+    def __init__(self) -> None:
+        self.running = self.most_running = self.queued = 0
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self.running += (change.status == "RUNNING") - (change.previous == "RUNNING")
+            self.queued += change.status == "QUEUED"
+        self.most_running = max(self.most_running, self.running)
+
+
+def test_short_tasks_are_queued_at_agents_and_no_more_run_than_there_are_slots(folder: Path, db: str) -> None:
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 1, "w2": 1})})
+    for number in range(400):
+        dag.task(nothing, f"t{number}")
+    states = States()
+    run = dag.run(mode="lab", observers=[states])
+    assert run.raise_for_failure()
+    assert states.most_running <= 2
+    assert states.queued, "tasks that do nothing are sent before there is a slot"
+    with History(db) as history:
+        assert len(list(history.attempts(run.run_id))) == 400
 
 
 def test_a_task_whose_agent_is_killed_runs_again(folder: Path, db: str) -> None:

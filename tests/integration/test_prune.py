@@ -438,3 +438,27 @@ def test_files_of_no_run_are_listed_and_removed(tmp_path: Path) -> None:
     assert remove_leftovers(db) == [str(value), str(outputs)]
     assert mine.exists()
     assert names(young) == [f"{'1' * 64}.json"]
+
+
+def test_containers_that_the_engine_does_not_remove_are_named(tmp_path: Path) -> None:
+    """A program that stands in for the client of an engine removes all containers but one."""
+    flow_folder.write(tmp_path, FLOW)
+    assert flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "r1").returncode == 1
+    (tmp_path / "containers").write_text("free\tr1\ta\tExited\nstuck\tr1\ta\tDead\nother\tr2\ta\tExited\n")
+    (tmp_path / "bin").mkdir()
+    client = tmp_path / "bin" / "docker"
+    client.write_text(f"""#!/bin/sh
+        cd {tmp_path}
+        case "$1" in
+          ps) cat containers ;;
+          rm) grep -v ^free containers > left; mv left containers
+              echo "Error response from daemon: stuck: device or resource busy" >&2; exit 1 ;;
+        esac
+    """)
+    client.chmod(0o755)
+    env = {"PATH": f"{client.parent}:{os.environ['PATH']}"}
+    pruned = flow_folder.lightflow(tmp_path, "prune", "--older-than", "0", "--keep", "0", "--json", extra_env=env)
+    report = json.loads(pruned.stdout)
+    assert (report["deleted"], report["containers"]) == (1, ["free"])
+    assert report["containers_left"].keys() == {"stuck"}
+    assert "stuck: device or resource busy" in report["containers_left"]["stuck"]

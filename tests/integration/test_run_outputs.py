@@ -60,11 +60,26 @@ def test_a_run_has_outputs_while_it_has_succeeded_and_commands_show_them() -> No
     lightflow("resume", "flow.yaml")
     assert stored() == OUTPUTS
     assert json.loads(lightflow("outputs", "--json"))["run_outputs"] == OUTPUTS
+    assert json.loads(lightflow("status", "--json"))["outputs"] == OUTPUTS
+    assert "outputs   rows=7, none=, fixed=[1,3]" in lightflow("status")
     assert "(run)  rows   7" in lightflow("outputs")
     assert lightflow("outputs", "latest", "--key", "rows") == "7\n"
     assert "has no output 'x'; it has rows, none, fixed" in lightflow("outputs", "latest", "--key", "x", code=3)
     lightflow("clear", "latest", "--task", "load")
     assert stored() == {}
+
+
+def test_the_outputs_of_runs_are_compared(flow: Path) -> None:
+    lightflow("run", "flow.yaml", "--json")
+    flow.write_text(FLOW.replace("none:", "long: ${{ 'x' * 300 }}\n  none:"))
+    second = json.loads(lightflow("run", "flow.yaml", "-p", "n=4", "--json"))
+    assert second["outputs"] == {**OUTPUTS, "fixed": [1, 4], "long": "x" * 300}
+    first_id = next(
+        run["run_id"] for run in json.loads(lightflow("runs", "--json")) if run["run_id"] != second["run_id"]
+    )
+    differs = json.loads(lightflow("diff", first_id, "latest", "--json"))
+    assert differs["outputs"] == {"fixed": [[1, 3], [1, 4]], "long": None}
+    assert "outputs  fixed: [1,3] → [1,4]; long differs" in lightflow("diff", first_id, "latest")
 
 
 def test_outputs_that_cannot_be_computed_are_the_reason_of_the_run(flow: Path) -> None:

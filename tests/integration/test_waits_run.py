@@ -455,3 +455,29 @@ def test_waits_in_groups_and_of_mapped_tasks_and_with_retries(tmp_path: Path) ->
     assert [row[1:] for row in rows if row[0] == "inputs.files" and row[1] >= 0] == [
         (index, "SUCCESS") for index in range(3)
     ]
+
+
+def test_a_wait_may_hold_its_slots_also_after_a_kill(tmp_path: Path, running: Any) -> None:
+    text = """
+        pools: {jobs: 1}
+        tasks:
+          job: {type: wait, file: ready, every: 1, pool: jobs, pool_while_waiting: true, priority: 1}
+          next: {run: echo next, pool: jobs}
+        """
+
+    def holders() -> list[str]:
+        (pool,) = json.loads(lightflow(tmp_path, "pools", "--json").stdout)
+        return [holder["task"] for holder in pool["holders"]]
+
+    held = "SELECT task_id, taken_at IS NOT NULL FROM liteflow_slots ORDER BY 1"
+    run = running(text)
+    run.until(held, [("job", 1), ("next", 0)])
+    assert holders() == ["job"]
+    run.kill()
+    assert holders() == []
+    run = running("", "resume", "flow.yaml")
+    run.until(held, [("job", 1), ("next", 0)])
+    (tmp_path / "ready").touch()
+    assert run.ends() == 0
+    assert [task["status"] for task in status(tmp_path)["tasks"]] == ["SUCCESS", "SUCCESS"]
+    assert holders() == []

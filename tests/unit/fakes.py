@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
+from liteflow.state.pools import SlotChange
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
     ChooseResets,
@@ -135,6 +136,9 @@ class FakeExecutor:
             return
         self.queued.append(work)
         self._start_queued()
+
+    def flush(self) -> None:
+        """Do nothing: an attempt starts when it is submitted."""
 
     def room(self) -> Mapping[str, int]:
         clusters = {name: max(0, slots - self._attempts(name)) for name, slots in self.clusters.items()}
@@ -294,14 +298,14 @@ class FakeBatch:
         self.pending: list[Callable[[], None]] = []
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []
-        self.released_slots: list[Key] = []
+        self.slot_changes: list[SlotChange] = []
         self.undos = UndoRows("")
         self.rounds: dict[Key, int] = {}
         self.verdict: tuple[RunStatus, str | None] | None = None
         self.parked_until: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self.slot_requests or self.verdict)
+        return bool(self.pending or self.slot_requests or self.slot_changes or self.verdict)
 
     def start_attempt(
         self,
@@ -517,9 +521,11 @@ class FakeStore:
         for apply in batch.pending:
             apply()
         batch.pending.clear()
-        for key in batch.released_slots:
-            file.holders.pop(key, None)
-        batch.released_slots.clear()
+        for task_id, map_index, needs in batch.slot_changes:
+            file.holders.pop((task_id, map_index), None)
+            if needs:
+                file.holders[task_id, map_index] = needs
+        batch.slot_changes.clear()
         self._grant(batch)
         if batch.verdict is not None:
             self._change_run(*batch.verdict)

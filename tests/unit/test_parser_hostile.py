@@ -41,10 +41,10 @@ def problem_of(data: bytes | str, tmp_path: Path, name: str = "w.yaml") -> str:
 @pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "? ", "[[", "{? ", "&a [", "!!seq ["])
 @pytest.mark.parametrize("times", [1_000, 100_000])
 def test_deep_nesting_is_refused_before_it_costs_anything(piece: str, times: int, tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     message = problem_of(piece * times, tmp_path)
     assert message.startswith("w.yaml:1:")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_nesting_inside_a_workflow(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_too_many_aliases(tmp_path: Path) -> None:
 def test_merge_bomb(tmp_path: Path) -> None:
     rows = ["x-a0: &a0 {k: 1}"]
     rows += [f"x-a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 20)}], k{n}: 1}}" for n in range(1, 30)]
-    began = time.monotonic()
+    began = time.process_time()
     assert problem_of("\n".join(rows), tmp_path).endswith("the aliases stand for more than 1,000,000 values")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}"])
@@ -149,10 +149,10 @@ def test_byte_order_mark_and_crlf_are_fine(tmp_path: Path) -> None:
 
 def test_every_bad_task_of_many_costs_little() -> None:
     text = "tasks:\n" + "".join(f"  'bad id {number}': {{rnu: x, retries: -1}}\n" for number in range(10_000))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(WorkflowError) as caught:
         loads_workflow(text)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert len(str(caught.value).splitlines()) == 51
 
 

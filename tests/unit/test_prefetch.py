@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from liteflow.running.prefetch import Prefetch
+from liteflow.running.prefetch import NEAR, NONE, Prefetch
 from liteflow.work import Outcome
 
 
@@ -18,37 +18,39 @@ def short_tasks(prefetch: Prefetch, count: int = 100) -> Prefetch:
 
 
 def test_nothing_is_queued_before_tasks_have_proved_short() -> None:
-    prefetch = Prefetch(4, enabled=True)
-    assert prefetch.room(0) == 4
-    assert prefetch.room(4) == 0
-    assert short_tasks(prefetch).room(4) == 64
-    assert prefetch.room(68) == 0
+    prefetch = Prefetch(NEAR)
+    assert prefetch.room(4) == 4
+    assert prefetch.room(0) == 0
+    assert short_tasks(prefetch).room(0) == 64
+    assert prefetch.room(-64) == 0
 
 
 def test_nothing_is_queued_where_prefetch_is_off() -> None:
-    assert short_tasks(Prefetch(4, enabled=False)).room(4) == 0
+    assert short_tasks(Prefetch(NONE)).room(0) == 0
 
 
 def test_a_long_task_ends_prefetch() -> None:
-    prefetch = short_tasks(Prefetch(4, enabled=True))
+    prefetch = short_tasks(Prefetch(NEAR))
     prefetch.observe(ended(0, 1.0))
-    assert prefetch.room(4) == 0
+    assert prefetch.room(0) == 0
 
 
 def test_an_attempt_that_was_cancelled_in_the_queue_does_not_count_for_durations() -> None:
-    prefetch = Prefetch(4, enabled=True)
+    prefetch = Prefetch(NEAR)
     for node in range(100):
         prefetch.observe(ended(node, None))
-    assert prefetch.room(4) == 0
+    assert prefetch.room(0) == 0
 
 
 def test_queued_attempts_get_free_slots_in_order() -> None:
-    prefetch = Prefetch(2, enabled=True)
+    prefetch = Prefetch(NEAR)
+    free = 2
     for node in range(5):
-        if not prefetch.has_slot(node):
+        if not prefetch.has_slot(free):
             prefetch.queued[node] = f"{node}.log"
+        free -= 1
     assert list(prefetch.queued) == [2, 3, 4]
-    assert prefetch.promote(5) == []
-    assert prefetch.promote(4) == [(2, "2.log")]
-    assert prefetch.promote(2) == [(3, "3.log"), (4, "4.log")]
-    assert prefetch.promote(0) == []
+    assert prefetch.promote(free) == []
+    assert prefetch.promote(free + 1) == [(2, "2.log")]
+    assert prefetch.promote(free + 3) == [(3, "3.log"), (4, "4.log")]
+    assert prefetch.promote(free + 5) == []

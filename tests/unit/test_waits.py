@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from driving import Drive, scripted
 from fakes import Crashed, Ends
 
-from liteflow import Dag, Repeat, Waiting, task
+from liteflow import Dag, DefinitionError, Repeat, Waiting, task
 from liteflow.work import Work
 
 NOT_YET = Ends(after_s=0.0, waiting=Waiting(None, 10.0, "a file"))
@@ -64,6 +65,67 @@ def test_a_task_that_waits_holds_no_slot() -> None:
     drive = Drive(flow, workers=1, script=lambda work: script(work) if work.task_id == "ready" else Ends())
     drive.check_end(drive.run())
     assert drive.starts == [(0.0, "ready"), (0.0, "a"), (1.0, "b")]
+
+
+def test_a_task_may_hold_its_slots_while_it_waits() -> None:
+    flow = flow_of(pools={"p": 1})
+    flow.sensor(nothing, "ready", pool="p", priority=1, pool_while_waiting=True, retries=1)
+    flow.task(nothing, "a", pool="p")
+    script = answers(NOT_YET, Ends(verdict="FAILED", after_s=0.0, errors=("TaskFailed",)), DONE)
+    drive = Drive(flow, script=lambda work: script(work) if work.task_id == "ready" else Ends())
+    drive.check_end(drive.run())
+    assert drive.starts == [(0.0, "ready"), (20.0, "ready"), (30.0, "a")]
+
+
+def test_a_resumed_run_holds_the_slots_of_its_waits_again_even_if_others_have_them() -> None:
+    flow = flow_of(pools={"p": 1})
+    flow.sensor(nothing, "ready", pool="p", priority=1, pool_while_waiting=True)
+    flow.task(nothing, "a", pool="p")
+    script = answers(NOT_YET, NOT_YET, DONE)
+    actions = [(12.0, lambda drive: drive.interrupt())]
+    drive = Drive(flow, script=lambda work: script(work) if work.task_id == "ready" else Ends(), actions=actions)
+    assert drive.run().status == "INTERRUPTED"
+    drive.file.holders.clear()  # as its last process has ended
+    drive.file.taken_elsewhere["p"] = 1
+    drive.actions = [*actions, (15.0, lambda drive: drive.file.taken_elsewhere.clear())]
+    drive.check_end(drive.resume())
+    assert drive.starts == [(0.0, "ready"), (drive.polls[-1][0], "a")]
+    assert drive.polls[-1][0] > 15.0
+
+
+def test_a_run_whose_wait_holds_slots_does_not_park() -> None:
+    flow = flow_of(pools={"p": 1})
+    flow.sensor(nothing, "ready", pool="p", pool_while_waiting=True, timeout=1000)
+    script = answers(DONE)
+    drive = Drive(flow, script=lambda work: LONG if work.handle is None else script(work), config={"parks": True})
+    drive.check_end(drive.run())
+    assert drive.states() == {"ready": "SUCCESS"}
+    assert drive.clock.seconds >= 300.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool_while_waiting": True}, "pool_while_waiting is for a task with a pool, and it has none"),
+        ({"pool_while_waiting": True, "pool": "p"}, "pool_while_waiting is for a task that waits, such as a sensor"),
+        ({"pool_while_waiting": "yes", "pool": "p"}, "pool_while_waiting='yes' must be True or False"),
+    ],
+)
+def test_only_a_task_that_waits_holds_slots_while_it_waits(options: dict[str, Any], message: str) -> None:
+    def drive() -> Drive:
+        flow = flow_of(pools={"p": 1})
+        flow.task(nothing, "a", **options)
+        return Drive(flow)
+
+    with pytest.raises(DefinitionError, match=re.escape(f"task 'a': {message}")):
+        drive()
+
+
+def test_a_child_run_holds_no_slots_while_it_waits() -> None:
+    flow = flow_of(pools={"p": 1})
+    flow.workflow("part", Dag("other"), pool="p", pool_while_waiting=True)
+    with pytest.raises(DefinitionError, match="task 'part': pool_while_waiting is not for a child run"):
+        Drive(flow)
 
 
 def test_what_a_poll_says_is_stored_and_shown() -> None:

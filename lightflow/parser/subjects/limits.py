@@ -10,8 +10,9 @@ from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, block_at, duration, integer
 from lightflow.parser.subjects.retries import build_run_retry, check_duration
 from lightflow.parser.tree import Tree
+from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import Limits
+from lightflow.spec.model import CHILD_WORKFLOW, Limits
 from lightflow.text import did_you_mean, quoted
 from liteflow import Concurrency, Pool, Retention
 from liteflow.api import MAX_DAYS, MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, Record, SlotNeeds
@@ -101,6 +102,13 @@ TASK_KEYS: Final[dict[str, Schema]] = {
         "examples": [{"gpu": 1, "memory_gb": 8}],
         "x-expects": "a mapping of pools to slots such as {gpu: 1}",
     },
+    "pool_while_waiting": {
+        "description": "Whether the task occupies its slots while it is `WAITING`, too. Such a run is not parked, and "
+        "takes the slots back when it is resumed, even if others have them by then.",
+        "type": "boolean",
+        "default": False,
+        "x-expressions": "none",
+    },
 }
 
 #: Keys at the top of the file.
@@ -162,7 +170,7 @@ RETENTION: Final = block(
 )
 
 
-def check_limits(tree: Tree) -> Iterator[Problem]:
+def check_limits(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report pools that are not declared or too small, and durations out of range."""
     yield from check_duration(tree, ["timeout"], tree.root.get("timeout"), zero=False)
     pools = tree.root.get("pools", {})
@@ -171,6 +179,21 @@ def check_limits(tree: Tree) -> Iterator[Problem]:
     for task_id, task in tree.tasks.items():
         if "pool" in task or "resources" in task or "pool_slots" in task:
             yield from _check_pools(tree, ["tasks", task_id], task, pools)
+        if task.get("pool_while_waiting") is True and (message := _waits_without_slots(task, registry)):
+            yield tree.problem(["tasks", task_id, "pool_while_waiting"], message, key=True)
+
+
+def _waits_without_slots(task: Mapping[str, Any], registry: Registry) -> str:
+    """Return why a task holds no slots while it waits."""
+    if "pool" not in task and "resources" not in task:
+        return "is for tasks with `pool` or `resources`"
+    kind = task.get("type")
+    task_type = registry.built_in(kind) if isinstance(kind, str) else None
+    if kind == CHILD_WORKFLOW:
+        return "is not for child runs, whose tasks might wait for these slots without end; give these tasks the pool"
+    if task_type is not None and not task_type.waits():
+        return f"is for tasks that wait; those of type {kind} do not"
+    return ""
 
 
 class _Need(Record):
@@ -258,4 +281,5 @@ def build_queue_options(task: Mapping[str, Any]) -> QueueOptions:
     slots = dict.fromkeys([pool] if isinstance(pool, str) else pool, int(task.get("pool_slots", 1)))
     slots |= {name: int(number) for name, number in task.get("resources", {}).items()}
     needs: SlotNeeds = tuple(sorted(slots.items()))
-    return QueueOptions(int(task.get("priority", 0)), None if max_parallel is None else int(max_parallel), needs)
+    most = None if max_parallel is None else int(max_parallel)
+    return QueueOptions(int(task.get("priority", 0)), most, needs, holds=bool(task.get("pool_while_waiting")))

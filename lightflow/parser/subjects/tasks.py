@@ -200,6 +200,9 @@ def check_dependencies(
             for index, other in enumerate(list_or_empty(task.get(key))):
                 if not isinstance(other, str):
                     continue
+                if other not in upstreams and tree.may_be_included(other, tree.groups_around(task_id)):
+                    is_complete = False
+                    continue
                 message = _dependency_problem(task_id, other, key, upstreams)
                 if key == "teardown_of" and not message and other in tree.grafted:
                     message = f"{quoted(other)} is in an included file: tear it down there"

@@ -1,0 +1,154 @@
+"""The attempts that an agent has: those that run, and those that are queued until a slot is free.
+
+While tasks are very short the owner sends some in advance, so that no slot waits for a message. An attempt that has
+was queued for too long goes back to the owner, which may have a free slot elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any, Final
+
+from liteflow.executors import Executor
+from liteflow.executors.attempt import cancelled_in_queue, failure
+from liteflow.executors.open import COMMAND, ShippedTasks
+from liteflow.executors.worker import work_from_wire
+from liteflow.record import replace
+from liteflow.remote.courier import Courier
+from liteflow.remote.ferry import ValueReceiver, moved
+from liteflow.work import Command, Outcome, Work
+
+#: How long the queue may not move before the attempts in it go back.
+_PATIENCE_S: Final = 0.05
+
+
+class Folder:
+    """The folder of an agent: bodies, values, logs and output files of its attempts."""
+
+    def __init__(self) -> None:
+        parent = os.environ.get("TMPDIR") or "/tmp"  # `tempfile` takes 10 ms to load
+        self.path = os.path.join(parent, f"lightflow-agent-{os.urandom(8).hex()}")
+        os.mkdir(self.path, 0o700)
+        self.bodies = self._make("bodies")
+        self.values = self._make("values")
+        self.logs = self._make("logs")
+        self.outputs = self._make("outputs")
+
+    def remove(self) -> None:
+        import shutil  # it loads compression formats
+
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _make(self, name: str) -> str:
+        path = os.path.join(self.path, name)
+        os.mkdir(path, 0o700)
+        return path
+
+    def store_body(self, digest: str, data: bytes) -> None:
+        """Store a body for the workers."""
+        with open(os.path.join(self.bodies, os.path.basename(digest)), "wb") as file:
+            file.write(data)
+
+
+class AgentAttempts:
+    """Starts attempts, each when a slot is free, and brings their outcomes to the courier."""
+
+    def __init__(
+        self, executor: Executor, tasks: ShippedTasks, folder: Folder, courier: Courier, values: ValueReceiver
+    ) -> None:
+        self._executor = executor
+        self._tasks = tasks
+        self._folder = folder
+        self._courier = courier
+        self._values = values
+        self._running: dict[int, Work] = {}  # by node
+        self._queue: deque[Work] = deque()
+        self._moved_at = 0.0  # monotonic; when the queue moved last
+        self.slots = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is an attempt."""
+        return bool(self._running or self._queue)
+
+    @property
+    def some_run(self) -> bool:
+        return bool(self._running)
+
+    @property
+    def some_wait(self) -> bool:
+        """Whether attempts are queued."""
+        return bool(self._queue)
+
+    def add(self, wire: tuple[Any, ...], command: tuple[Any, ...] | None) -> None:
+        """Start an attempt, or queue it; None: its body is a function."""
+        work = work_from_wire(wire, self._folder.logs)
+        if work.inputs or work.items or work.previous:
+            values = self._folder.values
+            work = replace(
+                work,
+                inputs=moved(work.inputs, values),
+                items=moved(work.items, values),
+                previous=moved(work.previous, values),
+            )
+        if command is not None:
+            assert isinstance(work.body, str)
+            self._tasks.commands[work.body] = Command(*command)
+        if not self._queue:
+            self._moved_at = time.monotonic()
+        self._queue.append(work)
+        self.advance()
+
+    def advance(self) -> None:
+        """Start queued attempts as long as slots are free."""
+        while self._queue and len(self._running) < self.slots:
+            self._moved_at = time.monotonic()
+            self._start(self._queue.popleft())
+
+    def _start(self, work: Work) -> None:
+        if self._values.problem is not None:
+            self._courier.finish(failure(work, "FAILED", self._values.problem))
+            self._forget(work)
+            return
+        self._running[work.node] = work
+        assert work.log_path is not None
+        self._courier.follow(work.node, work.log_path)
+        assert work.body is not None
+        self._tasks.backends[work.body] = COMMAND if work.body in self._tasks.commands else "process"
+        self._executor.submit(work)
+        del self._tasks.backends[work.body]
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the outcome of an attempt, and give its slot to the next."""
+        work = self._running.pop(outcome.node, None)
+        if work is not None:
+            self._forget(work)
+            self.advance()
+        self._courier.finish(outcome)
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        """End an attempt within some seconds."""
+        work = next((work for work in self._queue if work.node == node), None)
+        if work is None:
+            self._executor.cancel(node, grace_s)
+            return
+        self._queue.remove(work)
+        self._forget(work)
+        self._courier.finish(cancelled_in_queue(work))
+
+    def take_back(self, *, at_once: bool = False) -> list[int]:
+        """Return the nodes of the attempts that go back to the owner, and forget them."""
+        if not self._queue or (not at_once and time.monotonic() - self._moved_at < _PATIENCE_S):
+            return []
+        works = list(self._queue)
+        self._queue.clear()
+        for work in works:
+            self._forget(work)
+        return [work.node for work in works]
+
+    def _forget(self, work: Work) -> None:
+        """Drop the command of an attempt."""
+        if isinstance(work.body, str):
+            self._tasks.commands.pop(work.body, None)

@@ -20,7 +20,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "RequestKey": ("liteflow.state.run_requests", "RequestKey"),
     "acting_for": ("liteflow.state.process_identity", "acting_for"),
     "RunFire": ("liteflow.state.run_fires", "RunFire"),
-    "RunConditions": ("liteflow.state.history", "RunConditions"),
+    "RunConditions": ("liteflow.state.run_conditions", "RunConditions"),
     "RunRecord": ("liteflow.state.history", "RunRecord"),
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),
     "InstanceStates": ("liteflow.state.instance_states", "InstanceStates"),

@@ -93,7 +93,6 @@ from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
-from liteflow.state.history import RunConditions as RunConditions
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.instance_states import InstanceStates as InstanceStates
@@ -108,6 +107,7 @@ from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
+from liteflow.state.run_conditions import RunConditions as RunConditions
 from liteflow.state.run_fires import FireStatistics as FireStatistics
 from liteflow.state.run_fires import RunFire as RunFire
 from liteflow.state.run_requests import RequestKey as RequestKey

@@ -83,8 +83,8 @@ class WorkflowFiles:
         """Look for changes. A file that was removed counts as removed at the second scan without it."""
         began = time.thread_time()
         signatures = dict(self._listed())
-        known = self._signatures
-        changed = [path for path, signature in signatures.items() if known.get(path) != signature]
+        before = self._signatures
+        changed = [path for path, signature in signatures.items() if before.get(path) != signature]
         changed += [path for path in self._included if path in signatures and self._has_changed_includes(path)]
         self.looking_s = time.thread_time() - began
         read, left = [], []

@@ -89,7 +89,7 @@ class TriggerShape(TypedDict):
 
 
 class FailureShape(TypedDict):
-    """What fails in the scheduler."""
+    """A failure in the scheduler."""
 
     subject: str
     problem: str
@@ -113,7 +113,7 @@ class FieldShape(TypedDict):
 
 
 class ApprovalShape(TypedDict):
-    """What a task waits for that a person decides."""
+    """The decision of a person that a task waits for."""
 
     message: str
     since: Moment | None
@@ -360,7 +360,7 @@ class PoolsAnswer(TypedDict):
 
 
 class SystemAnswer(TypedDict):
-    """What the server is, and the state of its file; `problem`: why the file cannot be read."""
+    """The server and the state of its file; `problem`: why the file cannot be read."""
 
     version: str
     db: str
@@ -378,7 +378,7 @@ class SystemAnswer(TypedDict):
     as_of: str
 
 
-class WhoamiAnswer(TypedDict):
+class RoleAnswer(TypedDict):
     """The role of the caller."""
 
     role: str

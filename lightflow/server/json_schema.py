@@ -47,9 +47,9 @@ def schema_of(kind: Any, definitions: Definitions) -> dict[str, Any]:
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of a value that fits one of some schemas: a simple one, or null."""
     null = {"type": "null"}
-    others = [schema for schema in schemas if schema != null]
-    if null in schemas and len(others) == 1 and isinstance(others[0].get("type"), str):
-        return {**others[0], "type": [others[0]["type"], "null"]}
+    not_null = [schema for schema in schemas if schema != null]
+    if len(not_null) == 1 and isinstance(kind := not_null[0].get("type"), str):
+        return {**not_null[0], "type": [kind, "null"]}
     return {"anyOf": schemas}
 
 

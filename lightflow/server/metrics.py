@@ -47,8 +47,8 @@ class Metrics:
 
     def _fires(self, history: History, generation: str) -> FireStatistics:
         """Return the statistics of all fires. Those that are decided are read once."""
-        known, decided = self._decided
-        if known != generation:
+        generation_before, decided = self._decided
+        if generation_before != generation:
             decided = _NO_FIRES
         oldest_open = history.first_open_fire()
         decided = decided.plus(history.fire_statistics(_LATE_BOUNDS, decided.through, oldest_open))

@@ -25,6 +25,7 @@ from lightflow.server.answers import (
     ListedWorkflowShape,
     PlannedAnswer,
     PoolsAnswer,
+    RoleAnswer,
     RunAnswer,
     RunColumns,
     RunsPage,
@@ -35,7 +36,6 @@ from lightflow.server.answers import (
     TriggersAnswer,
     ValueAnswer,
     ValuesAnswer,
-    WhoamiAnswer,
     WorkflowAnswer,
     WorkflowsAnswer,
 )
@@ -527,6 +527,6 @@ def _size(path: str) -> int | None:
         return None
 
 
-def whoami(request: CheckedRequest) -> Answer[WhoamiAnswer]:
+def whoami(request: CheckedRequest) -> Answer[RoleAnswer]:
     """Return the role of the caller."""
     return Answer(body={"role": request.role, "read_only": request.services.is_read_only})

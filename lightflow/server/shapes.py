@@ -143,8 +143,8 @@ def scheduler_shape(state: SchedulerState) -> SchedulerShape:
     return {"active": state.is_active, "failures": failures}
 
 
-#: What holds values in the shapes of runs, tasks and fires: parameters, labels of instances, files that have fired,
-#: choices of a form; and what may quote values: reasons, conditions and the options of tasks.
+#: The fields of runs, tasks and fires that hold values: parameters, labels of instances, files that have fired, choices
+#: of a form; and those that may quote values: reasons, conditions and the options of tasks.
 _VALUES: Final = frozenset({"params", "map_key", "key", "outputs", "values", "reason", "if", "options"})
 #: The keys of the JSON Schema of a parameter that hold values of it.
 _SCHEMA_VALUES: Final = frozenset({"default", "enum", "minimum", "maximum", "pattern"})

@@ -60,7 +60,7 @@ class RunShape(TypedDict):
 
 
 class CancelledRunShape(TypedDict):
-    """What a request to cancel has made of a run."""
+    """A run after a request to cancel it."""
 
     run_id: str
     workflow: str

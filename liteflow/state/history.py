@@ -37,6 +37,7 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
+from liteflow.state.run_conditions import RunConditions
 from liteflow.state.run_fires import FIRE_COLUMN, FireHistory, RunFire, run_fire
 from liteflow.state.run_requests import REQUEST_COLUMN, RunRequest, run_request
 from liteflow.state.schema import INSTANCE_VALUES_SQL
@@ -46,17 +47,6 @@ from liteflow.state.stored_texts import from_json, is_id, is_task, path_as_named
 from liteflow.state.wait_history import WaitHistory
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
-
-
-class RunConditions(Record):
-    """Which runs are listed; None, or no states: all."""
-
-    statuses: Sequence[str] = ()  #: their states, as readers see them: a run without an owner is INTERRUPTED
-    text: str | None = None  #: in their id, their parameters or their reason
-    hides_params: bool = False  #: whether the text is not looked for in parameters
-    trigger: str | None = None  #: the id of the trigger that started them
-    since: float | None = None  #: when they were created at the earliest, in seconds since 1970
-    until: float | None = None  #: before when they were created
 
 
 class RunRecord(Record, kw_only=False):
@@ -304,33 +294,16 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
             matching: further conditions.
         """
         matching = matching or RunConditions()
-        params = "''" if matching.hides_params else "coalesce(params, '')"
-        conditions = {
-            "dag_id=?": dag_id,
-            "run_no<?": before,
-            f"instr(run_id || ' ' || {params} || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
-            "run_id IN (SELECT run_id FROM liteflow_fires WHERE trigger_id=?)": matching.trigger,
-            "created_at>=?": matching.since,
-            "created_at<?": matching.until,
-        }
+        conditions = {"dag_id=?": dag_id, "run_no<?": before, **matching.by_columns()}
         where = ["1" if with_children else "parent_run_id IS NULL"]
         where += [condition for condition, value in conditions.items() if value is not None]
         parameters = [value for value in conditions.values() if value is not None]
         if matching.statuses:
-            condition, values = self._in_states(matching.statuses)
+            ownerless = [run_no for run_no, *_ in self.open_runs() if not self.is_owned(run_no)]
+            condition, values = matching.by_status(ownerless)
             where, parameters = [*where, condition], [*parameters, *values]
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
-
-    def _in_states(self, statuses: Sequence[str]) -> tuple[str, list[str]]:
-        """Return the condition of runs in some states, and its parameters: stored states, and runs without an owner."""
-        ownerless = [run_no for run_no, *_ in self.open_runs() if not self.is_owned(run_no)]
-        stored = [*statuses, *(["UP_FOR_RETRY"] if "RUNNING" in statuses else [])]
-        states, numbers = "SELECT value FROM json_each(?)", json.dumps(ownerless)
-        condition = f"status IN ({states}) AND run_no NOT IN ({states})"
-        if "INTERRUPTED" in statuses:
-            return f"({condition} OR run_no IN ({states}))", [json.dumps(stored), numbers, numbers]
-        return condition, [json.dumps(stored), numbers]
 
     def children(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[RunRecord]:
         """Return the runs that tasks of a run have started, the oldest first; `after`, a `run_no`, begins a page."""
@@ -697,7 +670,6 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
-    "RunConditions",
     "RunRecord",
     "ValueRecord",
 ]

@@ -15,6 +15,7 @@ from liteflow.child_runs import child_call as child_call
 from liteflow.child_runs import execute as execute_child_run
 from liteflow.child_runs import outputs_of as child_outputs
 from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.commands import pasted_task as pasted_task
 from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
 from liteflow.definition.mapping import instance_label as instance_label
@@ -31,6 +32,7 @@ from liteflow.limits import MAX_DAYS as MAX_DAYS
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
+from liteflow.limits import RESOURCE_PATTERN as RESOURCE_PATTERN
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
 from liteflow.pictures.boxes import critical_edges as critical_edges
@@ -64,6 +66,7 @@ from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
 from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
 from liteflow.planning.ready_queue import QueueOptions as QueueOptions
 from liteflow.planning.ready_queue import SlotNeeds as SlotNeeds
+from liteflow.planning.retry import MAX_LOST as DEFAULT_MAX_LOST
 from liteflow.planning.retry import NEVER as NO_RETRY
 from liteflow.planning.task_table import instance_name as instance_name
 from liteflow.planning.trigger_rules import TRIGGER_RULES as TRIGGER_RULES
@@ -171,6 +174,7 @@ from liteflow.values.payload import is_pickled as is_pickled
 from liteflow.values.payload import unpickling as unpickling
 from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.work import Body as Body
+from liteflow.work import BodyDefaults as BodyDefaults
 from liteflow.work import ErrorInfo as ErrorInfo
 from liteflow.work import Expansion as Expansion
 from liteflow.work import HookEvent as HookEvent
@@ -186,6 +190,7 @@ from liteflow.work import input_name as input_name
 __all__ = [
     "CHILD_REFUSED",
     "DEFAULT_LEASE_S",
+    "DEFAULT_MAX_LOST",
     "DEFAULT_QUEUE",
     "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
@@ -207,6 +212,7 @@ __all__ = [
     "PARAM_TYPES",
     "REQUIRED_PARAM",
     "RESERVED_FIELDS",
+    "RESOURCE_PATTERN",
     "RUN_ENDED",
     "SECRET_NAME",
     "SHORTEST_INTERVAL_S",
@@ -224,6 +230,7 @@ __all__ = [
     "BackendFactory",
     "Backup",
     "Body",
+    "BodyDefaults",
     "ChildRun",
     "Choice",
     "Cluster",
@@ -330,6 +337,7 @@ __all__ = [
     "overlap_limit",
     "param_from_default",
     "parse_moment",
+    "pasted_task",
     "pause_triggers",
     "picture_of_graph",
     "picture_of_run",

@@ -84,8 +84,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         params: the parameters of its runs by name: plain values are defaults, `Param`s also declare types and limits.
             Without it a run takes any values.
         secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
-        on_start, on_success, on_failure, on_cancel, on_exit: hooks of the run, functions that are called with no
-            argument or with the context: before all tasks; after all tasks, by the state of the run; and last.
+        on_start, on_success, on_failure, on_cancel, on_exit: hooks of the run: bodies, and functions that are called
+            with no argument or the context: before all tasks; after all tasks, by the state of the run; and last.
         pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
         clusters: other machines by name (see `lightflow.clusters`). The name is a mode of runs and tasks of the dag.
         max_lost: how often a task is started again because its process or its machine died, before it is FAILED.
@@ -114,11 +114,11 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         concurrency: Concurrency | int | str | None = None,
         schedule: Any = None,
         retention: Retention | None = None,
-        on_start: Callable[..., Any] | None = None,
-        on_success: Callable[..., Any] | None = None,
-        on_failure: Callable[..., Any] | None = None,
-        on_cancel: Callable[..., Any] | None = None,
-        on_exit: Callable[..., Any] | None = None,
+        on_start: Callable[..., Any] | Body | None = None,
+        on_success: Callable[..., Any] | Body | None = None,
+        on_failure: Callable[..., Any] | Body | None = None,
+        on_cancel: Callable[..., Any] | Body | None = None,
+        on_exit: Callable[..., Any] | Body | None = None,
     ) -> None:
         functions = {
             "on_start": on_start,
@@ -262,12 +262,15 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         """Add a `Call` or a `Command` as a task and return it: `dag.add("fetch", http(url=address), retries=3)`.
 
         A Task among the arguments of the body, at any depth, means its return value, and the new task waits for it.
+        The timeout is that of the body, such as 5 minutes for a request, unless the options have one.
 
         Raises:
             DuplicateTask: the id is taken.
             DefinitionError: an invalid argument or option.
         """
         name = self._full_id(task_id)
+        if isinstance(body, Call) and body.defaults is not None:
+            options = {"timeout": body.defaults.timeout_s, **options}
         task = Task(name, body=body, options=make_options(options, name))
         task << depends_on
         return self.add_task(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
@@ -16,15 +17,21 @@ ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
 #: Names that backends have which are no mode: no cluster can have them.
 _BACKENDS: Final = ("command", "child_run")
 MAX_SLOTS: Final = 1_000_000
+#: The name of a resource of the machines of a cluster.
+RESOURCE_PATTERN: Final = r"[A-Za-z0-9_][^\s=]{0,127}"
 MAX_PRIORITY: Final = 1_000_000
 MAX_DAYS: Final = 36_500
 
 
 class Pool(Record, kw_only=False):
-    """A pool of slots. `slots` None: the size in the state file, or 1."""
+    """A pool of slots. `slots` None: the size in the state file, or 1.
+
+    A task that takes slots of it on a cluster takes as many of the `resource` of its machine: of a worker of Dask.
+    """
 
     slots: int | None = None
     description: str = ""
+    resource: str = ""
 
 
 class Concurrency(Record, kw_only=False):
@@ -75,6 +82,8 @@ def normalize_pools(pools_or_sizes: Mapping[str, Any]) -> dict[str, Pool]:
             raise DefinitionError(f"pool {name!r}: use letters, digits, '_', '.' and '-', at most 128 of them")
         if pool.slots is not None and not _whole(pool.slots, 1, MAX_SLOTS):
             raise DefinitionError(f"pool {name!r}: its slots must be a whole number, 1 or more, not {pool.slots!r}")
+        if pool.resource and not re.fullmatch(RESOURCE_PATTERN, pool.resource):
+            raise DefinitionError(f"pool {name!r}: its resource {pool.resource!r} must be a word without '='")
         pools[name] = pool
     return pools
 

@@ -119,6 +119,16 @@ class Call(NamedTuple):
     poll: Poll | None = None
     #: the parameters in its context, where they are not those of the run
     params: Mapping[str, Any] | None = None
+    #: the options of its task where nothing else sets them; None: those of every task
+    defaults: BodyDefaults | None = None
+
+
+class BodyDefaults(Record):
+    """The options that the task or hook of a call has where nothing else sets them."""
+
+    timeout_s: float | None = None
+    hook_timeout_s: float | None = None
+    hook_retries: int = 0
 
 
 class Poll(Record):

@@ -41,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.gone = threading.Event()  # the client of /wait has closed its connection
         self.sunk: list[int] = []  # the sizes of the bodies that /sink has read
         self.held = 0  # requests that wait for their answer while their client is there
+        self.holds = True  # whether requests to /wait wait
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
         if certificate is not None:
@@ -136,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self, query: dict[str, str], body: bytes) -> None:
         """Answer when the server is released; at once for a later attempt."""
-        if query.get("attempt", "1") == "1" and not self._hold():
+        if query.get("attempt", "1") == "1" and self.server.holds and not self._hold():
             self.close_connection = True
         else:
             self._answer(200, b"{}")

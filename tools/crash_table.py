@@ -70,12 +70,17 @@ CLAIMS: Final = {
     "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
+    "R25-messages": "the same for mails and messages: a resume after every kill ends the run, and all mails of a task "
+    "have the same id",
+    "R25-notice": "the same for the message of a hook of the run: the server acknowledges one",
     "R20-guardian": "the guardian of a retry in worker processes is killed: the retry is whole, or not begun",
     "R26": "`kill -9` of parent, child run, guardian, or parent and guardian: no child run is left or runs twice",
     "R27": "waits, approvals and repetitions are killed at changes of the disk: no wait and no decision is lost",
     "R28": "tasks on machines that are reached by ssh, while each part of the cluster, or the orchestrator, is killed "
     "or stopped: nothing lives on, and lost tasks run again",
     "R29": "the same on the workers of a Dask cluster",
+    "R30": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian, while uv builds an "
+    "environment or programs run in it: a resume leaves no process, no half environment, and no two attempts at a time",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

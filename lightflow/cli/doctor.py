@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lightflow.cli.options import command, db_option, json_option
+import click
+
+from lightflow.cli.options import PATH, command, db_option, json_option
 from lightflow.cli.output import paint, say, say_json
 from lightflow.service.doctor import Finding, exit_code, run_checks
 from lightflow.text import printable
@@ -24,6 +26,8 @@ _SIGNS: Final = {
 Examples:
   lightflow doctor
   lightflow doctor --db /srv/etl/lightflow.db --json
+  lightflow doctor nightly.yaml --cluster lab
+  lightflow doctor --cluster node1,ann@node2:8
 
 \b
 Exit codes: 0 no problem (there may be warnings), 1 this machine lacks something that runs need,
@@ -31,14 +35,30 @@ Exit codes: 0 no problem (there may be warnings), 1 this machine lacks something
 --json prints {ok, db, findings}; a finding has check, verdict (fine, note, warning, missing, problem),
 message and hint."""
 )
+@click.argument("file", required=False, type=PATH)
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    help="Check the machines of a cluster instead: its name in FILE; without a FILE machines of ssh, such as "
+    "node1,ann@node2:8, or a scheduler of Dask.",
+)
 @db_option
 @json_option
-def doctor(db: str, as_json: bool) -> int:
-    """Check this machine and the state file.
+def doctor(file: str | None, cluster: str | None, db: str, as_json: bool) -> int:
+    """Check this machine and the state file, or the machines of a cluster.
 
     Checks SQLite, locks, the file system, how all processes of a task are ended, free space, the integrity of the state
     file, and runs whose owner has died. Nothing is changed or repaired.
+
+    With --cluster an agent is started on each machine, as for a run that begins in this folder. It says which versions
+    it has, how exact its clock is, whether the folder exists there, what space is free, and what tasks have left.
     """
+    if cluster is not None:
+        from lightflow.service.cluster_checks import check_cluster  # few users have clusters
+
+        return say_findings(db, check_cluster(cluster, file), as_json=as_json)
+    if file is not None:
+        raise click.UsageError("a FILE is for --cluster NAME: the cluster of this name in it is checked")
     return say_findings(db, run_checks(db), as_json=as_json)
 
 

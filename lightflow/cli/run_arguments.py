@@ -100,9 +100,14 @@ def execution_options(function: Function) -> Function:
             metavar="MODE",
             shell_complete=modes,
             help="Run Python tasks in threads (thread), worker processes (process) or an event loop (async), or all "
-            "tasks on a cluster: the name of one in the file, or ssh with --cluster.",
+            "tasks on a cluster: the name of one in the file, or ssh or dask with --cluster.",
         ),
-        click.option("--cluster", metavar="HOSTS", help="The machines of --mode ssh, such as node1,ann@node2:8."),
+        click.option(
+            "--cluster",
+            metavar="MACHINES",
+            help="The machines of --mode ssh, such as node1,ann@node2:8, or the scheduler of --mode dask: its address, "
+            "such as tcp://192.0.2.5:8786, or its scheduler file.",
+        ),
         click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
         click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),
         click.option("--fail-fast/--no-fail-fast", default=None, help="Stop the run at the first failure, or do not."),

@@ -16,6 +16,7 @@ from lightflow.cli.output import as_lines, columns_of, counted, many, near_path,
 from lightflow.cli.output import cut as shortened
 from lightflow.service import queries
 from lightflow.service.child_views import child_approvals
+from lightflow.service.groups import groups_around
 from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import summary_text
@@ -152,12 +153,12 @@ def _with_groups(view: RunView, *, fold: bool) -> Iterator[InstanceRecord]:
     """Yield the tasks, each group before its tasks; with `fold` a group that succeeded stands for its tasks."""
     groups = {group.task_id: group for group in view.groups}
     closed = {name for name, group in groups.items() if fold and group.status == "SUCCESS"}
-    sizes = Counter(name for task in view.tasks for name in queries.groups_around(task.task_id, view.parents))
+    sizes = Counter(name for task in view.tasks for name in groups_around(task.task_id, view.parents))
     listed = set[str]()
     for instance in view.instances:
-        around = [name for name in queries.groups_around(instance.task_id, view.parents) if name in groups]
+        around = [name for name in groups_around(instance.task_id, view.parents) if name in groups]
         for name in reversed(around):
-            inside_closed = not closed.isdisjoint(queries.groups_around(name, view.parents))
+            inside_closed = not closed.isdisjoint(groups_around(name, view.parents))
             if name not in listed and not inside_closed:
                 note = many(sizes[name], "task") if name in closed else groups[name].reason
                 yield groups[name]._replace(reason=note)

@@ -9,13 +9,15 @@ process of the run.
 from __future__ import annotations
 
 import json
+import os
 import re
-import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
+from lightflow.clusters.scheduler import scheduler_of
 from lightflow.clusters.shipping import shipping
-from lightflow.spec.cluster_limits import HOST_PATTERN, LEAST_LEASE_S, MOST_LEASE_S
+from lightflow.spec.cluster_limits import DEFAULT_DASK_SLOTS, HOST_PATTERN, KINDS, LEAST_LEASE_S, MOST_LEASE_S
 from liteflow import DefinitionError
 from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster
 
@@ -26,13 +28,21 @@ _SSH: Final = (
 )
 
 
-def ssh(*hosts: str, python: str = "python3", lease: float = DEFAULT_LEASE_S) -> Cluster:
+def ssh(
+    *hosts: str,
+    python: str = "python3",
+    files: Sequence[str] = (),
+    folder: str = "",
+    lease: float = DEFAULT_LEASE_S,
+) -> Cluster:
     """Return a cluster of machines that ssh reaches without a password, where Lightflow is installed.
 
     Args:
         hosts: names of machines as ssh takes them, `user@` before and `:SLOTS` behind are optional: "node2:8" runs 8
             tasks at once, "node1" 4.
         python: the Python there that has Lightflow: a name or a path.
+        files: files and folders that each machine gets; paths in `folder` lead to their copies there.
+        folder: where relative paths start; by default the current folder.
         lease: seconds after which a machine that has lost its connection ends what it runs.
 
     Raises:
@@ -43,65 +53,74 @@ def ssh(*hosts: str, python: str = "python3", lease: float = DEFAULT_LEASE_S) ->
     placed = [_host(text, python) for text in hosts]
     argv = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps([host for host, _ in placed]))
     slots = sum(slots for _, slots in placed)
-    return Cluster(argv=argv, slots=slots, lease_s=_lease(lease), shipping=shipping())
+    names = tuple(str(host["name"]) for host, _ in placed)
+    return Cluster(
+        argv=argv,
+        slots=slots,
+        hosts=names,
+        files=_below(files),
+        folder=os.path.abspath(folder) if files else "",
+        lease_s=_lease(lease),
+        shipping=shipping(),
+    )
 
 
 def dask(
     scheduler: str,
     *,
-    slots: int,
+    slots: int = DEFAULT_DASK_SLOTS,
+    files: Sequence[str] = (),
+    folder: str = "",
     address: str | None = None,
-    resource: str = "",
     lease: float = DEFAULT_LEASE_S,
     plain_secrets: bool = False,
 ) -> Cluster:
     """Return a cluster whose machines are the workers of a Dask cluster, which have Lightflow.
 
+    The scheduler is looked up when a run starts. A task that needs slots of a pool with a `resource` takes as many of
+    this resource of its worker.
+
     Args:
-        scheduler: the address of the scheduler, such as "tcp://192.0.2.5:8786".
+        scheduler: the address of the scheduler, such as "tcp://192.0.2.5:8786", or the path of its scheduler file.
         slots: how many tasks run there at once, at most. Each holds a thread of a worker until the run ends.
+        files: files and folders that each machine gets; paths in `folder` lead to their copies there.
+        folder: where relative paths start; by default the current folder.
         address: the address of this machine at which the workers reach it; None: that of the way to the scheduler.
-        resource: a resource of Dask of which each slot takes one.
         lease: seconds after which a worker that has lost its connection ends what it runs.
         plain_secrets: whether secrets may pass over this connection, which is not encrypted.
 
     Raises:
         DefinitionError: a value is not valid.
     """
-    match = re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})", scheduler)
-    if match is None:
-        raise DefinitionError(f"the scheduler {scheduler!r} must be an address such as tcp://192.0.2.5:8786")
-    argv = (sys.executable, "-m", "lightflow.clusters.dask", scheduler, *([resource] if resource else []))
     return Cluster(
-        argv=argv,
+        argv=(sys.executable, "-m", "lightflow.clusters.dask"),
         slots=slots,
+        files=_below(files),
+        folder=os.path.abspath(folder) if files else "",
         lease_s=_lease(lease),
-        address=address or _own_address(match[1].strip("[]"), int(match[2])),
+        address=address or "",
         plain_secrets=plain_secrets,
         shipping=shipping(),
+        takes_resources=True,
+        at_start=scheduler_of(scheduler, folder),
     )
 
 
-def _own_address(host: str, port: int) -> str:
-    """Return the address of this machine on the way to another one; nothing is sent."""
-    try:
-        family, kind, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(target)
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise DefinitionError(f"the machine {host!r} of the scheduler cannot be found: {error.strerror}") from None
-
-
 def cluster_of(kind: str, machines: str) -> Cluster:
-    """Return the cluster that a command line means: of `--mode ssh` the machines, with commas between them.
+    """Return the cluster that a command line means.
+
+    Args:
+        kind: one of `KINDS`, which is the mode.
+        machines: for ssh the machines, with commas between them; for dask the scheduler.
 
     Raises:
         DefinitionError: there is no such kind, or a name is not valid.
     """
-    if kind != "ssh":
-        raise DefinitionError(f"the mode of a cluster of the command line is ssh, not {kind!r}: --mode ssh --cluster …")
-    return ssh(*(name.strip() for name in machines.split(",") if name.strip()))
+    if kind == "dask":
+        return dask(machines)
+    if kind == "ssh":
+        return ssh(*(name.strip() for name in machines.split(",") if name.strip()))
+    raise DefinitionError(f"the mode of a cluster of the command line is {' or '.join(KINDS)}, not {kind!r}")
 
 
 def _host(text: str, python: str) -> tuple[dict[str, object], int]:
@@ -112,6 +131,14 @@ def _host(text: str, python: str) -> tuple[dict[str, object], int]:
     name, slots = match[1], int(match[2] or DEFAULT_WORKERS)
     argv = ["ssh", *_SSH, name, python, "-m", "liteflow.remote.agent"]
     return {"name": name, "slots": slots, "argv": argv}, slots
+
+
+def _below(files: Sequence[str]) -> tuple[str, ...]:
+    """Return paths that are relative to a folder, and in it."""
+    for path in files:
+        if not path or os.path.isabs(path) or os.pardir in os.path.normpath(path).split(os.sep):
+            raise DefinitionError(f"files: {path!r} must be a path below the folder, such as 'src'")
+    return tuple(files)
 
 
 def _lease(seconds: float) -> float:

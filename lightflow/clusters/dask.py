@@ -1,9 +1,9 @@
 """The placer of a Dask cluster: each slot is held by a task of Dask, which starts or joins the agent of its worker.
 
-    python -m lightflow.clusters.dask tcp://192.0.2.5:8786 [RESOURCE]
+    python -m lightflow.clusters.dask [RESOURCE=COUNT …] tcp://192.0.2.5:8786
 
 Dask never sees a task of the run. Its own habits, such as to run a task again when a worker is lost, only bring another
-agent. With a RESOURCE each slot also takes one of this resource of its worker.
+agent. Each slot also takes the resources of its worker that are named.
 
 It is a program of its own, so that the process of the run has no threads and loads nothing of Dask. See
 `liteflow.remote.placing` for the lines that a placer reads and writes.
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from liteflow.remote.hold import hold
+from lightflow.clusters.dask_worker import hold_slot
 
 _CONNECT_S: Final = 10.0  # how long the scheduler may take to answer
 _END_S: Final = 4.0  # how long the agents may take to end
@@ -29,10 +29,10 @@ _END_S: Final = 4.0  # how long the agents may take to end
 class DaskPlacer:
     """Holds as many slots of a cluster as are wanted."""
 
-    def __init__(self, client: Any, ticket: str, resource: str) -> None:
+    def __init__(self, client: Any, ticket: str, resources: Mapping[str, int]) -> None:
         self._client = client
         self._ticket = ticket
-        self._resources = {resource: 1} if resource else None
+        self._resources = dict(resources) or None
         self._lock = threading.Lock()  # a future ends in a thread of Dask
         self._futures: set[Any] = set()  # of the slots that are held, or wait for a worker
         self._wanted = 0
@@ -47,7 +47,9 @@ class DaskPlacer:
     def _submit_missing(self) -> None:
         while len(self._futures) < self._wanted:
             key = f"lightflow-slot-{uuid.uuid4().hex}"
-            future = self._client.submit(hold, self._ticket, key=key, pure=False, resources=self._resources, retries=0)
+            future = self._client.submit(
+                hold_slot, self._ticket, key=key, pure=False, resources=self._resources, retries=0
+            )
             self._futures.add(future)
             future.add_done_callback(self._ended)
 
@@ -89,7 +91,8 @@ def say(message: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Place agents on the workers of a scheduler."""
-    address, resource = arguments[0], arguments[1] if len(arguments) > 1 else ""
+    *words, address = arguments
+    resources = {name: int(count) for name, _, count in (word.rpartition("=") for word in words)}
     ticket = sys.stdin.readline()
     try:
         from distributed import Client
@@ -102,7 +105,7 @@ def main(arguments: Sequence[str]) -> None:
         reason = str(error).splitlines()[0]
         say({"failed": f"the scheduler at {address} does not answer: {reason}", "final": True})
         sys.exit(1)
-    placer = DaskPlacer(client, ticket, resource)
+    placer = DaskPlacer(client, ticket, resources)
     for line in sys.stdin:
         placer.want(int(json.loads(line)["want"]))
     placer.close()

@@ -239,7 +239,9 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         dotenv=builder.env_files,
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
-        limits=replace(build_limits(root), triggers=build_triggers(root), clusters=build_clusters(root)),
+        limits=replace(
+            build_limits(root), triggers=build_triggers(root), clusters=build_clusters(root, os.path.dirname(path))
+        ),
         outputs=root.get("outputs", {}),
         output_expressions=checked.outputs,
     )

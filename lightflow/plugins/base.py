@@ -159,6 +159,12 @@ class TaskType:
         """Return whether tasks of this type can wait without a worker: it has a `poll`."""
         return cls.poll is not TaskType.poll
 
+    def reason_here(self, config: Mapping[str, Any]) -> str:
+        """Return why a task with these keys runs on the machine of its run, and on no cluster; empty: it may leave."""
+        if self.waits():
+            return "waits on the machine of the run"
+        return "" if type(self).undo is TaskType.undo else "is undone by the machine of the run, so it runs there"
+
     def poll_of(self, task: TaskSpec) -> Poll | None:
         """Return how a task waits; None: this type does not."""
         if not self.waits():
@@ -201,19 +207,19 @@ class TaskType:
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().run(_with_secrets(config), _of_attempt(context))
+        return type_ref.load().run(with_secrets(config), _of_attempt(context))
 
 
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(_with_secrets(config), _of_attempt(context), _running().handle)
+        type_ref.load().undo(with_secrets(config), _of_attempt(context), _running().handle)
 
 
 def poll_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Poll the wait of a task of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().poll(_with_secrets(config), _of_attempt(context), _running().handle)
+        return type_ref.load().poll(with_secrets(config), _of_attempt(context), _running().handle)
 
 
 def _running() -> Any:
@@ -224,8 +230,12 @@ def _running() -> Any:
     return current_context()
 
 
-def _with_secrets(value: Any) -> Any:
-    """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only."""
+def with_secrets(value: Any) -> Any:
+    """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only.
+
+    Raises:
+        InputError: the dag does not declare the secret.
+    """
     if isinstance(value, Secret):
         try:
             return _running().secrets[value.name]
@@ -233,8 +243,8 @@ def _with_secrets(value: Any) -> Any:
             message = f"there is no secret {value.name!r}: Dag(…, secrets=[Secret({value.name!r})]) declares it"
             raise InputError(message) from None
     if isinstance(value, dict):
-        return {name: _with_secrets(item) for name, item in value.items()}
-    return [_with_secrets(item) for item in value] if isinstance(value, list) else value
+        return {name: with_secrets(item) for name, item in value.items()}
+    return [with_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_attempt(context: PluginContext) -> PluginContext:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from lightflow.plugins import containers
-from lightflow.plugins.base import absolute
+from lightflow.plugins.base import absolute, with_secrets
+from lightflow.plugins.variables import computed, constant, texts
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, TaskFailed, current_context
 from liteflow.api import Record
@@ -43,16 +44,17 @@ def container_call(
         "words": list(words),
         "environment": environment,
         "folder": os.path.dirname(task.file),
+        "variables": computed(task.env),
     }
     undo_arguments = {name: arguments[name] for name in ("keys", "environment")}
-    cwd = absolute(task.cwd)
+    cwd, env = absolute(task.cwd), constant(task.env)
     return Call(
         run_in_container,
         arguments,
         cwd,
-        task.env,
+        env,
         lane="process",
-        undo=Call(undo_container, undo_arguments, cwd, task.env),
+        undo=Call(undo_container, undo_arguments, cwd, env),
         output=output,
     )
 
@@ -63,12 +65,16 @@ def with_program(keys: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[st
 
 
 def run_in_container(
-    keys: Mapping[str, Any], words: Sequence[Any], environment: ContainerEnvironment, folder: str
+    keys: Mapping[str, Any],
+    words: Sequence[Any],
+    environment: ContainerEnvironment,
+    folder: str,
+    variables: Mapping[str, Any],
 ) -> None:
     """Run a program in a container, and fail as the program does."""
     context = current_context()
-    words = [word if isinstance(word, str) else str(word) for word in words]
-    env = _environment(environment.names)
+    words = [word if isinstance(word, str) else str(word) for word in with_secrets(words)]
+    env = {**_environment(environment.names), **texts(with_secrets(variables))}
     secrets = {name: context.secrets[name] for name in environment.secrets}
     in_env = keys.get("secrets_as") == "env"
     shown = [*words, *map(str, keys.values()), *(() if in_env else env.values())]
@@ -79,7 +85,7 @@ def run_in_container(
                 f"container contain: list it under `secrets`, and read /run/secrets/{name}"
             )
             raise TaskFailed(text, final=True)
-    engine = containers.choose(environment.client, keys.get("engine"))
+    engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
     work = containers.ContainerWork(keys=keys, words=words, folder=folder, env=env, secrets=secrets)
     attempt = containers.ContainerAttempt(
         mark=context.mark,
@@ -95,7 +101,7 @@ def run_in_container(
 def undo_container(keys: Mapping[str, Any], environment: ContainerEnvironment) -> None:
     """End the container of an attempt."""
     try:
-        engine = containers.choose(environment.client, keys.get("engine"))
+        engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
     except TaskFailed as error:
         if error.final:  # no engine is installed, so it has started nothing
             return
@@ -107,3 +113,13 @@ def _environment(names: Iterable[str]) -> dict[str, str]:
     """Return the variables of this process that the program gets."""
     of_run = [name for name in os.environ if name.startswith(_PASSED_PREFIX) and name not in _NOT_PASSED]
     return {name: os.environ[name] for name in dict.fromkeys([*of_run, *_PASSED, *names]) if name in os.environ}
+
+
+def _secret_variables() -> list[str]:
+    """Return the names of the variables of this process that hold a secret: the client of an engine needs none."""
+    secrets = [value for value in current_context().secrets.values() if value]
+    return [
+        name
+        for name, text in os.environ.items()
+        if not name.startswith(_PASSED_PREFIX) and any(value in text for value in secrets)
+    ]

@@ -106,9 +106,15 @@ class ContainerEngine:
         self._environ = environ
 
     @classmethod
-    def installed(cls, client: Mapping[str, str], name: str | None = None) -> list[ContainerEngine]:
-        """Return the engines whose command is installed: the one with this name, or all."""
-        environ = {**{key: value for key, value in os.environ.items() if not is_of_client(key)}, **client}
+    def installed(
+        cls, client: Mapping[str, str], name: str | None = None, without: Collection[str] = ()
+    ) -> list[ContainerEngine]:
+        """Return the engines whose command is installed: the one with this name, or all.
+
+        `client` are the variables that the client reads itself, `without` those that it does not get.
+        """
+        of_process = {key: value for key, value in os.environ.items() if not is_of_client(key) and key not in without}
+        environ = {**of_process, **client}
         names = ENGINES if name is None else (name,)
         programs = ((each, shutil.which(each, path=client.get("PATH"))) for each in names)
         return [cls(each, program, environ) for each, program in programs if program is not None]
@@ -152,9 +158,9 @@ class ContainerEngine:
         raise TaskFailed(f"{what}: {text}", codes=["docker:engine"])
 
 
-def choose(client: Mapping[str, str], name: str | None) -> ContainerEngine:
-    """Return the engine with this name, or the first one that answers. Raises TaskFailed."""
-    engines = ContainerEngine.installed(client, name)
+def choose(client: Mapping[str, str], name: str | None, without: Collection[str] = ()) -> ContainerEngine:
+    """Return the engine with this name, or the first one that answers; see `installed`. Raises TaskFailed."""
+    engines = ContainerEngine.installed(client, name, without)
     if not engines:
         wanted = name or " or ".join(ENGINES)
         raise TaskFailed(

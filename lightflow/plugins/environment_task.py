@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lightflow.plugins.base import absolute
+from lightflow.plugins.base import absolute, with_secrets
+from lightflow.plugins.variables import computed, constant, texts
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, TaskFailed, current_context
 
@@ -36,6 +37,8 @@ if value is not None:
 """
 #: Variables that change the modules that an interpreter finds.
 _OF_PYTHON: Final = ("PYTHONPATH", "PYTHONHOME")
+#: With these the output of a program is in the log at once, and in UTF-8, as that of other Python tasks is.
+_OUTPUT: Final = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 def environment_call(task: TaskSpec) -> Call:
@@ -47,14 +50,19 @@ def environment_call(task: TaskSpec) -> Call:
         "args": config.get("args"),
         "environment": config.get("environment"),
         "folder": os.path.dirname(task.file),
+        "variables": computed(task.env),
     }
-    return Call(run_in_environment, arguments, absolute(task.cwd), task.env, lane="process")
+    return Call(run_in_environment, arguments, absolute(task.cwd), constant(task.env), lane="process")
 
 
-def run_in_environment(program: Mapping[str, str], args: Any, environment: Any, folder: str) -> None:
+def run_in_environment(
+    program: Mapping[str, str], args: Any, environment: Any, folder: str, variables: Mapping[str, Any]
+) -> None:
     """Run a Python program to its end, and fail as it does."""
     from lightflow.plugins import python_environment
 
+    os.environ.update(texts(with_secrets(variables)))
+    args = with_secrets(args)
     code = program.get("run")
     path = os.path.join(folder, os.path.expanduser(program["file"])) if "file" in program else ""
     if path and not os.path.isfile(path):
@@ -99,7 +107,7 @@ def _input(program: Mapping[str, str], args: Any) -> bytes:
 def _run(python: str, words: Sequence[str], data: bytes) -> None:
     """Run an interpreter to its end. Raises TaskFailed: it has failed."""
     sys.stdout.flush()
-    with subprocess.Popen([python, *words], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([python, *words], stdin=subprocess.PIPE, env={**_OUTPUT, **os.environ}) as process:
         process.communicate(data)
     if process.returncode != 0:
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"

@@ -28,6 +28,7 @@ from liteflow import Call
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
 
+_LONGEST_ARGUMENT: Final = 128 * 1024  # bytes, of the kernel
 _IN_CODE: Final = (
     "an expression is not allowed in Python code, where its value would become code; write "
     "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
@@ -125,6 +126,11 @@ class PythonTask(TaskType):
             yield ConfigProblem("run", f"is the name of a file and no code: write `file: {code.strip()}`")
         if config.get("environment") == "script":
             yield from _block_problems(code)
+        if ("environment" in config or "container" in config) and len(code.encode()) >= _LONGEST_ARGUMENT:
+            message = (
+                "code of 128 KiB and more cannot be given to a program: write it into a file that the code imports"
+            )
+            yield ConfigProblem("run", message)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

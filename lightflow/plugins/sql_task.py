@@ -259,8 +259,10 @@ class SqlTask(TaskType):
 
     def undo_call(self, task: TaskSpec) -> Call | None:
         """Return the call of `undo`. A statement in a file ends with the process that executes it."""
-        is_file = scheme_of(str(task.config.get("connection", ""))) in FILES
-        return None if is_file else super().undo_call(task)
+        return None if _is_in_file(task.config) else super().undo_call(task)
+
+    def reason_here(self, config: Mapping[str, Any]) -> str:
+        return "" if _is_in_file(config) else super().reason_here(config)
 
     def undo(self, config: Mapping[str, Any], context: PluginContext, handle: Any) -> None:
         """End the statements of the attempt on the server. A server that is still busy with the start is looked at
@@ -314,6 +316,11 @@ def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> S
         once_key=context.key if config.get("once") else None,
         float_numbers=config.get("numbers") == "float",
     )
+
+
+def _is_in_file(config: Mapping[str, Any]) -> bool:
+    """Return whether the database is a file, not a server."""
+    return scheme_of(str(config.get("connection", ""))) in FILES
 
 
 def _address(config: Mapping[str, Any]) -> Address:

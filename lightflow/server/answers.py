@@ -396,6 +396,7 @@ class WaitsAnswer(TypedDict):
 class GroupsAnswer(TypedDict):
     """The groups of a run."""
 
+    as_of: str
     run_id: str
     groups: list[GroupShape]
 

@@ -21,7 +21,8 @@ from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
 from lightflow.service.durations import durations
-from lightflow.service.json_shapes import group_shape, iso, summary_shape
+from lightflow.service.groups import run_groups
+from lightflow.service.json_shapes import group_shapes, iso, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
 from lightflow.service.shape_types import RunShape
@@ -54,9 +55,10 @@ def list_waits(request: CheckedRequest) -> Answer[WaitsAnswer]:
 
 def list_groups(request: CheckedRequest) -> Answer[GroupsAnswer]:
     """Return the groups of a run with their states and members."""
-    view = queries.run_view(request.services.db, request.path["run"])
-    groups = [group_shape(group, view.parents) for group in view.groups]
-    return shown(request, {"run_id": view.run.run_id, "groups": groups})
+    with reading(request) as (history, as_of):
+        run = find_run(history, request.path["run"])
+        groups = run_groups(history, run)
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, "groups": group_shapes(groups)})
 
 
 def list_children(request: CheckedRequest) -> Answer[ChildrenPage]:

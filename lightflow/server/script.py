@@ -31,6 +31,8 @@ _STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _BETWEEN_TAGS: Final = re.compile(r"(?<=[>}])\n(?=[<$])")  # htm leaves out the same
+_END_TAG: Final = re.compile(r"</\w+>")
+_ANY_END_TAG: Final = "<//>"  # of htm: it ends the element that is open
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
 _AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues the one before, or ends it
@@ -73,8 +75,11 @@ def packed_style(text: str) -> str:
 
 
 def _packed_markup(text: str) -> str:
-    """Return a part of a template of markup with one character for the end of a line, and none between two tags."""
-    return _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text))
+    """Return a part of a template of markup with one character for the end of a line, and none between two tags.
+
+    The names of end tags are left out.
+    """
+    return _END_TAG.sub(_ANY_END_TAG, _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text)))
 
 
 def _as_function(name: str, text: str) -> str:

@@ -29,7 +29,7 @@ _NETWORK: Final = {
 }  # fmt: skip
 _STRICT_TABLES: Final = (3, 37, 0)
 _WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the first and the last version with the bug
-_LOW_DISK_BYTES: Final = 100 * 1024 * 1024
+LOW_DISK_BYTES: Final = 100 * 1024 * 1024
 _LARGE_WAL_BYTES: Final = 256 * 1024 * 1024
 _ENGINE_S: Final = 5.0  # the time of a container engine for its answer
 _RUNS: Final = 200  # the newest runs, which are checked for dead owners
@@ -135,7 +135,7 @@ def _folder(db: str) -> Iterator[Finding]:
         yield Finding("folder", "warning", f"{folder}: cannot be written to", "runs can be shown, but not started")
     free = shutil.disk_usage(folder).free
     size = f"{free / 1024**3:,.1f} GiB free in {folder}"
-    if free < _LOW_DISK_BYTES:
+    if free < LOW_DISK_BYTES:
         yield Finding("disk", "warning", size, "free some space before the next run")
     else:
         yield Finding("disk", "fine", size)

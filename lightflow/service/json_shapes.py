@@ -16,6 +16,7 @@ from lightflow.service.approvals import Decided
 from lightflow.service.child_views import ChildView
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
+from lightflow.service.groups import Groups
 from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, plain
@@ -191,7 +192,7 @@ def view_shape(view: RunView) -> Shape:
             }
             for task in view.tasks
         ],
-        "groups": [group_shape(group, view.parents) for group in view.groups],
+        "groups": group_shapes(Groups(view.groups, view.parents)),
         "hooks": [task_shape(hook, attempts) for hook in view.hooks],
         "child_runs": [child_shape(child) for child in view.children],
         "standing": view.standing,
@@ -305,18 +306,22 @@ def task_shape(
     }
 
 
-def group_shape(record: InstanceRecord, parents: Mapping[str, str]) -> GroupShape:
-    """Return a group of tasks; `group` is the group around it."""
-    return {
-        "id": record.task_id,
-        "group": parents.get(record.task_id),
-        "status": record.status,
-        "reason": record.reason,
-        "members": [name for name, group in parents.items() if group == record.task_id],
-        "started_at": iso(record.started_at),
-        "ended_at": iso(record.ended_at),
-        "duration_s": seconds_between(record.started_at, record.ended_at),
-    }
+def group_shapes(groups: Groups) -> list[GroupShape]:
+    """Return the groups of a run; `group` is the group around one."""
+    members = groups.members()
+    return [
+        {
+            "id": record.task_id,
+            "group": groups.parents.get(record.task_id),
+            "status": record.status,
+            "reason": record.reason,
+            "members": members[record.task_id],
+            "started_at": iso(record.started_at),
+            "ended_at": iso(record.ended_at),
+            "duration_s": seconds_between(record.started_at, record.ended_at),
+        }
+        for record in groups.groups
+    ]
 
 
 def attempt_shape(attempt: AttemptRecord) -> AttemptShape:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.child_views import ChildView, child_views
+from lightflow.service.groups import groups_around, groups_of
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import with_times
 from lightflow.service.stale import Stale, find_stale
@@ -223,7 +224,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             approvals=_approvals(history, run, instances),
             children=child_views(history, run.run_id),
             outputs=run_outputs(history, run.run_id),
-            **_groups(history, run, rows, instances),
+            **groups_of(history, run, rows, instances)._asdict(),
         )
 
 
@@ -241,30 +242,6 @@ def _with_reasons(
     elif run.status == Status.PENDING:
         run = replace(run, reason=group_reason(history, run.run_id) or run.reason)
     return run, instances
-
-
-def groups_around(name: str, parents: Mapping[str, str]) -> Iterator[str]:
-    """Yield the groups around a task or group, the innermost first."""
-    while name := parents.get(name, ""):
-        yield name
-
-
-def _groups(
-    history: History, run: RunRecord, rows: Sequence[Mapping[str, Any]], instances: Sequence[InstanceRecord]
-) -> dict[str, Any]:
-    """Return the groups of a run, and what is in them, as fields of `RunView`."""
-    names = [row["id"] for row in rows if row.get("gate") == "group"]
-    if not names:
-        return {}
-    records = {record.task_id: record for record in history.groups(run.run_id) if record.kind == "group"}
-    groups = {name: records[name] for name in names if name in records}
-    parents = {row["id"]: row["group"] for row in rows if row.get("group") in groups and row.get("gate") != "entry"}
-    for instance in instances:
-        name = instance.task_id
-        while (name := parents.get(name, "")) in groups:
-            starts = [at for at in (groups[name].started_at, instance.started_at) if at is not None]
-            groups[name] = groups[name]._replace(started_at=min(starts, default=None))
-    return {"groups": list(groups.values()), "parents": parents}
 
 
 def _task_view(history: History, run_id: str | None, name: str) -> RunView:

@@ -25,6 +25,7 @@ from lightflow.plugins.registry import Registry
 from lightflow.service.lookup import find_run
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import file_of, is_script, script_errors
+from lightflow.spec.cluster_limits import KINDS
 from lightflow.spec.model import Settings, WorkflowSpec
 from lightflow.text import did_you_mean
 from liteflow import (
@@ -128,18 +129,20 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         return _with_cluster(loaded, options.mode, options.cluster)
     if options.mode is not None and options.mode not in (*MODES, *loaded.clusters):
         hint = did_you_mean(options.mode, [*MODES, *loaded.clusters]) or "; declare a cluster under `clusters`"
+        if options.mode in KINDS:
+            hint = f" without its machines: --mode {options.mode} --cluster …"
         names = ", ".join((*MODES, *loaded.clusters))
         raise DefinitionError(f"--mode: there is no mode {options.mode!r}{hint}; {loaded.name} can run in: {names}")
     return loaded
 
 
-def _with_cluster(loaded: LoadedWorkflow, mode: str | None, hosts: str) -> LoadedWorkflow:
+def _with_cluster(loaded: LoadedWorkflow, mode: str | None, machines: str) -> LoadedWorkflow:
     """Return a workflow with a cluster of these machines. Raises DefinitionError: the mode names another kind."""
     from lightflow.clusters import cluster_of  # few runs have a cluster
 
     if mode is None:
-        raise DefinitionError("a cluster of the command line is used with its kind as the mode: --mode ssh --cluster …")
-    clusters = {mode: cluster_of(mode, hosts)}
+        raise DefinitionError("--cluster needs its kind as the mode: --mode ssh --cluster … or --mode dask --cluster …")
+    clusters = {mode: cluster_of(mode, machines)}
 
     def build(values: Mapping[str, Any], inputs: ExternalInputs, day: float) -> Dag:
         dag = loaded.build(values, inputs, day)

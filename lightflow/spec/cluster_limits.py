@@ -1,11 +1,17 @@
-"""The limits of the declaration of a cluster: the names of machines, and the length of the lease."""
+"""The limits of the declaration of a cluster: the names of machines, addresses, slots and the length of the lease."""
 
 from __future__ import annotations
 
 from typing import Final
 
+#: The kinds of clusters, which are modes of the command line if it names the machines.
+KINDS: Final = ("ssh", "dask")
 #: A machine for ssh, and how many tasks run there at once. The name cannot be an option of ssh.
 HOST_PATTERN: Final = r"([A-Za-z0-9_][A-Za-z0-9_.@-]{0,252})(?::([1-9][0-9]{0,5}))?"
+#: The address of the scheduler of a Dask cluster: its machine and its port.
+SCHEDULER_PATTERN: Final = r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
+#: How many tasks run at once on a Dask cluster, at most, where its declaration does not say it.
+DEFAULT_DASK_SLOTS: Final = 64
 #: Seconds: a shorter lease ends tasks that a busy machine still runs well.
 LEAST_LEASE_S: Final = 2.0
 MOST_LEASE_S: Final = 3600.0

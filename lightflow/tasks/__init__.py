@@ -22,10 +22,25 @@ _HOMES = {
     "included_file": "file_source",
     "mail": "mail_body",
     "notify": "notify_body",
+    "python": "python_body",
+    "shell": "shell_body",
     "sql": "sql_body",
+    "wait": "wait_body",
 }
 
-__all__ = ["aws_lambda", "connection", "docker", "http", "included_file", "mail", "notify", "sql"]
+__all__ = [
+    "aws_lambda",
+    "connection",
+    "docker",
+    "http",
+    "included_file",
+    "mail",
+    "notify",
+    "python",
+    "shell",
+    "sql",
+    "wait",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, DefinitionError, Secret, Task
-from liteflow.api import EMPTY_MAPPING, Item, Record, Ref
+from liteflow.api import EMPTY_MAPPING, VARIABLE_NAME, VARIABLE_NAME_RULE, Body, BodyDefaults, Item, Record, Ref
 
 _PLACEHOLDERS = (Task, Ref, Item, Secret)
 
@@ -47,9 +48,25 @@ def connection(type_name: str, **keys: Any) -> SharedConnection:
     return SharedConnection(type_name=type_name, keys=keys)
 
 
-def body_of(
-    type_name: str, keys: Mapping[str, Any], env: Mapping[str, str] = EMPTY_MAPPING, secrets: Sequence[str] = ()
-) -> Call:
+class ProgramEnvironment(Record):
+    """The environment of the program that a body starts."""
+
+    env: Mapping[str, Any] = EMPTY_MAPPING  #: its variables; a Task means its value
+    secrets: Sequence[str] = ()  #: the names of the secrets of the dag that it gets
+    cwd: str | None = None  #: its folder; a relative path starts from the current one
+
+
+_NOTHING = ProgramEnvironment()
+
+
+def call_of(type_name: str, keys: Mapping[str, Any], program: ProgramEnvironment = _NOTHING) -> Call:
+    """Return the body of a task of a type that calls a function; see `body_of`."""
+    body = body_of(type_name, keys, program)
+    assert isinstance(body, Call)
+    return body
+
+
+def body_of(type_name: str, keys: Mapping[str, Any], program: ProgramEnvironment = _NOTHING) -> Body:
     """Return the body of a task of a type; keys that are None are left out.
 
     A Task among the values, at any depth, means its return value, and a Secret the value of the secret.
@@ -63,15 +80,44 @@ def body_of(
         type_name, task_type.schema, {key: value for key, value in keys.items() if value is not None}
     )
     problems = _problems(task_type.schema, config)
+    config = _in_long_form(task_type.schema, config)
     problems += [f"{problem.key}: {problem.message}" for problem in task_type.check(config)]
     if missing := missing_modules(task_type.needed_modules(config)):
         problems.append(needs_text(type_name, missing, task_type.extra))
+    problems += [
+        f"env: {name!r} is not the name of a variable: use {VARIABLE_NAME_RULE}"
+        for name in program.env
+        if not isinstance(name, str) or not re.fullmatch(VARIABLE_NAME, name)
+    ]
     if problems:
         raise DefinitionError(f"{type_name}(…): {'; '.join(problems)}")
     file = os.path.join(os.getcwd(), "dag.py")  # relative paths start from the current folder
-    body = task_type.build(TaskSpec(id="", type=type_name, config=config, file=file, env=env, secrets=tuple(secrets)))
-    assert isinstance(body, Call)
-    return body._replace(secrets=tuple(secrets), undo=body.undo and body.undo._replace(secrets=tuple(secrets)))
+    env, secrets, cwd = program.env, tuple(program.secrets), program.cwd
+    spec = TaskSpec(id="", type=type_name, config=config, file=file, env=env, secrets=secrets, cwd=cwd)
+    body = task_type.build(spec)
+    undo = body.undo and body.undo._replace(secrets=secrets)
+    if not isinstance(body, Call):
+        return body._replace(secrets=secrets, undo=undo)
+    defaults = BodyDefaults(
+        timeout_s=task_type.timeout_s, hook_timeout_s=task_type.hook_timeout_s, hook_retries=task_type.hook_retries
+    )
+    return body._replace(secrets=secrets, undo=undo, defaults=defaults)
+
+
+def _in_long_form(schema: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys as the parser gives them to task types: lines are a text, and a shorthand is a mapping."""
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        part = schema["properties"].get(key, {})
+        if "x-shorthand" in part and isinstance(value, str):
+            result[key] = {part["x-shorthand"]: value}
+        elif "x-lines" in part and isinstance(value, list):
+            result[key] = "\n".join(value)
+        elif isinstance(value, dict) and "properties" in part:
+            result[key] = _in_long_form(part, value)
+        else:
+            result[key] = value
+    return result
 
 
 def _problems(schema: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -81,6 +127,14 @@ def _problems(schema: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]
 
 def _with_connection(type_name: str, schema: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a task with those of its connection. Raises DefinitionError."""
+    properties = schema["properties"]
+    for key, value in config.items():
+        inner = properties.get(key, {}).get("x-connection-of")
+        if inner is not None and isinstance(value, dict):
+            inner_type = Registry().built_in(inner)
+            assert inner_type is not None
+            # The keys that such a key has are those of the type; its connection is checked like that of a task.
+            config = {**config, key: _with_connection(inner, inner_type.schema, value)}
     connection = config.get("connection")
     if not isinstance(connection, SharedConnection):
         if "connection" in config and "connection" not in keys_of_connection(schema).values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightflow.tasks.bodies import body_of
+from lightflow.tasks.bodies import call_of
 from liteflow import Call
 
 
@@ -17,4 +17,4 @@ def http(url: Any, **keys: Any) -> Call:
     Raises:
         DefinitionError: an invalid key.
     """
-    return body_of("http", {"url": url, **keys})
+    return call_of("http", {"url": url, **keys})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightflow.tasks.bodies import body_of
+from lightflow.tasks.bodies import call_of
 from liteflow import Call
 
 
@@ -17,4 +17,4 @@ def mail(server: Any = None, *, sender: Any = None, to: Any, **keys: Any) -> Cal
     Raises:
         DefinitionError: an invalid key.
     """
-    return body_of("mail", {"server": server, "from": sender, "to": to, **keys})
+    return call_of("mail", {"server": server, "from": sender, "to": to, **keys})

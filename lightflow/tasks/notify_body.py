@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightflow.tasks.bodies import body_of
+from lightflow.tasks.bodies import call_of
 from liteflow import Call
 
 
@@ -16,4 +16,4 @@ def notify(text: Any = None, **keys: Any) -> Call:
     Raises:
         DefinitionError: an invalid key.
     """
-    return body_of("notify", {"text": text, **keys})
+    return call_of("notify", {"text": text, **keys})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightflow.tasks.bodies import body_of
+from lightflow.tasks.bodies import call_of
 from liteflow import Call
 
 
@@ -18,4 +18,4 @@ def sql(connection: Any, sql: Any = None, **keys: Any) -> Call:
     Raises:
         DefinitionError: an invalid key.
     """
-    return body_of("sql", {"connection": connection, "sql": sql, **keys})
+    return call_of("sql", {"connection": connection, "sql": sql, **keys})

@@ -62,6 +62,16 @@ def with_values(command: Command, task_id: str) -> Command:
     return command._replace(argv=tuple(map(_placeholder, argv)), env=placeholders, late=late)
 
 
+def pasted_task(script: str) -> str:
+    """Return what to do about the text of a task in a script, such as an f-string makes; empty: there is none."""
+    if not (pasted := re.search(_TASK, script)):
+        return ""
+    return (
+        f"{pasted[0]}: the value of a task cannot be put into the text of a script; "
+        'hand it over as a variable: echo "$ROWS", with env={"ROWS": task}'
+    )
+
+
 def shell_command(
     script: str,
     task_id: str,
@@ -83,11 +93,8 @@ def shell_command(
 
     if not isinstance(script, str) or not script.strip():
         raise wrong("a shell task needs a script, as text")
-    if pasted := re.search(_TASK, script):
-        raise wrong(
-            f"the script holds {pasted[0]}: the value of a task cannot be put into the text of a script; "
-            'hand it over as a variable: dag.shell(\'echo "$ROWS"\', env={"ROWS": task})'
-        )
+    if problem := pasted_task(script):
+        raise wrong(f"the script holds {problem}")
     if "\0" in script:
         raise wrong("the script holds a NUL character, which no program can be given")
     for name in env:

@@ -249,7 +249,8 @@ class _Compiler:
         if isinstance(body, Call) and body.poll is not None:
             raise DefinitionError(f"hook {hook_id!r} cannot wait: make it a task, which others depend on")
         self._hook_ids.add(hook_id)
-        for ref in body.late.reads if body.late is not None else ():
+        wanted = (*(body.late.reads if body.late is not None else ()), *sorted(hook.inputs()))
+        for ref in wanted:
             if ref.task_id not in self._graph.index:
                 raise DefinitionError(f"hook {hook_id!r} reads a value of {ref.task_id!r}, which is not a task")
         return HookDef(
@@ -261,7 +262,7 @@ class _Compiler:
             timeout_s=_seconds(options.timeout_s),
             grace_s=_seconds(options.grace_s),
             mode=checked_mode(options.mode, (), hook_id),
-            reads=self._reads_of(body),
+            reads=tuple((self._graph.index[ref.task_id], ref) for ref in wanted),
         )
 
     # -- the graph as a whole ----------------------------------------------------------------------------------

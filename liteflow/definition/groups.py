@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -138,7 +138,7 @@ class DagNodes(Record):
     """The nodes of a dag: its tasks, and those that its groups become."""
 
     tasks: Mapping[str, Task]
-    dependencies: Mapping[str, set[str]]
+    dependencies: Mapping[str, Collection[str]]
     gates: Mapping[str, Gate] = EMPTY_MAPPING  #: the nodes without an attempt
     inside: Mapping[str, Sequence[str]] = EMPTY_MAPPING  #: by entry: the tasks and entries in its group
 
@@ -151,7 +151,7 @@ def dag_nodes(tasks: Mapping[str, Task]) -> DagNodes:
     """
     groups = {task_id: task for task_id, task in tasks.items() if isinstance(task, Group)}
     if not groups:
-        return DagNodes(tasks=tasks, dependencies={task_id: task.dependencies for task_id, task in tasks.items()})
+        return DagNodes(tasks=tasks, dependencies={task_id: task.upstream_ids for task_id, task in tasks.items()})
     grouping = Grouping(
         dependencies={task_id: task.dependencies for task_id, task in tasks.items()},
         groups=groups,

@@ -21,6 +21,7 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 from liteflow.record import Record, replace
 from liteflow.repeat import Repeat
+from liteflow.work import Body, Call, Command
 
 
 class FlowOptions(Record):
@@ -51,8 +52,8 @@ class TaskOptions(Record):
     #: priority, parallel instances and pool slots
     queue: QueueOptions = DEFAULT_QUEUE
     flow: FlowOptions = DEFAULT_FLOW
-    #: functions that run after an event, by event: called with no argument or with the context
-    hooks: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    #: functions and bodies that run after an event; a function is called with no argument or with the context
+    hooks: tuple[tuple[str, Callable[..., Any] | Body], ...] = ()
     #: a function that decides at the beginning of each attempt, from the context, whether the task runs or is skipped
     run_if: Callable[[Any], Any] | None = None
     #: seconds an attempt may take
@@ -129,6 +130,10 @@ def _is_mode(value: object) -> bool:
     return isinstance(value, str) and bool(NEW_ID_PATTERN.match(value))
 
 
+def _is_hook(value: object) -> bool:
+    return callable(value) or isinstance(value, Call | Command)
+
+
 def _names(errors: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
     return tuple(error.__name__ if isinstance(error, type) else error for error in errors)
 
@@ -189,9 +194,14 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         "flow.tolerance", _is_tolerable, "True, False, or a list of exit codes and exceptions", tolerance_of
     ),
     "run_if": _Keyword("run_if", _or_none(callable), "a function that takes the context, or None"),
-    **dict.fromkeys(HOOK_EVENTS, _Keyword(_HOOK, _or_none(callable), "a function, or None")),
+    **dict.fromkeys(HOOK_EVENTS, _Keyword(_HOOK, _or_none(_is_hook), "a function, a Call, a Command, or None")),
     # these three make one list of slots: `slot_needs` checks them
     **dict.fromkeys(("pool", "pool_slots", "resources"), _Keyword(_POOLS, lambda value: True, "")),
+}
+#: The body of `lightflow.tasks` to add in place of a function with an option of this name.
+_PROGRAMS: Final = {
+    "container": "add docker(IMAGE, args=[…]), or shell(SCRIPT, container=IMAGE),",
+    "environment": 'add python(call="MODULE:FUNCTION", environment={"packages": […]})',
 }
 OPTION_NAMES: Final = frozenset(_KEYWORDS)
 #: the keywords with their fields, by record of `TaskOptions` ("" are its own fields)
@@ -224,11 +234,8 @@ def make_options(keywords: Mapping[str, Any], task_id: str) -> TaskOptions:
 
 def keyword_hint(name: str, names: Iterable[str]) -> str:
     """Return the end of a message about an unknown keyword: what to write, or the nearest of the names."""
-    if name == "container":
-        return (
-            "; a function cannot run in a container, where its module is not: add docker(IMAGE, args=[…]) of "
-            "lightflow.tasks with dag.add"
-        )
+    if name in _PROGRAMS:
+        return f"; a function stays in the Python of the run: {_PROGRAMS[name]} of lightflow.tasks with dag.add"
     return did_you_mean(name, names)
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType, MethodType
 from typing import Any, Final, Protocol
 
 from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import MapRef, checked_function
-from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked
+from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.definition.wrappers import HookFunction, RunIfFunction, SensorFunction
 from liteflow.errors import DefinitionError
@@ -69,10 +69,10 @@ class Task:
     """
 
     __slots__ = (
+        "_dependencies",
         "_parameters",
         "arg_dependencies",
         "bound_args",
-        "dependencies",
         "expansion",
         "fixed_body",
         "func",
@@ -112,7 +112,7 @@ class Task:
         self.fixed_body = body
         self._parameters: Parameters | None = None
         self.options = options if options.flow is DEFAULT_FLOW else checked(options, task_id)
-        self.dependencies: set[str] = set(dependencies)
+        self._dependencies: set[str] | None = set(dependencies) or None  # an empty set takes 216 bytes
         if isinstance(body, Command) and not all(type(word) is str for word in (*body.argv, *body.env.values())):
             self._bind_command(body)
         elif isinstance(body, Call) and body.kwargs:
@@ -138,7 +138,7 @@ class Task:
         except DefinitionError as error:
             raise DefinitionError(f"task {self.task_id!r}: {error}") from None
         self.fixed_body = with_values(command._replace(argv=argv, env=env), self.task_id)
-        self.dependencies |= upstream
+        self.dependencies.update(upstream)
 
     def _bind_call(self, call: Call) -> None:
         """Wait for the tasks whose values are among the arguments of a call."""
@@ -161,6 +161,22 @@ class Task:
             self.bound_args = {**self.bound_args, name: bound}
 
     # -- what is known of it ---------------------------------------------------------------------------------
+
+    @property
+    def dependencies(self) -> set[str]:
+        """The ids of the tasks that it waits for; the caller may change the set."""
+        if self._dependencies is None:
+            self._dependencies = set()
+        return self._dependencies
+
+    @dependencies.setter
+    def dependencies(self, upstream: set[str]) -> None:
+        self._dependencies = upstream
+
+    @property
+    def upstream_ids(self) -> Collection[str]:
+        """The ids of the tasks that it waits for."""
+        return self._dependencies or ()
 
     @property
     def parameters(self) -> Parameters:
@@ -334,9 +350,17 @@ class CurrentDag(Protocol):
     ) -> Task: ...
 
 
-def hook_tasks(functions: Mapping[str, Callable[..., Any]], prefix: str = "") -> dict[str, Task]:
-    """Return functions as hooks, by event."""
-    return {event: Task(f"{prefix}{event}", HookFunction(func)) for event, func in functions.items()}
+def hook_tasks(hooks: Mapping[str, Callable[..., Any] | Body], prefix: str = "") -> dict[str, Task]:
+    """Return functions and bodies as hooks, by event."""
+    return {event: _hook_task(f"{prefix}{event}", hook) for event, hook in hooks.items()}
+
+
+def _hook_task(hook_id: str, hook: Callable[..., Any] | Body) -> Task:
+    if not isinstance(hook, Call | Command):
+        return Task(hook_id, HookFunction(hook))
+    defaults = hook.defaults if isinstance(hook, Call) else None
+    options = {} if defaults is None else {"timeout": defaults.hook_timeout_s, "retries": defaults.hook_retries}
+    return Task(hook_id, body=hook, options=make_options(options, hook_id))
 
 
 def _tasks(other: object) -> list[Task]:

@@ -158,9 +158,13 @@ class _Executor:
         process_belongs_to_run: bool,
     ) -> None:
         """Open the backends of this run's tasks."""
-        by_name: dict[str, dict[str, Body]] = {}
-        for task_id, name in self._names.items():
-            by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        different = dict.fromkeys(self._names.values())
+        by_name: dict[str, Mapping[str, Body]] = {
+            name: bodies
+            if len(different) == 1
+            else {task_id: bodies[task_id] for task_id, each in self._names.items() if each == name}
+            for name in different
+        }
         self._open_undos(bodies)
         polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
         if polled:

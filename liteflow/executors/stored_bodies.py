@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import InputError
@@ -29,10 +29,14 @@ class StoredBodies(Mapping[Any, Body]):
     A key of bytes is the pickle of a body itself. It may hold the digest of a function, and its arguments.
     """
 
-    def __init__(self, folder: str, code_folders: Sequence[str], host: str) -> None:
-        """Take the folder, those in which the code of the run is, as far as they exist here, and a name for people."""
+    def __init__(self, folder: str, code_folders: Sequence[str], host: str, place: Callable[[str], str]) -> None:
+        """Take the folder, those in which the code of the run is, as far as they exist here, and a name for people.
+
+        `place` returns the path that a folder of the run's machine has here.
+        """
         self._folder = folder
-        self._code_folders = [path for path in code_folders if os.path.isdir(path)]
+        self._code_folders = list(map(place, code_folders))
+        self._place = place
         self._host = host
         self._bodies: dict[str | bytes, Body] = {}
         self._finds_code = False
@@ -46,7 +50,7 @@ class StoredBodies(Mapping[Any, Body]):
                 call = self[loaded.digest]
                 assert isinstance(call, Call)
                 return call._replace(kwargs=loaded.kwargs)
-            body = loaded
+            body = loaded if loaded.cwd is None else loaded._replace(cwd=self._place(loaded.cwd))
             if len(self._bodies) >= _MOST_LOADED:  # each task has a body of its own
                 self._bodies.clear()
             self._bodies[key] = body
@@ -57,7 +61,7 @@ class StoredBodies(Mapping[Any, Body]):
 
         if not self._finds_code:
             self._finds_code = True
-            sys.path[:0] = self._code_folders
+            sys.path[:0] = [path for path in self._code_folders if os.path.isdir(path)]
         data = key if isinstance(key, bytes) else self._read(key)
         try:
             body: Body | CallArguments = pickle.loads(data)

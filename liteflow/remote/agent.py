@@ -6,10 +6,13 @@ It ends, and all that it has started ends with it, when its link to the owner is
 place has ended), when its keeper is killed, or when its lease is over. The guardian has the lease, so that a stopped
 agent does not outlive it.
 
-Messages in:  ("open", facts) or ("refused",) · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
+Messages in:  ("open", facts) or ("refused",) · ("files", bytes) · ("files_end", digest)
+              · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
+              · ("inspect",)
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
+              · ("inspected", facts)
 Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
 """
 
@@ -125,13 +128,15 @@ class Agent:
         self._outcomes = OutcomeQueue()
         self._lease = lease
         self._courier = Courier(link)
-        self._folder = Folder()
+        self._folder = Folder(facts["folder"])
         place.notes.folder(self._folder.path)
         self._values = ValueReceiver(self._folder.values)
-        _enter(facts["cwd"], ticket.host)
+        _enter(self._folder.files.make(facts["cwd"]), ticket.host)
         sys.argv[:] = facts["argv"]
         tasks = ShippedTasks(
-            functions=StoredBodies(self._folder.bodies, facts["code_folders"], ticket.host), commands={}, backends={}
+            functions=StoredBodies(self._folder.bodies, facts["code_folders"], ticket.host, self._folder.files.place),
+            commands={},
+            backends={},
         )
         self._executor, self._guardian = open_agent_executor(
             tasks,
@@ -146,16 +151,18 @@ class Agent:
 
     # -- the loop ------------------------------------------------------------------------------------------
 
-    def run(self, slots: int) -> None:
-        """Run attempts until the link, the place or the lease ends."""
+    def run(self, slots: int, messages: list[Message]) -> None:
+        """Run attempts until the link, the place or the lease ends. The `messages` have arrived already."""
         self._outcomes.watch(self._link.fileno(), self._on_link)
         self._outcomes.watch(0, self._on_place)
         self._outcomes.watch(self._place.notes.fileno(), self._on_keeper_end)
         signal.signal(signal.SIGTERM, self._on_term)
         self._attempts.slots = slots
         self._beat()
-        self._link.send(("ready", slots))
         self._follow(self._place.lines())
+        self._begin()
+        for message in messages:
+            self._receive(message)
         self._look()
         while not self._is_over:
             for outcome in self._executor.wait(_LOOK_S if self._attempts.any else None):
@@ -163,6 +170,11 @@ class Agent:
                     self._attempts.end(outcome)
             self._send_soon()
         self._close(self._goodbye or 0.0)
+
+    def _begin(self) -> None:
+        """Take attempts, once the files that they need are here."""
+        if self._folder.files.is_complete:
+            self._link.send(("ready", self._attempts.slots))
 
     @property
     def _is_over(self) -> bool:
@@ -252,6 +264,11 @@ class Agent:
             self._attempts.add(*message[1:])
         elif kind == "body":
             self._folder.store_body(*message[1:])
+        elif kind == "files":
+            self._folder.files.receive(message[1])
+        elif kind == "files_end":
+            self._folder.files.complete(message[1])
+            self._begin()
         elif kind == "value":
             self._values.receive(*message[1:])
         elif kind == "value_end":
@@ -260,6 +277,10 @@ class Agent:
             self._attempts.cancel(*message[1:])
         elif kind == "beat":
             self._answered(*message[1:])
+        elif kind == "inspect":
+            from liteflow.remote.inspection import inspection  # no run needs it
+
+            self._link.send(("inspected", inspection(os.path.dirname(self._folder.path))))
         elif kind == "goodbye":
             self._goodbye = message[1]
             self._outcomes.wake()
@@ -342,8 +363,8 @@ def _connected(ticket: Ticket) -> socket.socket:
     return sock
 
 
-def _opened(link: Link, ticket: Ticket) -> Mapping[str, Any]:
-    """Introduce this machine, and return the facts of the run. Raises Refused."""
+def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message]]:
+    """Introduce this machine, and return the facts of the run, with the messages behind them. Raises Refused."""
     link.send(
         (
             "hello",
@@ -361,10 +382,9 @@ def _opened(link: Link, ticket: Ticket) -> Mapping[str, Any]:
     while not link.eof and time.monotonic() < deadline:
         select.select([link], [link] if link.backlog else [], [], 1.0)
         link.flush()
-        for message in link.take():
-            if message[0] == "open":
-                facts: Mapping[str, Any] = message[1]
-                return facts
+        if messages := link.take():
+            if messages[0][0] == "open":
+                return messages[0][1], messages[1:]
             raise Refused
     raise LiteflowError(f"the owner of the run did not answer {ticket.host}")
 
@@ -387,14 +407,14 @@ def _run_agent(ticket: Ticket, rest: bytes, notes: Notes) -> None:
         close_in_forks(sock)
         link = Link(sock)
         lease = Lease(ticket.lease_s)
-        facts = _opened(link, ticket)
+        facts, messages = _opened(link, ticket)
         try:
             agent = Agent(ticket, link, Place(rest, notes), lease, facts)
         except LiteflowError as error:
             link.send(("failed", str(error)))
             link.flush()
             raise
-        agent.run(ticket.slots)
+        agent.run(ticket.slots, messages)
     except Refused:
         return
     except LiteflowError as error:

@@ -18,6 +18,7 @@ from liteflow.executors.worker import work_from_wire
 from liteflow.record import replace
 from liteflow.remote.courier import Courier
 from liteflow.remote.ferry import ValueReceiver, moved
+from liteflow.remote.files import FolderCopy
 from liteflow.work import Command, Outcome, Work
 
 #: How long the queue may not move before the attempts in it go back.
@@ -25,9 +26,10 @@ _PATIENCE_S: Final = 0.05
 
 
 class Folder:
-    """The folder of an agent: bodies, values, logs and output files of its attempts."""
+    """The folder of an agent: bodies, values, logs and output files of its attempts, and files that they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, original: str | None) -> None:
+        """Make it, with a copy of a folder of the owner's machine; None: there is none."""
         parent = os.environ.get("TMPDIR") or "/tmp"  # `tempfile` takes 10 ms to load
         self.path = os.path.join(parent, f"lightflow-agent-{os.urandom(8).hex()}")
         os.mkdir(self.path, 0o700)
@@ -35,6 +37,7 @@ class Folder:
         self.values = self._make("values")
         self.logs = self._make("logs")
         self.outputs = self._make("outputs")
+        self.files = FolderCopy(original, os.path.join(self.path, "files"))
 
     def remove(self) -> None:
         import shutil  # it loads compression formats
@@ -95,11 +98,15 @@ class AgentAttempts:
             )
         if command is not None:
             assert isinstance(work.body, str)
-            self._tasks.commands[work.body] = Command(*command)
+            self._tasks.commands[work.body] = self._placed(Command(*command))
         if not self._queue:
             self._moved_at = time.monotonic()
         self._queue.append(work)
         self.advance()
+
+    def _placed(self, command: Command) -> Command:
+        """Return a command with its folder as it is on this machine."""
+        return command if command.cwd is None else command._replace(cwd=self._folder.files.place(command.cwd))
 
     def advance(self) -> None:
         """Start queued attempts as long as slots are free."""

@@ -20,8 +20,19 @@ class Cluster(Record):
 
     argv: tuple[str, ...]  #: the command line of the placer
     slots: int  #: how many attempts run there at once, at most
+    hosts: tuple[str, ...] = ()  #: the names of its machines; empty: only its placer knows them
     lease_s: float = DEFAULT_LEASE_S  #: an agent that hears nothing for so long ends all that it has started
-    files: tuple[str, ...] = ()  #: files and folders that are copied to each machine, relative to the workflow's folder
+    files: tuple[str, ...] = ()  #: files and folders of `folder` that each machine gets, relative to it
+    folder: str = ""  #: absolute; on the machines, paths in it lead to their copy of it, if there are `files`
     plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted
-    address: str = "127.0.0.1"  #: the address of this machine at which agents reach it
+    address: str = "127.0.0.1"  #: the address of this machine at which agents reach it; empty: `at_start` knows it
     shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names
+    takes_resources: bool = False  #: whether words NAME=COUNT for `argv` say what each slot takes of its machine
+    at_start: Any = (
+        None  #: returns the cluster as a run uses it, such as with an address that it looks up; None: as it is
+    )
+
+    def started(self) -> Cluster:
+        """Return the cluster as a run uses it. Raises DefinitionError: something that it needs is not there."""
+        cluster: Cluster = self if self.at_start is None else self.at_start(self)
+        return cluster

@@ -20,6 +20,7 @@ from liteflow.executors.outcome_queue import OutcomeQueue, Timer
 from liteflow.processes.forks import keep_open_in_forks
 from liteflow.record import Record
 from liteflow.remote.cluster import Cluster
+from liteflow.remote.files import file_messages
 from liteflow.remote.link import Link, Message
 from liteflow.remote.listener import Listener
 from liteflow.remote.placing import Placement
@@ -68,6 +69,24 @@ class Introduction(Record):
 
     facts: Mapping[str, Any]  #: of the run; plain data
     same_python: bool  #: whether the agent needs the same minor version of Python
+    files: bytes = b""  #: the archive of the files that it needs (see `files`); empty: it needs none
+
+
+def version_problem(hello: Mapping[str, Any], *, same_python: bool) -> str | None:
+    """Return why an agent cannot work with this version; None: it can.
+
+    Args:
+        hello: its first message.
+        same_python: whether it needs the same minor version of Python.
+    """
+    python, own_python = tuple(hello["python"]), sys.version_info[:3]
+    if hello["version"] == __version__ and (python[:2] == own_python[:2] or not same_python):
+        return None
+    versions = ".".join(map(str, python)), ".".join(map(str, own_python))
+    return (
+        f"{hello['host']} ({hello['machine']}) has Lightflow {hello['version']} on Python {versions[0]}, this is "
+        f"{__version__} on {versions[1]}: install the same there"
+    )
 
 
 class Fleet:
@@ -196,24 +215,14 @@ class Fleet:
 
     def _introduce(self, agent: FarAgent, hello: Mapping[str, Any]) -> None:
         agent.agent_id, agent.host = hello["agent"], hello["host"]
-        problem = self._version_problem(hello)
+        problem = version_problem(hello, same_python=self._introduction.same_python)
         if problem is None:
             agent.link.send(("open", self._introduction.facts))
+            agent.outbox.add(file_messages(self._introduction.files))
             return
         agent.link.send(("refused",))
         self._forget(agent)
         self._note_failure(problem, is_final=True)
-
-    def _version_problem(self, hello: Mapping[str, Any]) -> str | None:
-        python, own_python = tuple(hello["python"]), sys.version_info[:3]
-        same_python = python[:2] == own_python[:2] or not self._introduction.same_python
-        if hello["version"] == __version__ and same_python:
-            return None
-        versions = ".".join(map(str, python)), ".".join(map(str, own_python))
-        return (
-            f"{hello['host']} ({hello['machine']}) has Lightflow {hello['version']} on Python {versions[0]}, this is "
-            f"{__version__} on {versions[1]}: install the same there"
-        )
 
     # -- ends ----------------------------------------------------------------------------------------------
 

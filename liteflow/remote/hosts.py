@@ -218,7 +218,7 @@ class HostPlacer:
         others_may_work = any(
             other.running is not None or (other.share and not other.failures) for other in self._states
         )
-        _say({"failed": reason, "final": not others_may_work})
+        _say({"failed": reason, "host": state.host.name, "final": not others_may_work})
 
     def _end_all(self) -> None:
         """End the agents: their standard inputs are closed."""

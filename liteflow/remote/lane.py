@@ -24,6 +24,7 @@ from liteflow.processes.log_file import open_log
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.ferry import ValueReceiver, files_of, moved, moved_payload, value_messages
+from liteflow.remote.files import packed_files
 from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
 from liteflow.remote.ready_agents import FarAgent
@@ -132,7 +133,8 @@ class Lane(Backend):
     queues = True
 
     def __init__(self, name: str, cluster: Cluster, context: BackendContext) -> None:
-        """Raises DefinitionError: secrets would pass over a connection that others can read."""
+        """Raises DefinitionError: the cluster is not there, or secrets would pass where others can read them."""
+        cluster = cluster.started()
         _check_secrets(name, cluster, context.info)
         self._name = name
         self._most_slots = cluster.slots
@@ -146,7 +148,9 @@ class Lane(Backend):
         self._queue: deque[_FarAttempt] = deque()  # those that no agent has
         self._waiting = 0  # attempts that are not submitted, because there is no slot
         self._shrinks = False
-        introduction = Introduction(facts=_facts(context.info), same_python=shipping.by_value)
+        files = packed_files(cluster)
+        facts = facts_of(context.info, cluster.folder if files else None)
+        introduction = Introduction(facts=facts, same_python=shipping.by_value, files=files)
         self._fleet = Fleet(name, cluster, introduction, context.outcomes, self)
 
     # -- slots ---------------------------------------------------------------------------------------------
@@ -379,8 +383,8 @@ def _values_of(outcome: Outcome) -> dict[str, Payload]:
     return {**({} if outcome.value is None else {"": outcome.value}), **(outcome.pushed or {})}
 
 
-def _facts(info: RunInfo) -> dict[str, Any]:
-    """Return the facts of a run for agents, as plain data."""
+def facts_of(info: RunInfo, folder: str | None = None) -> dict[str, Any]:
+    """Return the facts of a run for agents, as plain data; of the `folder` they have copies."""
     return {
         "run_id": info.run_id,
         "dag_id": info.dag_id,
@@ -391,6 +395,7 @@ def _facts(info: RunInfo) -> dict[str, Any]:
         "logical_date": info.logical_date,
         "secrets": None if info.secrets is None else dict(info.secrets),
         "cwd": os.getcwd(),
+        "folder": folder,
         "argv": list(sys.argv),
         "code_folders": code_folders(),
     }

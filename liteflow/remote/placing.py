@@ -3,7 +3,8 @@
 Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count}: how many slots the run
                       can use now, all together; it may be fewer than before
 Lines that it writes: {"gone": agent}: the agent has ended, and nothing that it started lives · {"failed": reason,
-                      "final": true or false}: a machine cannot be reached, or none can now; it tries again
+                      "final": true or false, "host": name}: a machine cannot be reached, or none can now; it tries
+                      again. The name is that of the machine, where it is known
 
 When its standard input is closed the run has ended, or its owner is dead: it ends all agents, then itself.
 """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
 from liteflow.executors import Executor
+from liteflow.limits import Pool
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready_queue import QueueOptions
+from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 from liteflow.record import replace
 from liteflow.running.config import RunConfig
 from liteflow.running.prefetch import NONE, Prefetch, PrefetchLimits
@@ -21,19 +22,54 @@ NO_LIMIT: Final = sys.maxsize
 #: The mode of a task that stays here in a run whose mode is a cluster.
 _MODE_HERE: Final = "process"
 
+#: The resources that a task takes of its machine while it runs, with their numbers, sorted by name.
+_Resources = tuple[tuple[str, int], ...]
+
 
 def far_tasks(compiled: CompiledDag, config: RunConfig) -> dict[int, str]:
-    """Return the tasks that run on a cluster, by number, each with the name of the cluster."""
+    """Return the tasks that run on a cluster, by number, each with its place."""
+    return {node: _place(cluster, resources) for node, cluster, resources in _far(compiled, config)}
+
+
+def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
+    """Return the clusters that the tasks of a run need, by place.
+
+    Tasks that take resources of their machines have a cluster of their own, whose slots have these resources.
+    """
+    each = dict.fromkeys((cluster, resources) for _, cluster, resources in _far(compiled, config))
+    return {_place(name, resources): _with_resources(config.clusters[name], resources) for name, resources in each}
+
+
+def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, str, _Resources]]:
+    """Yield the number of each task that runs on a cluster, the name of the cluster, and what a slot takes there."""
     if not config.clusters:
-        return {}
-    modes = ((node, _mode(task.settings, config)) for node, task in enumerate(compiled.tasks))
-    return {
-        node: mode
-        for node, mode in modes
-        if mode in config.clusters
-        and compiled.tasks[node].settings.gate is None
-        and not stays_here(compiled.tasks[node].body)
-    }
+        return
+    for node, task in enumerate(compiled.tasks):
+        mode = _mode(task.settings, config)
+        if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
+            takes = config.clusters[mode].takes_resources and task.settings.queue.needs
+            yield node, mode, _resources(task.settings.queue.needs, compiled.pools) if takes else ()
+
+
+def _resources(needs: SlotNeeds, pools: Mapping[str, Pool]) -> _Resources:
+    """Return what a task takes of its machine: for each slot of a pool one of the pool's resource."""
+    amounts: dict[str, int] = {}
+    for name, count in needs:
+        if (pool := pools.get(name)) is not None and pool.resource:
+            amounts[pool.resource] = amounts.get(pool.resource, 0) + count
+    return tuple(sorted(amounts.items()))
+
+
+def _place(cluster: str, resources: _Resources) -> str:
+    return " ".join([cluster, *_words(resources)])
+
+
+def _with_resources(cluster: Any, resources: _Resources) -> Any:
+    return replace(cluster, argv=(*cluster.argv, *_words(resources))) if resources else cluster
+
+
+def _words(resources: _Resources) -> list[str]:
+    return [f"{name}={count}" for name, count in resources]
 
 
 def _mode(settings: TaskSettings, config: RunConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from liteflow.record import Record
 from liteflow.work import Outcome
 
+_SHORTEST_S: Final = 1e-6
 _UNKNOWN_S: Final = 1.0  # assumed until some tasks have ended
 
 
@@ -67,4 +68,5 @@ class Prefetch:
     def observe(self, outcome: Outcome) -> None:
         """Take the duration of an attempt into the estimate."""
         if outcome.started_at is not None:
-            self._typical_s += (outcome.ended_at - outcome.started_at - self._typical_s) / 4
+            duration_s = max(_SHORTEST_S, outcome.ended_at - outcome.started_at)  # a clock may have been set back
+            self._typical_s += (duration_s - self._typical_s) / 4

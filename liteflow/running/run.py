@@ -21,7 +21,7 @@ from liteflow.running.iterations import Iterations
 from liteflow.running.loop import Loop, Parts
 from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
-from liteflow.running.places import Places, modes_of
+from liteflow.running.places import Places, clusters_of, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import FAR, NEAR, NONE
 from liteflow.running.recorder import Recorder
@@ -92,7 +92,7 @@ def run(
             timeouts=compiled.with_timeout(),
             host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
             backends=config.backends,
-            lanes=_lanes(config),
+            lanes=_lanes(compiled, config),
         )
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
@@ -118,13 +118,13 @@ def run(
             raise
 
 
-def _lanes(config: RunConfig) -> Mapping[str, BackendFactory]:
-    """Return the lanes of the clusters of a run by name."""
+def _lanes(compiled: CompiledDag, config: RunConfig) -> Mapping[str, BackendFactory]:
+    """Return the lanes of the clusters of a run by place."""
     if not config.clusters:
         return EMPTY_MAPPING
     from liteflow.remote.lane import lane_of  # few runs have clusters
 
-    return {name: lane_of(name, cluster) for name, cluster in config.clusters.items()}
+    return {name: lane_of(name, cluster) for name, cluster in clusters_of(compiled, config).items()}
 
 
 class Runner(Record):

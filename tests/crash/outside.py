@@ -3,7 +3,8 @@
 A suite gives an `Outside`: its workflow, whose tasks last until they are ended in their first attempt and end at once
 in a later one, and a count of what is there for it outside. The driver kills the orchestrator, the clients, the
 guardian, or orchestrator and guardian at the same instant: half of the moments are between the start of a run and the
-time at which all is there, half after it. In the last case a resume follows, because nobody else is left to clean up.
+time at which all is there, half after it. In the last case a resume follows, because nobody else is left to clean up;
+a suite can have it follow after every kill.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Outside:
     #: How long they may stay after the last process has ended; the figures have the longest time measured.
     stays_s = 10.0
     env: Mapping[str, str] = {}
+    #: The victims after whose kill the run is resumed. After the other kills somebody is left who cleans up.
+    resumed: Sequence[str] = ("both",)
 
     def count(self) -> int:
         """Return how many things are there now."""
@@ -48,6 +51,9 @@ class Outside:
     def clean(self) -> None:
         """Remove whatever is there."""
         raise NotImplementedError
+
+    def after_kill(self) -> None:
+        """Let what begins from now on end at once. Where this does nothing, first attempts last in a resume, too."""
 
     def clients(self, orchestrator: int, guardian: int) -> list[int]:
         """Return the processes that a kill of the clients ends: here, the workers."""
@@ -106,10 +112,11 @@ class Trial:
         before = self._outside.count()
         guardian = next(iter(children(process.pid)), 0)
         self._kill(self._victims(victim, process.pid, guardian))
+        self._outside.after_kill()
         _let_end(process, _SETTLE_S)
         await_end(guardian)
         db = self._place / "lightflow.db"
-        if victim == "both" and resumes and db.exists():
+        if victim in self._outside.resumed and resumes and db.exists():
             _let_end(self._command("resume"), _RESUME_S)
         limit_s = self._outside.stays_s if stays_s is None else stays_s
         took_s = seconds_until(lambda: self._outside.count() == 0, limit_s)

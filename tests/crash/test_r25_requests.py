@@ -1,10 +1,13 @@
-"""R25: no request and no invocation of a killed run goes on, and none is sent more often than there are attempts.
+"""R25: no request, invocation or message of a killed run goes on, and none is sent more often than there are attempts.
 
 Proved, with a server of the test: `kill -9` of the orchestrator, of the workers, of the guardian, and of orchestrator
 and guardian at the same instant, at moments from the start of a run until its request (`http`) and its invocation
 (`lambda`) have waited for their answers for a while: afterwards no connection of the run is open; in the last case from
 the next resume on, which ends the workers. The server has at most as many requests as the state file has attempts, and
-all invocations of the task have the same key. Not proved: what a server does with a request whose client is gone.
+all invocations of the task have the same key. The same for a mail and a message (R25-messages) and for the message of a
+hook of the run (R25-notice), where a resume follows every kill: it ends the run as SUCCESS, all mails of the task have
+the same id, and the server has acknowledged one message of the hook. Not proved: what a server does with a request
+whose client is gone.
 
     CI=true pytest tests/crash/test_r25_requests.py --crash-scale 10      # 20 moments each
 """
@@ -21,7 +24,8 @@ from pathlib import Path
 
 import pytest
 from http_kit import Server, serving
-from outside import MOMENTS, Outside, Trial, seconds_until
+from outside import MOMENTS, VICTIMS, Outside, Trial, seconds_until
+from smtp_kit import SmtpServer, receiving
 
 FLOW = """
 workflow_name: killed
@@ -68,6 +72,80 @@ class Requests(Outside):
         return excess + max(0, len(keys) - 1)
 
 
+MESSAGES = """
+workflow_name: killed
+secrets: {URL: {from: env}}
+tasks:
+  mails: {type: mail, server: "smtp://127.0.0.1:PORT", tls: none, from: a@example.org, to: b@example.org, text: hello}
+  tells: {type: notify, webhook: {url: "${{ secrets.URL }}"}}
+"""
+NOTICE = """
+workflow_name: killed
+secrets: {URL: {from: env}}
+on_success: {type: notify, webhook: {url: "${{ secrets.URL }}"}}
+tasks: {work: {run: "true"}}
+"""
+
+
+class Messages(Outside):
+    """The mails and messages of a run whose servers have not acknowledged them."""
+
+    complete = 2
+    resumed = VICTIMS
+
+    def __init__(self, server: Server, post: SmtpServer, flow: str = MESSAGES) -> None:
+        self._server, self._post = server, post
+        self._unanswered = 0
+        self.flow = flow.replace("PORT", str(post.port))
+        self.env = {"URL": server.url("/wait"), "NO_PROXY": "*"}
+
+    def count(self) -> int:
+        return self._server.held + self._post.connections
+
+    def after_kill(self) -> None:
+        self._server.holds = self._post.holds = False
+        self._unanswered = len(self._server.received)
+
+    def clean(self) -> None:
+        self._server.released.set()
+        self._post.released = True
+        assert seconds_until(lambda: self.count() == 0) is not None
+        self._server.released.clear()
+        self._post.released = False
+        self._server.holds = self._post.holds = True
+        self._server.received.clear()
+        self._post.identities.clear()
+
+    def surplus(self, db: Path) -> int:
+        """Return how many messages are too many, and whether the run did not succeed."""
+        attempts = attempts_in(db)
+        posts, requests = self._post.identities, len(self._server.received)
+        excess = max(0, len(posts) - attempts.get("mails", 0)) + max(0, len(set(posts)) - 1)
+        excess += max(0, requests - attempts.get("tells", 0) - attempts.get("on_success", 0))
+        return excess + max(0, requests - self._unanswered - 1) + (status_in(db) not in (None, "SUCCESS"))
+
+
+class Notice(Messages):
+    """The message of a hook of a run."""
+
+    complete = 1
+
+    def __init__(self, server: Server, post: SmtpServer) -> None:
+        super().__init__(server, post, NOTICE)
+
+
+def status_in(db: Path) -> str | None:
+    """Return the status of the run in a state file; None: it has none."""
+    if not db.exists():
+        return None
+    with contextlib.closing(sqlite3.connect(db)) as connection:
+        try:
+            row = connection.execute("SELECT status FROM liteflow_dag_runs").fetchone()
+        except sqlite3.OperationalError:  # the run was killed before it had tables
+            return None
+    return None if row is None else str(row[0])
+
+
 def attempts_in(db: Path) -> dict[str, int]:
     """Return how many attempts of each task a state file has."""
     if not db.exists():
@@ -111,3 +189,42 @@ def test_r25_control(requests: Requests, tmp_path: Path, figure: Callable[..., s
     left = trial.run("both", 1.0, resumes=False, stays_s=1.0).left
     figure("R25-control", left=left)
     assert left > 0
+
+
+#: The command, whose messages are sent twice.
+TWICE = """
+from lightflow.plugins import notify_task
+post = notify_task._post
+notify_task._post = lambda *words: (post(*words), post(*words))
+from lightflow.cli.main import main
+main()
+"""
+
+
+@pytest.fixture(params=[Messages, Notice])
+def messages(request: pytest.FixtureRequest) -> Iterator[Messages]:
+    with serving() as server, receiving() as post:
+        yield request.param(server, post)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100_000)
+def test_r25_no_message_goes_on(
+    messages: Messages, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
+) -> None:
+    figures = Trial(messages, tmp_path).all_moments(scaled(MOMENTS))
+    line = figure(f"R25-{type(messages).__name__.lower()}", **figures)
+    assert figures["left"] == 0, line
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("messages", [Messages], indirect=True)
+def test_r25_controls_of_messages(messages: Messages, tmp_path: Path, figure: Callable[..., str]) -> None:
+    """Messages of workers that outlive the guardian go on, and those that are sent twice are counted."""
+    (tmp_path / "outliving").mkdir()
+    trial = Trial(messages, tmp_path / "outliving", program=[sys.executable, "-c", OUTLIVING])
+    left = trial.run("both", 1.0, resumes=False, stays_s=1.0).left
+    twice = Trial(messages, tmp_path, program=[sys.executable, "-c", TWICE]).run("orchestrator", 1.0).left
+    figure("R25-control-messages", left=left, twice=twice)
+    assert left > 1
+    assert twice > 0

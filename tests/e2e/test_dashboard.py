@@ -368,7 +368,7 @@ def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None
     run = start(server, "ask")
     show(page, server, f"r/{run}/t/ok")
     wait_for_text(page, ".approval", "Send it?")
-    page.fill(".approval input[name='f copies']", "4")
+    page.fill(".approval input[name=copies]", "4")
     page.click("text=Approve")
     wait_for_text(page, ".head .state", "success")
     show(page, server, f"r/{run}")

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 from dashboard_kit import launched, logged_in
+from history_kit import multiply
 from server_kit import RunningServer, environment, lightflow, serving
 
 from bench.pages import HARNESS, heap_growth
@@ -84,15 +83,8 @@ def swell(folder: Path) -> None:
 
 def widen(db: Path) -> None:
     """Copy the first instance of the mapped task of the run `wide1`, which succeeded, until there are INSTANCES."""
-    with contextlib.closing(sqlite3.connect(db)) as connection, connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(liteflow_task_instances)")]
-        others = ", ".join(name for name in columns if name not in ("map_index", "map_key"))
-        connection.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO "
-            f"liteflow_task_instances ({others}, map_index, map_key) SELECT {others}, i, 'item ' || i FROM n, "
-            "(SELECT * FROM liteflow_task_instances WHERE run_id='wide1' AND task_id='each' AND map_index=0)",
-            (INSTANCES - 1,),
-        )
+    first = "run_id='wide1' AND task_id='each' AND map_index=0"
+    multiply(db, "liteflow_task_instances", first, range(3, INSTANCES), map_index="i", map_key="'item ' || i")
 
 
 def nothing() -> None:
@@ -353,6 +345,113 @@ def test_10_000_tasks_are_drawn_by_the_viewport(page: Any) -> None:
     assert page.locator("tr[data-task]").count() < 100
 
 
+# -- folds -------------------------------------------------------------------------------------------------------------
+
+
+def row_of(page: Any, name: str) -> Any:
+    """Return the row of a task, an instance or a group in the table of a run."""
+    return page.locator("tr[data-row]", has=page.get_by_role("link", name=name, exact=True))
+
+
+def names_in(page: Any) -> list[str]:
+    """Return the tasks and groups of the table of a run."""
+    names: list[str] = page.locator("tr[data-row] .name > a").all_inner_texts()
+    return names
+
+
+def test_groups_fold_in_the_table_of_a_run_and_the_address_has_it(page: Any, server: RunningServer) -> None:
+    page.goto(f"{server.url}/#/runs")
+    page.wait_for_selector("table.runs")
+    page.goto(f"{server.url}/#/r/shapes1/table")
+    group = row_of(page, "load")
+    group.wait_for()
+    everything = ["load", "load.us", "load.check", "load.eu", "resize", "publish", "extract"]
+    assert names_in(page) == everything
+    group.get_by_role("button", name="3 tasks").click()
+    row_of(page, "load.us").wait_for(state="detached")
+    assert names_in(page) == ["load", "resize", "publish", "extract"]
+    counts = group.locator(".count").evaluate_all("all => all.map(each => each.textContent.trim())")
+    assert counts == ["✗ 1 failed", "⊘ 1 upstream failed", "✓ 1 success"]
+    page.reload()
+    group.wait_for()
+    assert names_in(page) == ["load", "resize", "publish", "extract"]
+    group.locator("a").focus()
+    page.keyboard.press("b")
+    row_of(page, "load.us").wait_for()
+    assert group.get_by_role("button", name="3 tasks").get_attribute("aria-expanded") == "true"
+    page.evaluate("document.activeElement.blur()")  # no row has the focus now
+    page.keyboard.press("b")
+    row_of(page, "1").wait_for()
+    assert len(names_in(page)) == len(everything) + 4
+    page.get_by_role("button", name="Fold", exact=True).click()
+    row_of(page, "load.us").wait_for(state="detached")
+    page.locator("[data-filter]").fill("load.u")  # a filter shows what it finds
+    row_of(page, "load.us").wait_for()
+    assert names_in(page) == ["load", "load.us"]
+    page.locator("[data-filter]").fill("")
+    page.get_by_role("link", name="Gantt").click()
+    page.locator(".gantt").wait_for()
+    page.get_by_role("link", name="Table", exact=True).click()
+    group.wait_for()
+    assert names_in(page) == ["load", "resize", "publish", "extract"]
+    for _ in range(3):
+        page.go_back()
+    page.wait_for_selector("table.runs")  # what was folded is no page of its own
+
+
+def test_groups_fold_in_the_grid(page: Any, server: RunningServer) -> None:
+    page.goto(f"{server.url}/#/w/shapes")
+    page.get_by_role("button", name="load", exact=True).wait_for()
+    titles = "all => all.map(each => each.title)"
+    assert page.locator("tr[data-task] th").evaluate_all(titles) == [
+        "extract",
+        "load",
+        "load.eu",
+        "load.us",
+        "load.check",
+        "resize",
+        "publish",
+    ]
+    page.locator("[data-task='1'] .cell").focus()
+    page.keyboard.press("Enter")
+    page.locator("tr[data-task='4']").wait_for(state="detached")
+    assert page.locator("tr[data-task] th").evaluate_all(titles) == ["extract", "load", "resize", "publish"]
+    folded = page.locator("[data-task='1']")
+    assert folded.locator(".cell:focus").get_attribute("data-state") == "FAILED"
+    assert folded.locator(".median").inner_text() == "1 of 3 failed"
+    assert "toggled=load" in page.url
+    page.keyboard.press("b")
+    page.locator("tr[data-task='6']").wait_for()
+
+
+def test_10_000_tasks_in_groups_are_folded_at_first(page: Any) -> None:
+    shown(page, "Grid", None, runs=[], tasks=[], cells=[])
+    page.evaluate(CELLS, {"rows": 10_000, "columns": 25})
+    page.evaluate("""() => window.show({groups: Array.from({length: 100}, (_, group) =>
+      ({id: `group_${group}`, members: window.tasks.slice(100 * group, 100 * group + 100)}))})""")
+    page.locator(".grid table[aria-rowcount='101']").wait_for()
+    page.locator("[data-task='0'] [data-column='24']").focus()
+    page.keyboard.press("Enter")
+    page.locator(".grid table[aria-rowcount='201']").wait_for()
+    assert page.locator("tr[data-task]").count() < 150
+    page.get_by_role("button", name="Unfold", exact=True).click()
+    page.locator(".grid table[aria-rowcount='10101']").wait_for()
+    assert page.locator("tr[data-task]").count() < 150
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator("[data-task='10099']").wait_for()
+
+
+def test_a_group_that_is_in_itself_hides_no_task(page: Any) -> None:
+    """Only an altered state file has one."""
+    names = page.evaluate("""async () => {
+      const {treeOf} = await import('/ui/app.js');
+      const flat = nodes => nodes.flatMap(node => [node.name, ...flat(node.children || [])]);
+      const groups = [{id: 'a', members: ['b', 'x']}, {id: 'b', members: ['a', 'y']}, {id: 'c', members: ['c', 'z']}];
+      return flat(treeOf([{name: 'x'}, {name: 'y'}, {name: 'z'}], groups, {fold: 'none', toggled: []})).sort();
+    }""")
+    assert names == ["a", "b", "c", "x", "y", "z"]
+
+
 # -- the mosaic --------------------------------------------------------------------------------------------------------
 
 
@@ -441,10 +540,12 @@ def test_a_log_has_colours_no_escapes_and_only_text(page: Any) -> None:
     log_of(page, "colours")
     page.locator(".line").first.wait_for()
     assert page.locator(".line").nth(0).inner_text() == "red plain bold green orange"
-    assert page.locator(".ansi-red").inner_text() == "red"
-    assert page.locator(".ansi-green.bold").inner_text() == "bold green"
-    assert page.locator(".line").nth(0).locator(".c").inner_text() == "orange"
-    assert page.locator(".ansi-yellow").all_inner_texts() == ["goes on", "here"]
+    named = page.locator(".line .named.c")
+    assert named.all_inner_texts() == ["red", "bold green", "goes on", "here", "100%"]
+    colours = named.evaluate_all("all => all.map(each => getComputedStyle(each).color)")
+    assert colours[1] == colours[4] != colours[0] != colours[2] == colours[3]
+    assert page.locator(".named.bold").inner_text() == "bold green"
+    assert page.locator(".line").nth(0).locator(".c:not(.named)").inner_text() == "orange"
     assert page.locator(".line").nth(3).inner_text() == "progress 100%"
     assert page.locator(".line").nth(4).inner_text() == "<script>boom()</script> <img src=x onerror=boom()> ␠0000 nul"
     assert page.locator(".log script, .log img").count() == 0
@@ -590,7 +691,7 @@ def test_names_of_others_stay_text(page: Any) -> None:
         kit.render(kit.html`<${graph.Graph} geometry=${geometry} states=${states} critical=${[text]} selected=${text} />
           <${gantt.Gantt} tasks=${[row, {...row, name: text + 1, depth: 1}]} now=${20} critical=${[text]} />
           <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} critical=${[text]} />
-          <${grid.Durations} points=${[{...run, seconds: 1}]} median=${1} p95=${1} />`, place);
+          <${grid.Durations} points=${[{...run, duration_s: 1}]} median=${1} p95=${1} />`, place);
         elements += place.querySelectorAll('script, img, iframe, a, svg svg, [onload], [onerror], [onmouseover]').length;
         if (!place.textContent.includes(kit.clean(text).slice(0, 8))) elements += 100;
       }

@@ -19,11 +19,24 @@ from flow_folder import COMMAND, environment, lightflow, status, write
 
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.tasks import aws_lambda, docker, http, mail, notify, sql
+from lightflow.tasks import aws_lambda, docker, http, mail, notify, python, shell, sql, wait
 from liteflow import Call, DefinitionError
+from liteflow.api import Body
 
 #: A task of each type, in a file and in Python.
-SAME: dict[str, tuple[str, Call]] = {
+SAME: dict[str, tuple[str, Body]] = {
+    "shell": (
+        "{run: [make, make install], container: 'shop:1', output: json}",
+        shell(run=["make", "make install"], container="shop:1", output="json"),
+    ),
+    "python": (
+        "{call: 'a:b', args: [1], environment: {packages: [six==1.16.0]}}",
+        python(call="a:b", args=[1], environment={"packages": ["six==1.16.0"]}),
+    ),
+    "wait": (
+        "{http: {url: 'http://h/', expect: {status: [200]}}, every: 30s, on_timeout: skip}",
+        wait(http={"url": "http://h/", "expect": {"status": [200]}}, every="30s", on_timeout="skip"),
+    ),
     "http": (
         "{url: 'http://h/', json: {a: 1}, expect: {status: [200]}, idempotency: header}",
         http("http://h/", json={"a": 1}, expect={"status": [200]}, idempotency="header"),
@@ -57,6 +70,8 @@ def test_a_file_and_python_give_the_same_work(name: str) -> None:
     task = loads_workflow(f"tasks: {{a: {{type: {name}, {keys[1:]}}}").tasks["a"]
     from_file = Registry().load(name).build(task)
     assert isinstance(from_file, Call)
+    assert isinstance(body, Call)
+    assert from_file.poll == body.poll
     assert (from_file.func, from_file.lane, from_file.output) == (body.func, body.lane, body.output)
     assert (from_file.undo is None) == (body.undo is None)
     written, called = _work_of(from_file), _work_of(body)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import container_kit
@@ -144,6 +144,40 @@ def test_secrets_are_files_in_memory_and_nowhere_else(folder: Path, engine: Engi
     assert run(folder, engine, in_env, TOKEN="open-sesame-77").returncode == 0
 
 
+def test_no_process_of_the_client_has_a_secret(folder: Path, engine: Engine) -> None:
+    """Arguments are readable for every user of the machine, the environment for this one."""
+    write(
+        folder,
+        f"""
+        secrets: [TOKEN]
+        tasks:
+          work:
+            secrets: [TOKEN]
+            container: {SHELL_IMAGE}
+            run: |
+              touch ready
+              while ! test -e stop; do sleep 0.05; done
+        """,
+    )
+    token = "open-sesame-4711"
+    process = start(folder, engine, "ready", variables={"TOKEN": token})
+    try:
+        clients = 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                arguments, variables = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            assert token.encode() not in arguments, arguments
+            if b"start\0--attach" in arguments:
+                clients += 1
+                assert token.encode() not in variables
+        assert clients == 1
+    finally:
+        (folder / "stop").touch()
+    assert process.wait(60) == 0
+
+
 def test_a_cancelled_container_ends_politely_or_by_force(folder: Path, engine: Engine) -> None:
     write(
         folder,
@@ -167,12 +201,12 @@ def test_a_cancelled_container_ends_politely_or_by_force(folder: Path, engine: E
     assert (folder / "stopped").read_text() == "stopped\n"
 
 
-def start(folder: Path, engine: Engine, *files: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, engine: Engine, *files: str, variables: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
     """Start the workflow, and wait until these files exist."""
     process = subprocess.Popen(
         [*COMMAND, "run", "flow.yaml"],
         cwd=folder,
-        env=environment(engine.env),
+        env=environment({**engine.env, **variables}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

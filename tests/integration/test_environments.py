@@ -197,3 +197,133 @@ def test_versions_that_are_not_exact_are_a_warning(folder: Path) -> None:
     assert done.returncode == 0
     assert "polars has no exact version" in done.stdout + done.stderr
     assert "numpy" not in done.stdout + done.stderr
+
+
+# -- secrets, output and ends ----------------------------------------------------------------------------------------
+
+SECRET = "s3cr3t-2718281828/ä b"
+PROBE = """
+import os, pathlib, sys
+
+def tell(token, result="", fails=True):
+    print("argument", token, "variable", os.environ["S"], os.environ["ADDRESS"])
+    for byte in token.encode():
+        os.write(2, bytes([byte]))
+    for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = line.read_bytes()
+        except OSError:
+            continue
+        if token.encode() in arguments:
+            pathlib.Path("shown").write_text(str(line))
+    if fails:
+        raise ValueError(token)
+    return token
+"""
+
+
+def test_a_secret_of_a_task_is_stored_and_shown_nowhere(folder: Path) -> None:
+    (folder / "probe.py").write_text(PROBE)
+    (folder / "file.py").write_text("import os, probe\nprobe.tell(os.environ['S'])\n")
+    write(
+        folder,
+        """
+        secrets: {S: {from: env}}
+        x-task: &task
+          type: python
+          secrets: [S]
+          env: {ADDRESS: "https://me:${{ secrets.S }}@example.org/simple"}
+          environment: {}
+        tasks:
+          function: {<<: *task, call: "probe:tell", args: {token: "${{ secrets.S }}"}}
+          value: {<<: *task, call: "probe:tell", args: {token: "${{ secrets.S }}", fails: false}}
+          code: {<<: *task, run: "import os, probe; probe.tell(os.environ['S'])"}
+          file: {<<: *task, file: file.py}
+        """,
+    )
+    done = lightflow(folder, "run", "flow.yaml", "--debug", "--log-dir", "logs", extra_env={"S": SECRET})
+    assert done.returncode == 1, done.stderr
+    shown = done.stdout + done.stderr
+    for task in ("function", "value", "code", "file"):
+        shown += lightflow(folder, "why", task).stdout
+        log = lightflow(folder, "logs", task).stdout
+        assert "argument *** variable *** https://me:***@example.org/simple" in log
+        assert task == "value" or "ValueError: ***" in log
+    assert not (folder / "shown").exists(), "the arguments of a process hold the secret"
+    assert len(environments(folder)) == 1
+    for text in (SECRET, json.dumps(SECRET)[1:-1]):
+        assert text not in shown
+        for path in [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]:
+            assert text.encode() not in path.read_bytes(), path
+
+
+def test_output_reaches_the_log_as_that_of_other_tasks_does(folder: Path) -> None:
+    """Much output is cut in the middle, and the first line is in the log while the program runs."""
+    (folder / "much.py").write_text("for _ in range(100): print('y' * 999_999)\nprint('the \\udce4nd ü')\n")
+    write(
+        folder,
+        """
+        tasks:
+          alone: {type: python, file: much.py, environment: {}}
+          other: {type: python, mode: process, run: "exec(open('much.py').read())"}
+          waits:
+            type: python
+            environment: {}
+            depends_on: [alone, other]
+            run: |
+              import os, time
+              print("first")
+              while not os.path.exists("seen"):
+                  time.sleep(0.01)
+        """,
+    )
+    process = subprocess.Popen(
+        [*COMMAND, "run", "flow.yaml", "--log-dir", "logs"],
+        cwd=folder,
+        env=environment({"LC_ALL": "C"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    give_up = time.monotonic() + 120
+    while not any(log.read_bytes().endswith(b"first\n") for log in folder.glob("logs/*waits*.log")):
+        assert process.poll() is None
+        assert time.monotonic() < give_up, "the line does not arrive while the program runs"
+        time.sleep(0.02)
+    (folder / "seen").touch()
+    assert process.wait(60) == 0
+    alone, other = (next(folder.glob(f"logs/*{task}*.log")).read_bytes() for task in ("alone", "other"))
+    assert abs(len(alone) - len(other)) < 1000
+    assert len(alone) < 70_000_000
+    assert alone[-1_000_000:] == other[-1_000_000:]
+    assert alone.endswith("the \\udce4nd ü\n".encode())
+
+
+def test_a_program_in_an_environment_may_end_politely(folder: Path) -> None:
+    write(
+        folder,
+        """
+        tasks:
+          polite:
+            type: python
+            environment: {}
+            timeout: 10m
+            run: |
+              import pathlib, signal, sys
+              def end(number, frame):
+                  pathlib.Path("ended").touch()
+                  sys.exit(3)
+              signal.signal(signal.SIGTERM, end)
+              pathlib.Path("ready").touch()
+              while True:
+                  signal.pause()
+        """,
+    )
+    process = subprocess.Popen([*COMMAND, "run", "flow.yaml"], cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 60
+    while not (folder / "ready").exists():
+        assert process.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0
+    assert (folder / "ended").exists()

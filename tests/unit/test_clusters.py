@@ -19,7 +19,7 @@ from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.runs import RunOptions, load
 from lightflow.tasks import included_file
-from liteflow import Dag, DefinitionError, PayloadError
+from liteflow import Dag, DefinitionError, PayloadError, Pool
 from liteflow.remote.cluster import Cluster
 from liteflow.work import Call
 
@@ -115,8 +115,10 @@ def test_two_clusters_of_a_name_are_refused(tmp_path: Path) -> None:
             "there is no mode 'quantum'; declare a cluster under `clusters`; flow can",
         ),
         ({"mode": "thraed"}, "there is no mode 'thraed', did you mean \"thread\"?"),
-        ({"cluster": "node1"}, "--mode ssh --cluster"),
-        ({"mode": "process", "cluster": "node1"}, "is ssh, not 'process'"),
+        ({"cluster": "node1"}, "--mode ssh --cluster … or --mode dask"),
+        ({"mode": "process", "cluster": "node1"}, "is ssh or dask, not 'process'"),
+        ({"mode": "dask", "cluster": "192.0.2.5:8786"}, "'192.0.2.5:8786' must be an address such as tcp://"),
+        ({"mode": "dask"}, "there is no mode 'dask' without its machines: --mode dask --cluster …"),
         ({"mode": "ssh", "cluster": "-oProxyCommand=x"}, "host '-oProxyCommand=x'"),
     ],
 )
@@ -136,13 +138,44 @@ def test_the_modes_of_a_workflow_are_those_of_this_machine_and_its_clusters(tmp_
 
 
 def test_a_scheduler_of_dask_becomes_the_command_line_of_its_placer() -> None:
-    cluster = dask("tcp://127.0.0.1:8786", slots=6, resource="GPU")
-    assert cluster.argv == (sys.executable, "-m", "lightflow.clusters.dask", "tcp://127.0.0.1:8786", "GPU")
-    assert (cluster.slots, cluster.address) == (6, "127.0.0.1")
+    cluster = dask("tcp://127.0.0.1:8786", slots=6)
+    assert (cluster.slots, cluster.started().address) == (6, "127.0.0.1")
+    assert cluster.started().argv == (sys.executable, "-m", "lightflow.clusters.dask", "tcp://127.0.0.1:8786")
+    assert dask("tcp://127.0.0.1:8786", address="192.0.2.1").started().address == "192.0.2.1"
     with pytest.raises(DefinitionError, match="must be an address such as tcp://"):
-        dask("192.0.2.5", slots=1)
+        dask("192.0.2.5:8786")
     with pytest.raises(DefinitionError, match="lease="):
-        dask("tcp://127.0.0.1:8786", slots=1, lease=0)
+        dask("tcp://127.0.0.1:8786", lease=0)
+
+
+def test_a_scheduler_file_is_read_when_a_run_starts(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("clusters: {big: {dask: s.json, slots: 3}}\ntasks: {a: {run: echo}}\n")
+    cluster = load_workflow(str(tmp_path / "flow.yaml")).limits.clusters["big"]
+    with pytest.raises(DefinitionError, match=r"s\.json cannot be read \(No such file or directory\): `dask scheduler"):
+        cluster.started()
+    (tmp_path / "s.json").write_text("[]")
+    with pytest.raises(DefinitionError, match=r"s\.json is not a scheduler file"):
+        cluster.started()
+    (tmp_path / "s.json").write_text('{"address": "tcp://127.0.0.1:9"}')
+    assert (cluster.started().argv[-1], cluster.started().address) == ("tcp://127.0.0.1:9", "127.0.0.1")
+
+
+def test_a_machine_that_has_no_address_is_one_sentence() -> None:
+    with pytest.raises(DefinitionError, match=r"the machine 'nowhere\.invalid' of the scheduler cannot be found"):
+        dask("tcp://nowhere.invalid:8786").started()
+
+
+def test_a_file_declares_a_dask_cluster() -> None:
+    spec = loads_workflow("""
+clusters:
+  big: {dask: "tcp://192.0.2.5:8786", slots: 8, lease: 20s, address: 192.0.2.1, plain_secrets: true}
+pools: {gpu: {slots: 4, resource: GPU}}
+settings: {mode: big, max_lost: 7}
+tasks: {a: {run: echo, pool: gpu}}
+""")
+    made = dask("tcp://192.0.2.5:8786", slots=8, lease=20, address="192.0.2.1", plain_secrets=True)
+    assert (spec.limits.clusters, spec.limits.max_lost) == ({"big": made}, 7)
+    assert spec.limits.pools == {"gpu": Pool(4, resource="GPU")}
 
 
 def test_functions_of_the_user_go_with_their_code_and_installed_ones_by_name(

@@ -34,7 +34,7 @@ function read(text) {
     .map(node => node.declaration || node);
   const inside = token => kept.some(node => node.start <= token.start && token.end <= node.end);
   return { body, tokens: tokens.filter(inside).map(({ type, value }) =>
-    [type.label, value?.pattern ?? (type.label === "template" ? value.replace(/\s*\n\s*/g, "\n").replace(/(^|>)\n(?=<|$)/g, "$1") : value ?? null)]) };
+    [type.label, value?.pattern ?? (type.label === "template" ? value.replace(/\s*\n\s*/g, "\n").replace(/(^|>)\n(?=<|$)/g, "$1").replace(/<\/\w+>/g, "<//>") : value ?? null)]) };
 }
 const seen = new Set(), all = [];
 function visit(name) {
@@ -87,9 +87,10 @@ def test_the_script_has_the_tokens_of_its_modules(tmp_path: Path) -> None:
         ("`a  // b ${ {c: `d  ${ e }`} }  f`", "`a  // b ${{c:`d  ${e}`}}  f`\n"),
         ("text(`a\n   b`)", "text(`a\n   b`)\n"),
         ("html`<p>\n    ${ a }\n    <b>`", "html`<p>${a}<b>`\n"),
+        ("html`<p>a<${ B }>b</${ B }></p>`; text(`</p>`)", "html`<p>a<${B}>b</${B}><//>`;text(`</p>`)\n"),
         (
             "html`<p\n  class=${ a }\n  id=b>c\n  <i>\n d</i>\n  ${ e }`",
-            "html`<p\nclass=${a}\nid=b>c\n<i>\nd</i>${e}`\n",
+            "html`<p\nclass=${a}\nid=b>c\n<i>\nd<//>${e}`\n",
         ),
         ("a()\n  .b(c,\n    d)", "a().b(c,d)\n"),
     ],

@@ -9,11 +9,12 @@ import pytest
 from driving import Drive, scripted
 from fakes import Crashed, Ends
 
-from liteflow import Call, Command, Dag, DefinitionError, Observer
+from liteflow import Call, Command, Dag, DefinitionError, Observer, Pool
 from liteflow.planning.retry import PLACE_LEFT
+from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.running.config import RunConfig
-from liteflow.running.places import modes_of
+from liteflow.running.places import clusters_of, modes_of
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.records import NewInstance, NewRun
@@ -55,6 +56,28 @@ def test_a_task_starts_where_its_mode_says_or_that_of_the_run() -> None:
     drive, places = _drive(_dag({"big": 1, "lab": 1}, {"a": None, "b": "lab", "c": "thread"}), "big")
     drive.check_end(drive.run())
     assert places == {"a": "big", "b": "lab", "c": ""}
+
+
+def test_tasks_that_take_resources_of_their_machines_have_a_cluster_of_their_own() -> None:
+    pools = {"gpu": Pool(4, resource="GPU"), "licence": Pool(2, resource="GPU"), "plain": Pool(2)}
+    clusters = {"big": replace(_cluster(4), takes_resources=True), "lab": _cluster(4)}
+    dag = Dag("flow", clusters=clusters, pools=pools)
+    for name, mode, needs in (
+        ("a", "big", {}),
+        ("b", "big", {"plain": 1}),
+        ("c", "big", {"gpu": 1}),
+        ("d", "big", {"gpu": 2, "licence": 1}),
+        ("e", "lab", {"gpu": 1}),
+        ("f", "process", {"gpu": 1}),
+    ):
+        dag.task(_nothing, name, mode=mode, resources=needs)
+    config = RunConfig(db_path="", run_id="r", max_workers=1, clusters=clusters)
+    modes = modes_of(dag.compile(), config)
+    assert modes == {"a": "big", "b": "big", "c": "big GPU=1", "d": "big GPU=3", "e": "lab", "f": "process"}
+    places = clusters_of(dag.compile(), config)
+    words = {place: cluster.argv for place, cluster in places.items()}
+    plain = ("false",)
+    assert words == {"big": plain, "big GPU=1": (*plain, "GPU=1"), "big GPU=3": (*plain, "GPU=3"), "lab": plain}
 
 
 def test_each_place_has_slots_of_its_own() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from liteflow.running.prefetch import NEAR, NONE, Prefetch
 from liteflow.work import Outcome
 
@@ -40,6 +42,14 @@ def test_an_attempt_that_was_cancelled_in_the_queue_does_not_count_for_durations
     for node in range(100):
         prefetch.observe(ended(node, None))
     assert prefetch.room(0) == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0])
+def test_attempts_without_a_duration_are_short(seconds: float) -> None:
+    prefetch = Prefetch(NEAR)
+    for node in range(5000):
+        prefetch.observe(ended(node, seconds))
+    assert prefetch.room(0) == 64
 
 
 def test_queued_attempts_get_free_slots_in_order() -> None:

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, duration, ids
+from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, duration, flag, ids, integer
 from lightflow.parser.subjects.settings import MODES
 from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
 from lightflow.plugins.registry import Registry
-from lightflow.spec.cluster_limits import HOST_PATTERN, LEAST_LEASE_S, MOST_LEASE_S
+from lightflow.spec.cluster_limits import DEFAULT_DASK_SLOTS, HOST_PATTERN, KINDS, LEAST_LEASE_S, MOST_LEASE_S
 from lightflow.spec.durations import seconds
 from lightflow.text import quoted
-from liteflow.api import EMPTY_MAPPING
+from liteflow import DefinitionError
+from liteflow.api import EMPTY_MAPPING, MAX_SLOTS
+
+_SSH: Final = ids(
+    "Machines that ssh reaches without a password, each with the number of tasks that run there at once; "
+    "without a number it is 4.",
+    item='a name for ssh, such as "node1" or "ann@node2:8"',
+    minItems=1,
+    examples=[["node1", "node2:8"]],
+    **{"x-expects": 'a list of machines such as [node1, "node2:8"]'},
+)
+_SSH["items"]["pattern"] = f"^{HOST_PATTERN}$"
 
 CLUSTER: Final = block(
     "Cluster",
-    "Other machines on which tasks run.",
+    "Other machines on which tasks run: those that ssh reaches, or the workers of a Dask cluster.",
     {
-        "ssh": ids(
-            "Machines that ssh reaches without a password, each with the number of tasks that run there at once; "
-            "without a number it is 4.",
-            item='a name for ssh, such as "node1" or "ann@node2:8"',
-            minItems=1,
-            examples=[["node1", "node2:8"]],
-            **{"x-expects": 'a list of machines such as [node1, "node2:8"]'},
+        "ssh": _SSH,
+        "dask": {
+            "description": "The scheduler of a Dask cluster, whose workers have Lightflow: its address, or the path of "
+            "its scheduler file, which starts from the folder of the workflow file.",
+            "type": "string",
+            "minLength": 1,
+            "examples": ["tcp://192.0.2.5:8786", "scheduler.json"],
+            "x-expects": "an address such as tcp://192.0.2.5:8786, or the path of a scheduler file",
+        },
+        "slots": integer(
+            "Of a Dask cluster: how many tasks run there at once, at most. Each holds a thread of a worker until the "
+            "run ends.",
+            1,
+            MAX_SLOTS,
+            default=DEFAULT_DASK_SLOTS,
+            examples=[16],
         ),
         "python": {
-            "description": "The Python on these machines that has Lightflow: a name or a path.",
+            "description": "Of machines of ssh: the Python there that has Lightflow, a name or a path.",
             "type": "string",
             "minLength": 1,
             "default": "python3",
@@ -40,10 +61,37 @@ CLUSTER: Final = block(
             default="15s",
             examples=["1m"],
         ),
+        "files": ids(
+            "Files and folders next to the workflow file that each machine gets, 64 MiB at most. Then a `cwd` in the "
+            "folder of the workflow file leads to its copy there. Without `files` each `cwd` must exist there.",
+            item="a path that starts from the folder of the workflow file",
+            minItems=1,
+            examples=[["src", "settings.toml"]],
+            **{"x-expects": "a list of files and folders such as [src, settings.toml]"},
+        ),
+        "address": {
+            "description": "Of a Dask cluster: the address of this machine at which its workers reach it. The default "
+            "is that of the way to the scheduler.",
+            "type": "string",
+            "minLength": 1,
+            "examples": ["192.0.2.1"],
+        },
+        "plain_secrets": flag(
+            "Of a Dask cluster: whether secrets may pass over its connection, which is not encrypted.",
+        ),
     },
-    required=["ssh"],
+    oneOf=[{"required": ["ssh"]}, {"required": ["dask"]}],
+    **{
+        "x-message": 'needs either "ssh" (a list of machines) or "dask" (the scheduler of a Dask cluster), and not both'
+    },
 )
-CLUSTER["properties"]["ssh"]["items"]["pattern"] = f"^{HOST_PATTERN}$"
+#: The keys that only one kind of cluster has, with what to do for the other kind.
+_ONLY: Final = {
+    "python": ("ssh", "workers of Dask use the Python that started them"),
+    "slots": ("dask", 'write the slots of a machine of ssh behind its name: "node1:8"'),
+    "address": ("dask", "machines of ssh reach this one by the connection of ssh"),
+    "plain_secrets": ("dask", "the connection of ssh is encrypted"),
+}
 
 CLUSTERS: Final[Schema] = {
     "description": "Other machines by name. A task runs there if the name is its `mode`, or that of `settings`.",
@@ -75,6 +123,8 @@ def _check_cluster(tree: Tree, name: str, cluster: Mapping[str, Any]) -> Iterato
         yield tree.problem(
             ["clusters", name], f"{quoted(name)} is a mode of this machine; choose another name", key=True
         )
+    yield from _check_kind(tree, ["clusters", name], cluster)
+    yield from _check_files(tree, ["clusters", name, "files"], cluster.get("files"))
     lease = cluster.get("lease")
     try:
         lease_s = None if lease is None else seconds(lease)
@@ -83,6 +133,35 @@ def _check_cluster(tree: Tree, name: str, cluster: Mapping[str, Any]) -> Iterato
     if lease_s is not None and not LEAST_LEASE_S <= lease_s <= MOST_LEASE_S:
         message = f"must be {LEAST_LEASE_S:g} seconds to 1 hour: a shorter lease ends tasks of a busy machine"
         yield tree.problem(["clusters", name, "lease"], message)
+
+
+def _check_kind(tree: Tree, path: list[Any], cluster: Mapping[str, Any]) -> Iterator[Problem]:
+    """Report an address that is none, and keys of another kind of cluster."""
+    for key, (kind, hint) in _ONLY.items():
+        if key in cluster and kind not in cluster and any(each in cluster for each in KINDS):
+            yield tree.problem([*path, key], f"{quoted(key)} is a key of a cluster of {kind}; {hint}", key=True)
+    scheduler = cluster.get("dask")
+    if isinstance(scheduler, str) and scheduler:
+        from lightflow.clusters.scheduler import scheduler_of  # few workflows have clusters
+
+        try:
+            scheduler_of(scheduler)
+        except DefinitionError as error:
+            yield tree.problem([*path, "dask"], str(error))
+
+
+def _check_files(tree: Tree, path: list[Any], files: Any) -> Iterator[Problem]:
+    """Report files that do not exist, or are not below its folder."""
+    for number, name in enumerate(files if isinstance(files, list) else ()):
+        if not isinstance(name, str):
+            continue
+        folder = os.path.dirname(tree.source.file)
+        is_below = bool(name) and not os.path.isabs(name) and os.pardir not in os.path.normpath(name).split(os.sep)
+        if not is_below:
+            message = f"{quoted(name)} must be a path below the folder of the workflow file, such as src"
+            yield tree.problem([*path, number], message)
+        elif not os.path.exists(os.path.join(folder, name)):
+            yield tree.problem([*path, number], f"no such file or folder: {os.path.join(folder, name)}")
 
 
 def _check_mode(tree: Tree, path: list[Any], mode: Any, clusters: Mapping[str, Any]) -> Iterator[Problem]:
@@ -106,22 +185,24 @@ def _check_place(tree: Tree, node: TaskNode, clusters: Mapping[str, Any], regist
     task_type = registry.built_in(kind) if isinstance(kind, str) else None
     if kind == "docker" or "container" in node.keys:
         yield tree.problem(path, "tasks in containers run on the machine of the run, which removes what they leave")
-    elif task_type is not None and task_type.waits():
-        yield tree.problem(path, f"a task of type {quoted(kind)} waits on the machine of the run, not on a cluster")
+    elif task_type is not None and (reason := task_type.reason_here(node.keys)):
+        yield tree.problem(path, f"a task of type {quoted(kind)} {reason}, not on a cluster")
 
 
-def build_clusters(root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the clusters of a file by name, as `liteflow.remote.cluster.Cluster`s."""
+def build_clusters(root: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
+    """Return the clusters of a file in a folder by name, as `liteflow.remote.cluster.Cluster`s."""
     if "clusters" not in root:
         return EMPTY_MAPPING
-    from lightflow.clusters import ssh  # few workflows have clusters
+    return {name: _cluster(keys, folder) for name, keys in root["clusters"].items() if not name.startswith("x-")}
 
-    options: dict[str, dict[str, Any]] = {
-        name: {
-            **({"python": keys["python"]} if "python" in keys else {}),
-            **({"lease": seconds(keys["lease"])} if "lease" in keys else {}),
-        }
-        for name, keys in root["clusters"].items()
-        if not name.startswith("x-")
-    }
-    return {name: ssh(*root["clusters"][name]["ssh"], **each) for name, each in options.items()}
+
+def _cluster(keys: Mapping[str, Any], folder: str) -> Any:
+    from lightflow.clusters import dask, ssh  # few workflows have clusters
+
+    options = {key: keys[key] for key in ("python", "address", "plain_secrets") if key in keys}
+    if "lease" in keys:
+        options["lease"] = seconds(keys["lease"])
+    if "slots" in keys:
+        options["slots"] = int(keys["slots"])
+    options |= {"files": keys.get("files", ()), "folder": folder}
+    return ssh(*keys["ssh"], **options) if "ssh" in keys else dask(keys["dask"], **options)

@@ -15,7 +15,17 @@ from lightflow.spec.durations import seconds
 from lightflow.spec.model import CHILD_WORKFLOW, Limits
 from lightflow.text import did_you_mean, quoted
 from liteflow import Concurrency, Pool, Retention
-from liteflow.api import MAX_DAYS, MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, Record, SlotNeeds
+from liteflow.api import (
+    DEFAULT_MAX_LOST,
+    MAX_DAYS,
+    MAX_PRIORITY,
+    MAX_SLOTS,
+    ON_CONFLICT,
+    RESOURCE_PATTERN,
+    QueueOptions,
+    Record,
+    SlotNeeds,
+)
 
 _SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
@@ -29,6 +39,14 @@ POOL: Final = block(
             "examples": [4],
         },
         "description": {"description": "The meaning of the slots.", "type": "string"},
+        "resource": {
+            "description": "A resource of the workers of a Dask cluster. A task that runs there takes one of it from "
+            "its worker for each slot of the pool.",
+            "type": "string",
+            "pattern": f"^{RESOURCE_PATTERN}$",
+            "x-expects": "the name of a resource of Dask, a word without =",
+            "examples": ["GPU"],
+        },
     },
 )
 
@@ -251,6 +269,7 @@ def build_limits(root: Mapping[str, Any]) -> Limits:
         timeout_s=seconds(root["timeout"]) if "timeout" in root else None,
         retry=build_run_retry(root),
         concurrency=_concurrency(root.get("concurrency")),
+        max_lost=int(root.get("settings", {}).get("max_lost", DEFAULT_MAX_LOST)),
         retention=_retention(root.get("settings", {}).get("retention")),
     )
 
@@ -264,7 +283,7 @@ def _retention(mapping: Mapping[str, Any] | None) -> Retention | None:
 def _pool(pool: Any) -> Pool:
     if not isinstance(pool, dict):
         return Pool(int(pool))
-    return Pool(int(pool["slots"]) if "slots" in pool else None, pool.get("description", ""))
+    return Pool(int(pool["slots"]) if "slots" in pool else None, pool.get("description", ""), pool.get("resource", ""))
 
 
 def _concurrency(value: Any) -> Concurrency | None:

@@ -12,7 +12,7 @@ from lightflow.parser.subjects.retries import RETRIES
 from lightflow.parser.tree import Tree
 from lightflow.plugins.scripts import SHELL, shell_problem
 from lightflow.spec.model import Settings
-from liteflow.api import DEFAULT_WORKERS
+from liteflow.api import DEFAULT_MAX_LOST, DEFAULT_WORKERS, MAX_SLOTS
 
 #: The modes of this machine.
 MODES: Final = ("thread", "process", "async")
@@ -46,6 +46,14 @@ SETTINGS: Final = block(
         "retries": RETRIES | {"description": "Number of retry attempts of tasks without a number of their own."},
         "log_dir": _folder("Directory for log files.", "logs/", examples=["logs/"]),
         "mode": MODE | {"default": "thread"},
+        "max_lost": integer(
+            "How often a task starts again because its process or its machine died; after that it has failed. Such an "
+            "attempt uses none of its `retries`.",
+            0,
+            MAX_SLOTS,
+            default=DEFAULT_MAX_LOST,
+            examples=[10],
+        ),
         "fail_fast": flag("Stop the run at the first failure; otherwise independent branches continue."),
         "resume": {
             "description": "`auto`: `run` continues an unfinished run; `manual`: it says how to continue it.",
@@ -91,6 +99,12 @@ def build_settings(root: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {  # 4.0 is a whole number for the schema
         key: int(value) if isinstance(value, float) else value for key, value in root.get("settings", {}).items()
     }
-    for key in ("shell", "retention", "container_engine", "containers"):  # parts of other records, or of task types
+    for key in (
+        "shell",
+        "retention",
+        "max_lost",
+        "container_engine",
+        "containers",
+    ):  # parts of other records, or of task types
         values.pop(key, None)
     return Settings(**values)

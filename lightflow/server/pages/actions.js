@@ -1,13 +1,13 @@
 // What a person can do with a run and its tasks. Each action answers with a state or a sentence.
 
 import {
-  html, useState, useEffect, useLive, get, send, href, go, State, Failure, Waiting, Dialog, Copy, act, session, clean, many, number,
-  instanceName, taskPath, ACTIVE, ENDED, newKey, wordOf, shorten, encode, keyed,
+  html, useState, useEffect, useLive, get, send, href, go, State, Failure, Unread, Dialog, Copy, act, session, many, number,
+  instanceName, taskPath, ACTIVE, ENDED, newKey, startText, shorten, encode, keyed, textOf,
 } from "./kit.js";
-
+import { Field } from "./form.js";
 
 /** A button whose dialog asks before it acts. `run` returns the answer; the dialog ends when there is one. */
-const Ask = ({ label, title, confirm, run, action, tone = "", children, disabled }) => {
+export const Ask = ({ label, title, confirm, run, action, tone = "", children, disabled }) => {
   const [open, set] = useState(false), [busy, setBusy] = useState(false);
   const submit = async event => {
     event.preventDefault();
@@ -20,21 +20,18 @@ const Ask = ({ label, title, confirm, run, action, tone = "", children, disabled
         <button type="submit" class=${tone || "primary"} disabled=${busy} autofocus>${confirm}</button></footer></form><//>`}`;
 };
 
-const Names = ({ names, most = 12 }) => html`<ul class="names">${names.slice(0, most).map(name => html`<li key=${name}><code>${clean(name)}</code></li>`)}
+const Names = ({ names, most = 12 }) => html`<ul class="names">${names.slice(0, most).map(name => html`<li key=${name}><code>${name}</code></li>`)}
   ${names.length > most && html`<li class="muted">and ${number(names.length - most)} more</li>`}</ul>`;
 
 /** Which tasks would run again, and which keep their results: said before it is done. */
 const Preview = ({ run, tasks, only = false }) => {
   const query = [...tasks.map(task => `task=${encode(task)}`), `only=${only}`].join("&");
   const live = useLive(`runs/${encode(run)}/rerun?${query}`);
-  if (live.problem) return html`<${Failure} problem=${live.problem} />`;
-  if (!live.data) return html`<${Waiting} />`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
   const { runs, stay } = live.data;
   return html`<p><b>${many(runs.length, "task")}</b> ${runs.length === 1 ? "runs" : "run"} again:</p><${Names} names=${runs} />
     <p class="muted">${many(stay.length, "task")} ${stay.length === 1 ? "keeps its result" : "keep their results"}.</p>`;
 };
-
-const started = verb => answer => answer.run_id ? `Run ${answer.run_id} ${verb}.` : `${wordOf(answer.status)}: ${answer.reason || "it starts when there is room."}`;
 
 /** Cancel a run; a second request ends its teardowns and hooks, too. */
 const Cancel = ({ run }) => {
@@ -55,12 +52,12 @@ const quote = text => /^[\w./:=@%+-]+$/.test(text) ? text : `'${text.replaceAll(
 /** Return the line that starts the same run in a terminal. */
 export const commandLine = run => ["lightflow", "run", run.source || run.workflow,
   ...Object.entries(run.params || {}).flatMap(([name, value]) =>
-    ["-p", `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`])].map(quote).join(" ");
+    ["-p", `${name}=${textOf(value)}`])].map(quote).join(" ");
 
 /** The actions of a run. */
 export const RunActions = ({ run }) => {
   const ended = !ACTIVE.has(run.status), path = `runs/${encode(run.run_id)}`;
-  const again = () => act(() => send("POST", `${path}/again`, undefined, { key: newKey() }), started("has started")).then(answer => {
+  const again = () => act(() => send("POST", `${path}/again`, undefined, { key: newKey() }), startText).then(answer => {
     if (answer?.run_id) go(href(["r", answer.run_id]));
     return answer;
   });
@@ -74,7 +71,7 @@ export const RunActions = ({ run }) => {
 };
 
 const Params = ({ params }) => Object.keys(params || {}).length
-  ? html`<dl class="pairs">${Object.entries(params).map(([name, value]) => html`<div key=${name}><dt>${clean(name)}</dt><dd><code>${clean(typeof value === "string" ? value : JSON.stringify(value))}</code></dd></div>`)}</dl>`
+  ? html`<dl class="pairs">${Object.entries(params).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><code>${textOf(value)}</code></dd></div>`)}</dl>`
   : html`<p class="muted">It has none.</p>`;
 
 /** The actions of a task, or of an instance of a mapped task. */
@@ -102,33 +99,26 @@ export const TaskActions = ({ run, row }) => {
 
 /** The decision about a task that waits for a person, with its form. */
 const Approval = ({ run, row }) => {
-  const live = useLive(`runs/${encode(run)}/waits`), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [choice, choose] = useState(null);
+  const live = useLive(`runs/${encode(run)}/waits`), [texts, setTexts] = useState({}), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [choice, choose] = useState(null);
   const wait = live.data?.waits.find(each => each.task === row.task && each.map_index === row.map_index);
   useEffect(() => { if (live.data && !wait?.approval) { const timer = setTimeout(live.reload, 500); return () => clearTimeout(timer); } return undefined; }, [live.data]);
   if (!wait?.approval) return null;
-  const { message, fields } = wait.approval;
+  const { message, fields } = wait.approval, textIn = ({ name, type }) => texts[name] ?? (type === "boolean" ? "false" : "");
   const submit = async event => {
     event.preventDefault();
-    const approved = event.submitter.value === "approve", data = new FormData(event.target), values = {};
-    for (const field of fields) {
-      const value = field.type === "boolean" ? String(data.get(`f ${field.name}`) === "on") : data.get(`f ${field.name}`);
-      if (value) values[field.name] = value;
-    }
+    const approved = event.submitter.value === "approve", values = Object.fromEntries(fields.map(field => [field.name, textIn(field)]).filter(([, text]) => text));
     setErrors({});
     setProblem(null);
     choose(event.submitter.value);
     try {
       const answer = await send("POST", `${taskPath(run, row.task, row.map_index)}/decision`,
-        { approved, fields: approved ? values : {}, comment: data.get("comment") || "" });
+        { approved, fields: approved ? values : {}, comment: event.target.elements.comment.value });
       await act(async () => answer, `${instanceName(row)} is ${answer.decision}.`);
     } catch (error) { setErrors(error.fields || {}); setProblem(error); } finally { choose(null); }
   };
-  return html`<section class="card approval"><h3>Waits for a decision</h3><p>${clean(message)}</p><form onSubmit=${submit}>
-    ${fields.map(field => html`<div class="field" key=${field.name}><label for=${`f-${field.name}`}>${clean(field.name)}${field.required && html`<span class="bad"> *</span>`}</label><div>
-      ${field.values ? html`<select id=${`f-${field.name}`} name=${`f ${field.name}`}>${!field.required && html`<option value=""></option>`}${field.values.map(value => html`<option key=${value} value=${String(value)}>${clean(value)}</option>`)}</select>`
-        : field.type === "boolean" ? html`<input id=${`f-${field.name}`} name=${`f ${field.name}`} type="checkbox" />`
-        : html`<input id=${`f-${field.name}`} name=${`f ${field.name}`} aria-invalid=${errors[field.name] != null} inputmode=${["integer", "number"].includes(field.type) ? "decimal" : undefined} placeholder=${field.type} />`}
-      <p class="muted">${clean(field.description || "")}</p></div></div>`)}
+  return html`<section class="card approval"><h3>Waits for a decision</h3><p>${message}</p><form onSubmit=${submit}>
+    ${fields.map(field => html`<${Field} key=${field.name} name=${field.name} schema=${{ ...field, enum: field.values }} required=${field.required} text=${textIn(field)} error=${errors[field.name]}
+      onText=${text => setTexts(old => ({ ...old, [field.name]: text }))} />`)}
     <div class="field"><label for="comment">Comment</label><input id="comment" name="comment" maxlength="2000" /></div>
     <${Failure} problem=${problem} />
     <footer><button type="submit" value="reject" class="danger" disabled=${choice != null} formnovalidate>Reject</button>

@@ -2,7 +2,7 @@
 
 import {
   html, render, session, request, get, send, feed, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
-  clock, ZONE, KEYS, keyed, href, go, messages, Failure, Dialog, Problem, clean,
+  clock, ZONE, KEYS, keyed, href, go, messages, Failure, Dialog, Problem, 
 } from "./kit.js";
 import { Form } from "./form.js";
 import { Pools } from "./pools.js";
@@ -143,7 +143,7 @@ const Messages = () => {
   }, []);
   return html`<div class="hidden" aria-live="polite" id="spoken">${spoken}</div>
     <div class="notes" role="status">${notes.map(note => html`<p key=${note.id} class=${`note ${note.tone}`}>
-      ${note.title && html`<b>${note.title}</b> `}${clean(note.text)}
+      ${note.title && html`<b>${note.title}</b> `}${note.text}
       <button type="button" class="quiet" aria-label="Close" onClick=${() => set(list => list.filter(each => each !== note))}>✕</button></p>`)}</div>`;
 };
 

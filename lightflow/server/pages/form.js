@@ -1,13 +1,13 @@
 // The form of a run, from the declared parameters. The server checks with the code that `lightflow run` uses.
 
-import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Waiting, act, notify, clean, session, wordOf, newKey, encode, keyed } from "./kit.js";
+import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Unread, Waiting, act, notify, session, startText, textOf, newKey, encode, keyed } from "./kit.js";
 
 /** Return the text of a value in a field. */
-const textOf = value => value == null ? "" : typeof value === "string" ? value : JSON.stringify(value, null, 2);
+const fieldText = value => value == null ? "" : textOf(value, 2);
 
 /** Return the value of a text by the schema of its parameter; a text that is none stays text, and the server says why. */
 export function valueOf(text, schema) {
-  if (schema.enum) return schema.enum.find(each => textOf(each) === text) ?? text;
+  if (schema.enum) return schema.enum.find(each => fieldText(each) === text) ?? text;
   if (schema.type === "integer" || schema.type === "number") return text.trim() !== "" && isFinite(Number(text)) ? Number(text) : text;
   if (schema.type === "boolean") return text === "true";
   if (schema.type === "array" || schema.type === "object") { try { return JSON.parse(text); } catch { return text; } }
@@ -18,18 +18,18 @@ const rules = schema => [schema.minimum != null && `at least ${schema.minimum}`,
   schema.pattern && `like ${schema.pattern}`, (schema.type === "array" || schema.type === "object") && "JSON", schema.format === "date" && "a date"]
   .filter(Boolean).join(", ");
 
-const Field = ({ name, schema, required, text, error, onText, onLeave }) => {
+export const Field = ({ name, schema, required, text, error, onText, onLeave }) => {
   const id = `param-${name}`, described = `${id}-about`;
   const common = { id, name, "aria-invalid": error != null, "aria-describedby": described, onBlur: onLeave };
   const input = schema.enum
-    ? html`<select ...${common} value=${text} onChange=${event => { onText(event.target.value); onLeave(); }}>${!required && !schema.enum.map(textOf).includes(text) && html`<option value=""></option>`}
-        ${schema.enum.map(each => html`<option key=${textOf(each)} value=${textOf(each)}>${clean(textOf(each))}</option>`)}</select>`
+    ? html`<select ...${common} value=${text} onChange=${event => { onText(event.target.value); onLeave?.(); }}>${!schema.enum.map(fieldText).includes(text) && html`<option value=""></option>`}
+        ${schema.enum.map(each => html`<option key=${fieldText(each)} value=${fieldText(each)}>${fieldText(each)}</option>`)}</select>`
     : schema.type === "boolean" ? html`<label class="check"><input type="checkbox" ...${common} checked=${text === "true"} onChange=${event => onText(String(event.target.checked))} /> ${text === "true" ? "true" : "false"}</label>`
     : schema.type === "array" || schema.type === "object" || text.includes("\n") ? html`<textarea ...${common} rows="4" spellcheck=${false} value=${text} onInput=${event => onText(event.target.value)}></textarea>`
     : html`<input ...${common} type="text" inputmode=${schema.type === "integer" ? "numeric" : schema.type === "number" ? "decimal" : undefined} autocomplete="off"
         placeholder=${schema.format === "date" ? "2026-01-31, today, yesterday" : undefined} value=${text} onInput=${event => onText(event.target.value)} />`;
-  return html`<div class=${`field${error ? " wrong" : ""}`}><label for=${id}>${clean(name)}${required && html`<span class="bad" title="required"> *</span>`}</label>
-    <div>${input}<p id=${described} class=${error ? "bad" : "muted"}>${error ? clean(error) : [schema.description, rules(schema)].filter(Boolean).map(clean).join(" · ")}</p></div></div>`;
+  return html`<div class=${`field${error ? " wrong" : ""}`}><label for=${id}>${name}${required && html`<span class="bad" title="required"> *</span>`}</label>
+    <div>${input}<p id=${described} class=${error ? "bad" : "muted"}>${error ? error : [schema.description, rules(schema)].filter(Boolean).join(" · ")}</p></div></div>`;
 };
 
 export function Form({ name, query }) {
@@ -37,18 +37,17 @@ export function Form({ name, query }) {
   const [texts, setTexts] = useState(null), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [busy, setBusy] = useState(false);
   const requestKey = useRef(newKey());
   const schema = live.data?.served?.params, properties = schema?.properties || {};
-  const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, textOf(each.default ?? (each.type === "boolean" ? false : ""))]));
-  const fill = params => setTexts({ ...defaults(), ...Object.fromEntries(Object.entries(params || {}).filter(([field]) => field in properties).map(([field, value]) => [field, textOf(value)])) });
+  const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, fieldText(each.default ?? (each.type === "boolean" ? false : ""))]));
+  const fill = params => setTexts({ ...defaults(), ...Object.fromEntries(Object.entries(params || {}).filter(([field]) => field in properties).map(([field, value]) => [field, fieldText(value)])) });
   useEffect(() => {
     if (!schema) return;
     if (query.from) get(`runs/${encode(query.from)}`).then(run => fill(run.params), error => { setProblem(error); fill({}); });
     else fill({});
   }, [live.data != null]);
-  if (live.problem) return html`<${Failure} problem=${live.problem} retry=${live.reload} />`;
-  if (!live.data) return html`<${Waiting} />`;
-  const head = html`<p class="crumbs"><a ...${keyed("back")} href=${href(["w", name])}>‹ ${clean(name)}</a></p><div class="head"><h1>Run ${clean(name)}</h1></div>`;
-  if (!schema) return html`${head}<p class="problem">This server has no file of ${clean(name)}, so it cannot start it. <code>lightflow serve FILE</code> serves it.</p>`;
-  if (live.data.served.problem) return html`${head}<p class="problem"><span>${clean(live.data.served.problem)}</span></p>`;
+  if (!live.data) return html`<${Unread} live=${live} />`;
+  const head = html`<p class="crumbs"><a ...${keyed("back")} href=${href(["w", name])}>‹ ${name}</a></p><div class="head"><h1>Run ${name}</h1></div>`;
+  if (!schema) return html`${head}<p class="problem">This server has no file of ${name}, so it cannot start it. <code>lightflow serve FILE</code> serves it.</p>`;
+  if (live.data.served.problem) return html`${head}<p class="problem"><span>${live.data.served.problem}</span></p>`;
   if (!session.mayAct) return html`${head}<p class="problem">Your token is that of a viewer, who starts nothing.</p>`;
   if (!texts) return html`<${Waiting} />`;
   const required = new Set(schema.required || []);
@@ -68,7 +67,7 @@ export function Form({ name, query }) {
     try {
       const answer = await send("POST", `workflows/${encode(name)}/runs`, { params: params() }, { key: requestKey.current });
       if (answer.run_id) { go(href(["r", answer.run_id])); return; }
-      notify(`${wordOf(answer.status)}: ${answer.reason || "the run starts when there is room."}`);
+      notify(startText(answer));
       go(href(["w", name]));
     } catch (error) {
       setErrors(error.fields || {});

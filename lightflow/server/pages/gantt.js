@@ -1,8 +1,8 @@
 // The Gantt chart of a run: a bar for each attempt, a thin line where it waited, the critical path marked.
 
 import {
-  html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, rowsOf, clean, shorten, number, many, duration, look, wordOf,
-  clock, instanceName, useNow, Failure, Waiting, ACTIVE, keyed,
+  html, useState, useLayoutEffect, useMemo, useRef, useLive, useReread, rowsOf, shorten, number, many, duration, look, wordOf, clock,
+  instanceName, useNow, Failure, Unread, ACTIVE, keyed,
 } from "./kit.js";
 
 const GANTT_ROW = 26; // pixels
@@ -99,14 +99,14 @@ export function criticalSeconds(rows, critical, now) {
 const title = (row, bar, now) => [
   row.name, bar.attempt != null && `attempt ${bar.attempt}${row.bars.length > 1 ? ` of ${row.bars.length}` : ""}`, wordOf(bar.status),
   duration(((bar.end ?? now) - bar.start) / 1000), `from ${clock(bar.start)}`,
-].filter(Boolean).map(clean).join(" · ");
+].filter(Boolean).join(" · ");
 
 const Track = ({ row, place, width, now }) => {
   const marks = [];
   let from = row.ready;
   for (const bar of row.bars) {
     if (bar.start - from > 0 && place(bar.start) - place(from) > 0.02)
-      marks.push(html`<i class="wait" key=${`w${marks.length}`} title=${`${clean(row.name)} waited ${duration((bar.start - from) / 1000)}`} style=${{ left: `${place(from)}%`, width: `${place(bar.start) - place(from)}%` }}></i>`);
+      marks.push(html`<i class="wait" key=${`w${marks.length}`} title=${`${row.name} waited ${duration((bar.start - from) / 1000)}`} style=${{ left: `${place(from)}%`, width: `${place(bar.start) - place(from)}%` }}></i>`);
     const left = place(bar.start), size = place(bar.end ?? now) - left, isNarrow = size / 100 * width < 14;
     marks.push(html`<i class=${`span${bar.attempt == null ? " whole" : ""}`} key=${marks.length} data-state=${bar.status} title=${title(row, bar, now)} style=${{ left: `${left}%`, width: `max(${NARROW}px, ${size}%)` }}>${!isNarrow && look(bar.status)[0]}</i>`);
     from = bar.end ?? now;
@@ -167,9 +167,9 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
         <span class="lines" aria-hidden="true">${ticks.map(tick => html`<b key=${tick} style=${{ left: `${100 * tick / seconds}%` }}></b>`)}</span>
         <div class="shown" style=${{ transform: `translateY(${first * GANTT_ROW}px)` }}>${tasks.slice(first, last).map((row, offset) => html`
           <div key=${row.name} class=${`row${row.depth ? " child" : ""}${on.has(row.task) && !row.depth ? " critical" : ""}${selected === row.name ? " on" : ""}`} data-row-at=${first + offset} onClick=${() => onSelect?.(row.name)}>
-            <span class="name" title=${clean(row.name)}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label=${`instances of ${clean(row.name)}`} onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
+            <span class="name" title=${row.name}>${row.count > 0 && html`<button type="button" class="quiet" tabindex="-1" aria-expanded=${open.has(row.task)} aria-label=${`instances of ${row.name}`} onClick=${event => { event.stopPropagation(); onOpen?.(row.task); }}>${open.has(row.task) ? "▾" : "▸"}</button>`}
               <button type="button" class="quiet task cut" tabindex=${focus === first + offset ? 0 : -1} aria-pressed=${selected === row.name} onFocus=${() => setFocus(first + offset)}><span class="sign" data-state=${row.row.status} aria-hidden="true">${look(row.row.status)[0]}</span>
-                ${clean(row.depth ? row.row.map_key || `[${row.row.map_index}]` : shorten(row.name, 60))}<span class="hidden">, ${wordOf(row.row.status)}${on.has(row.task) ? ", on the critical path" : ""}</span></button>${row.count > 0 && html`<span class="muted">×${number(row.count)}</span>`}</span>
+                ${row.depth ? row.row.map_key || `[${row.row.map_index}]` : shorten(row.name, 60)}<span class="hidden">, ${wordOf(row.row.status)}${on.has(row.task) ? ", on the critical path" : ""}</span></button>${row.count > 0 && html`<span class="muted">×${number(row.count)}</span>`}</span>
             <${Track} row=${row} place=${place} width=${view.width} now=${now} /></div>`)}</div></div></div></div></div>`;
 };
 
@@ -181,35 +181,18 @@ const labels = width => width < 640 ? 120 : 240; // pixels for the names
  * path: `runs/ID`. rows: the rows of the run by name. run: the run.
  */
 export const GanttView = ({ path, rows, run, selected, onSelect }) => {
-  const [state, set] = useState({ attempts: null, critical: [], problem: null }), [upstream, setUpstream] = useState(new Map()), [open, setOpen] = useState(new Set());
-  const latest = useRef(0);
-  useEffect(() => {
-    const abort = new AbortController();
-    get(`${path}/graph`, { signal: abort.signal }).then(({ tasks }) => setUpstream(upstreamOf(tasks)), () => {});
-    return () => abort.abort();
-  }, [path, run.graph]);
-  useEffect(() => {
-    const abort = new AbortController(), { signal } = abort;
-    const read = () => {
-      latest.current = Date.now();
-      Promise.all([get(`${path}/attempts`, { signal }), get(`${path}/critical-path`, { signal })]).then(
-        ([answer, { tasks }]) => set({ attempts: rowsOf(answer), critical: tasks, problem: null }),
-        problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem })); });
-    };
-    const timer = setTimeout(read, state.attempts ? Math.max(0, 500 - Date.now() + latest.current) : 0);
-    return () => { clearTimeout(timer); if (!ACTIVE.has(run.status)) abort.abort(); };
-  }, [path, rows, run.status]);
-  const isActive = ACTIVE.has(run.status);
-  const now = useNow(isActive);
-  const since = Date.parse(run.started_at || run.created_at);
-  const tasks = useMemo(() => state.attempts ? ganttRows(rows.values(), state.attempts, upstream, since, open) : [], [rows, state.attempts, upstream, since, open]);
+  const [open, setOpen] = useState(new Set()), live = useReread(`${path}/attempts`, rows), chain = useReread(`${path}/critical-path`, rows);
+  const graph = useLive(`${path}/graph`, null, undefined, run.graph).data, critical = chain.data?.tasks || [];
+  const now = useNow(ACTIVE.has(run.status)), since = Date.parse(run.started_at || run.created_at);
+  const attempts = useMemo(() => live.data && rowsOf(live.data), [live.data]), upstream = useMemo(() => upstreamOf(graph?.tasks || []), [graph]);
+  const tasks = useMemo(() => attempts ? ganttRows(rows.values(), attempts, upstream, since, open) : [], [rows, attempts, upstream, since, open]);
   const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
-  if (!state.attempts) return state.problem ? html`<${Failure} problem=${state.problem} />` : html`<${Waiting} />`;
-  const [start, end] = spanOf(tasks, now), share = criticalSeconds(tasks, state.critical, now), whole = (end - start) / 1000;
-  return html`<${Failure} problem=${state.problem} />
-    ${state.critical.length > 1 && html`<p class="facts"><span><b class="mark">▵</b> critical path: ${many(state.critical.length, "task")}, at work ${duration(share)} of ${duration(whole)} (${Math.min(100, Math.round(100 * share / whole))} %)</span>
-      <span class="cut">${state.critical.slice(0, 12).map(clean).join(" → ")}${state.critical.length > 12 ? " …" : ""}</span></p>`}
-    <${Gantt} tasks=${tasks} now=${now} critical=${state.critical} selected=${selected} onSelect=${onSelect} onOpen=${toggle} open=${open} />
+  if (!attempts) return html`<${Unread} live=${live} />`;
+  const [start, end] = spanOf(tasks, now), share = criticalSeconds(tasks, critical, now), whole = (end - start) / 1000;
+  return html`<${Failure} problem=${live.problem} />
+    ${critical.length > 1 && html`<p class="facts"><span><b class="mark">▵</b> critical path: ${many(critical.length, "task")}, at work ${duration(share)} of ${duration(whole)} (${Math.min(100, Math.round(100 * share / whole))} %)</span>
+      <span class="cut">${critical.slice(0, 12).join(" → ")}${critical.length > 12 ? " …" : ""}</span></p>`}
+    <${Gantt} tasks=${tasks} now=${now} critical=${critical} selected=${selected} onSelect=${onSelect} onOpen=${toggle} open=${open} />
     <p class="muted hint">A bar is an attempt, a thin line the time it waited. Arrow keys move, Enter opens, → unfolds a mapped task.</p>`;
 };
 

@@ -4,21 +4,16 @@
 // touches the nodes that changed, and a pan or a zoom is a CSS transform of the whole drawing: neither builds anything.
 
 import {
-  html, useState, useEffect, useLayoutEffect, useMemo, useRef, get, look, wordOf, clean, shorten, duration, secondsBetween,
-  number, Failure, Waiting, useNow, announce, ENDED, keyed,
+  html, useState, useLayoutEffect, useMemo, useRef, useLive, useReread, look, wordOf, clean, shorten, duration, secondsBetween, number, Failure,
+  Unread, useNow, announce, ENDED, ORDER, combined, keyed,
 } from "./kit.js";
+import { useFolds, Folding } from "./folds.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const LABEL_LIMIT = 44;
+const LABEL_LIMIT = 44, NONE = [];
 const SCALE = [0.04, 4], FIT_SCALE = 1.25;
-/** The state of several tasks together is the first of these that one of them has. */
-const COMBINED = ["RUNNING", "WAITING", "UP_FOR_RETRY", "QUEUED", "PENDING", "FAILED", "CANCELLED", "UPSTREAM_FAILED", "SUCCESS"];
-/** The order of the parts of a bar of instances. */
-const PARTS = ["FAILED", "UPSTREAM_FAILED", "CANCELLED", "UP_FOR_RETRY", "RUNNING", "WAITING", "SUCCESS", "SKIPPED"];
 
 // -- states, pure -----------------------------------------------------------------------------------------------------
-
-const combined = counts => COMBINED.find(state => counts[state]) || Object.keys(counts)[0] || null;
 
 /** Return the state of each task: `{status, started_at, ended_at, tally}`; a tally has the instances by state. */
 export function statesOf(rows) {
@@ -65,11 +60,11 @@ export function tallyText(status, tally) {
 
 /** Return the second line of a node. */
 export function captionOf(kind, state, now) {
-  if (!state) return clean(kind);
+  if (!state) return kind;
   const text = tallyText(state.status, state.tally) || wordOf(state.status);
   const seconds = state.started_at ? secondsBetween(state.started_at, state.ended_at, now) : null;
   const took = seconds == null ? "" : state.ended_at ? duration(seconds) : duration(Math.max(10, seconds));
-  return [clean(kind), `${look(state.status)[0]} ${text}`, took].filter(Boolean).join(" · ");
+  return [kind, `${look(state.status)[0]} ${text}`, took].filter(Boolean).join(" · ");
 }
 
 // -- geometry, pure ---------------------------------------------------------------------------------------------------
@@ -223,7 +218,7 @@ class Drawing {
 
   paintNode(node, state, caption) {
     setState(node.group_, state?.status);
-    node.caption.textContent = ` ${shorten(caption, LABEL_LIMIT + 8)}`; // the space separates it from the label in the text of the node
+    node.caption.textContent = ` ${shorten(clean(caption), LABEL_LIMIT + 8)}`; // the space separates it from the label in the text of the node
     const total = state?.tally && Object.values(state.tally).reduce((sum, count) => sum + count, 0);
     if (total && !node.members) node.label_.textContent = `${shorten(clean(node.task), LABEL_LIMIT - 8)} ×${number(total)}`;
     node.group_.setAttribute("aria-label", node.label_.textContent + node.caption.textContent);
@@ -236,8 +231,8 @@ class Drawing {
     const width = node.width - 16, y = node.y + node.height / 2 - 7;
     let x = node.x - width / 2;
     element("rect", { class: "back", x: x - 1, y: y - 1, width: width + 2, height: 5, rx: 2 }, node.bar);
-    for (const part of PARTS) {
-      if (!state.tally[part]) continue;
+    for (const part of ORDER) {
+      if (!state.tally[part] || part === "PENDING") continue;
       const size = width * state.tally[part] / total;
       element("rect", { x, y, width: size, height: 3, "data-state": part }, node.bar);
       x += size;
@@ -420,37 +415,21 @@ export const Graph = ({ geometry, states, critical = [], selected, onSelect, onF
  * graph, after whose change the geometry is read again. fallback: what is shown where nothing can be drawn.
  */
 export const GraphView = ({ path, rows = null, graph, selected, onSelect, fallback = null }) => {
-  const [fold, setFold] = useState("auto"), [toggled, setToggled] = useState([]);
-  const [state, set] = useState({ geometry: null, problem: null }), [critical, setCritical] = useState([]);
-  useEffect(() => {
-    const abort = new AbortController(), query = new URLSearchParams({ fold });
-    if (toggled.length) query.set("toggled", toggled.join(","));
-    get(`${path}/geometry?${query}`, { signal: abort.signal }).then(
-      geometry => set({ geometry, problem: null }),
-      problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem })); });
-    return () => abort.abort();
-  }, [path, graph, fold, toggled]);
+  const folds = useFolds(), { fold, toggled } = folds;
+  const query = new URLSearchParams({ fold, ...(toggled.length && { toggled }) });
+  const live = useLive(`${path}/geometry?${query}`, null, undefined, graph), { data: geometry, problem } = live;
   const states = useMemo(() => statesOf(rows ? rows.values() : []), [rows]);
   const ends = useMemo(() => [...states.values()].filter(each => each.ended_at).length, [states]);
-  useEffect(() => {
-    if (!ends) { setCritical([]); return undefined; }
-    const abort = new AbortController();
-    const timer = setTimeout(() => get(`${path}/critical-path`, { signal: abort.signal }).then(({ tasks }) => setCritical(tasks), () => {}), 300);
-    return () => { clearTimeout(timer); abort.abort(); };
-  }, [path, ends]);
+  const critical = useReread(ends ? `${path}/critical-path` : null, ends).data?.tasks || NONE;
   const toggle = id => {
-    if (state.geometry?.layered) { announce("these layers are too large to unfold; the table has every task"); return; }
-    setToggled(old => old.includes(id) ? old.filter(each => each !== id) : [...old, id]);
+    if (geometry?.layered) { announce("these layers are too large to unfold; the table has every task"); return; }
+    folds.toggle(id);
   };
-  const change = mode => { setFold(mode); setToggled([]); };
-  const { geometry, problem } = state;
-  if (!geometry) return problem ? html`<${Failure} problem=${problem} />${fallback}` : html`<${Waiting} />`;
+  if (!geometry) return html`<${Unread} live=${live} />${problem && fallback}`;
   if (!geometry.rows.length) return html`<p class="muted">This workflow has no tasks.</p>`;
   const canFold = geometry.folded != null || fold !== "auto" || toggled.length + geometry.boxes.rows.length > 0;
   return html`<${Failure} problem=${problem} />
-    ${canFold && html`<p class="folds">${geometry.folded && html`<span class="muted">${clean(geometry.folded)}${geometry.layered ? "; the table has every task" : ""}.</span>`}
-      <span class="tabs" role="group" aria-label="Folding">${[["auto", "Automatic"], ["all", "Fold"], ["none", "Unfold"]].map(([mode, word]) =>
-        html`<button type="button" key=${mode} ...${mode === (fold === "none" ? "all" : "none") ? keyed("fold") : {}} aria-pressed=${fold === mode && !toggled.length} onClick=${() => change(mode)}>${word}</button>`)}</span></p>`}
+    ${canFold && html`<${Folding} folds=${folds}>${geometry.folded && html`<span class="muted">${geometry.folded}${geometry.layered ? "; the table has every task" : ""}.</span>`}<//>`}
     <${Graph} geometry=${geometry} states=${states} critical=${critical} selected=${selected} onSelect=${onSelect} onFold=${toggle} />
     <p class="muted hint">Drag to move; Ctrl and the wheel, + and − zoom, 0 fits. Arrow keys walk along the edges, Enter opens.
       ${critical.length > 1 && html` Thick lines: the critical path.`}</p>`;

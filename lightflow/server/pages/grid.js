@@ -1,6 +1,8 @@
 // The grid of a workflow: a row for each task, a column for each of its last runs, and the durations of the runs.
 
-import { html, useState, useMemo, useRef, clean, shorten, duration, look, wordOf, moment, number, keyed, useWindow, Space } from "./kit.js";
+import { html, useState, useMemo, useRef, shorten, duration, look, wordOf, moment, number, many, keyed, runText, combined, useWindow, Space } from "./kit.js";
+import { Fold, Folding, NO_GROUPS, treeOf, useFolds } from "./folds.js";
+import { tallyText } from "./graph.js";
 
 const GRID_ROW = 22; // pixels
 const DAY_FORMAT = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
@@ -50,13 +52,35 @@ function timeOf(run) {
 }
 
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
-function GridRow({ task, at, runs, states, focus, median, isCritical }) {
+function GridRow({ node, at, runs, states, focus, note, isCritical, folds }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
-  const name = clean(task);
-  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${clean(shorten(task, 48))}</th>${
+  const name = node.name, text = shorten(node.name, 48);
+  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}</th>${
     runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
       aria-label=${`${name}, ${timeOf(run)}, ${wordOf(states[column])}`}>${states[column] == null ? null : look(states[column])[0]}</td>`)
-  }<td class="median muted">${median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : null}</td></tr>`;
+  }<td class="median muted">${note}</td></tr>`;
+}
+
+/** Return the rows of the grid, `{name, places, depth}`: a group that is folded has the places of its tasks. */
+function gridRows(tasks, cells, groups, folds) {
+  const rows = [];
+  const placesOf = ({ place, children }) => children ? children.flatMap(placesOf) : [place];
+  const add = (nodes, depth) => {
+    for (const node of nodes) {
+      rows.push({ ...node, depth, places: placesOf(node) });
+      if (node.isOpen) add(node.children, depth + 1);
+    }
+  };
+  add(treeOf(tasks.map((name, place) => ({ name, place, status: cells.at(-1)?.[place] })), groups, folds), 0);
+  return rows;
+}
+
+/** Return the state of tasks in a run together. */
+function stateAt(places, run) {
+  if (places.length === 1) return run[places[0]] ?? null;
+  const counts = {};
+  for (const place of places) if (run[place]) counts[run[place]] = true;
+  return combined(counts);
 }
 
 /**
@@ -64,9 +88,12 @@ function GridRow({ task, at, runs, states, focus, median, isCritical }) {
  *
  * runs: the oldest first, `{run_id, status, started_at, duration_s}`. tasks: their ids. cells: for each run the states of
  * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. critical: the tasks of the critical
- * path of the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
+ * path of the newest run. groups: those of the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
  */
-export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], onSelect }) => {
+export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), critical = [], groups = NO_GROUPS, onSelect }) => {
+  const folds = useFolds();
+  const tasks = useMemo(() => gridRows(names, states, groups, folds), [names, states, groups, folds.fold, `${folds.toggled}`]);
+  const cells = useMemo(() => groups.length ? states.map(run => tasks.map(({ places }) => stateAt(places, run))) : states, [tasks, states]);
   const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]);
   const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
   const days = useMemo(() => dayLabels(runs), [runs]), on = useMemo(() => new Set(critical), [critical]);
@@ -85,7 +112,7 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
     if (!cell) return null;
     return cell.dataset.run != null ? [-1, Number(cell.dataset.run)] : [Number(cell.parentNode.dataset.task), Number(cell.dataset.column)];
   };
-  const open = ([row, column]) => onSelect?.(runs[column].run_id, row < 0 ? null : tasks[row]);
+  const open = ([row, column]) => tasks[row]?.children ? folds.toggle(tasks[row].name) : onSelect?.(runs[column].run_id, tasks[row]?.name ?? null);
   const onKey = event => {
     const from = place(event.target);
     if (!from || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -99,18 +126,20 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
   const onClick = event => { const at = place(event.target); if (at) open(at); };
   const rows = [];
   for (let at = first; at < last; at++) {
-    const task = tasks[at], states = cells.map(run => run[at] ?? null), median = medians.get(task), isCritical = on.has(task);
+    const node = tasks[at], shown = cells.map(run => run[at] ?? null), median = medians.get(node.name), isCritical = on.has(node.name);
     const focused = focus[0] === at ? focus[1] : -1;
-    const stamp = `${runKey} ${at} ${states.join()} ${focused} ${median?.median_s} ${median?.p95_s} ${isCritical}`;
-    rows.push(html`<${GridRow} key=${task} ...${{ task, at, runs, states, focus: focused, median, isCritical, stamp }} />`);
+    const note = node.children ? tallyText(null, node.counts) || many(node.places.length, "task")
+      : median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : "";
+    const stamp = `${runKey} ${at} ${shown.join()} ${focused} ${note} ${isCritical} ${node.isOpen} ${folds.fold} ${folds.toggled}`;
+    rows.push(html`<${GridRow} key=${node.name} ...${{ node, at, runs, states: shown, focus: focused, note, isCritical, folds, stamp }} />`);
   }
   if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
   const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
-  return html`<div class="grid"><table ref=${table} role="grid" aria-label="Tasks of the last runs" aria-rowcount=${tasks.length + 1} aria-colcount=${runs.length + 1} onKeyDown=${onKey} onClick=${onClick}
+  return html`${groups.length > 0 && html`<${Folding} folds=${folds} />`}<div class="grid"><table ref=${table} role="grid" aria-label="Tasks of the last runs" aria-rowcount=${tasks.length + 1} aria-colcount=${runs.length + 1} onKeyDown=${onKey} onClick=${onClick}
       onFocusIn=${event => { const at = place(event.target); if (at) setFocus(old => old[0] === at[0] && old[1] === at[1] ? old : at); }}>
     <thead><tr class="days"><td></td>${days.map((day, column) => html`<td key=${runs[column].run_id}><span>${day || null}</span></td>`)}<td></td></tr>
       <tr role="row"><th scope="row" class="muted">duration, up to ${duration(most)}</th>${runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="run" data-run=${column} data-state=${run.status} tabindex=${focus[0] === -1 && focus[1] === column ? 0 : -1}
-        title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`} aria-label=${`run of ${timeOf(run)}, ${wordOf(run.status)}, ${duration(run.duration_s)}`}>
+        title=${runText(run)} aria-label=${`run: ${runText(run)}`}>
         <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
     <tbody ref=${body}><${Space} count=${first} height=${GRID_ROW} />${rows}<${Space} count=${tasks.length - last} height=${GRID_ROW} /></tbody></table>
     <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.
@@ -120,16 +149,16 @@ export const Grid = ({ runs, tasks, cells, medians = new Map(), critical = [], o
 /**
  * How long a task took in the last runs.
  *
- * points: the oldest first, `{run_id, status, started_at, seconds}`; seconds is null where it did not end. median, p95: in
+ * points: the oldest first, `{run_id, status, started_at, duration_s}`; the duration is null where it did not end. median, p95: in
  * seconds. onSelect(run_id).
  */
 export const Durations = ({ points, median, p95, onSelect, label = "Durations in the last runs" }) => {
-  const values = points.map(point => point.seconds);
+  const values = points.map(point => point.duration_s);
   const most = Math.max(...values.map(value => value || 0), 0.001);
   if (median == null) return html`<p class="muted">It has not succeeded yet.</p>`;
   return html`<figure class="durations" aria-label=${label}><div class="plot"><span class="line" style=${{ bottom: `${100 * median / most}%` }}></span>
       ${points.map(point => html`<button type="button" key=${point.run_id} class="bar" data-state=${point.status || "NONE"} onClick=${() => onSelect?.(point.run_id)}
-        title=${`${wordOf(point.status)} · ${moment(point.started_at)} · ${point.seconds == null ? "no duration" : duration(point.seconds)}`} aria-label=${`${moment(point.started_at, { seconds: false })}, ${wordOf(point.status)}, ${duration(point.seconds)}`}>
-        <i style=${{ height: `${point.seconds == null ? 3 : Math.max(2, 100 * point.seconds / most)}%` }}></i></button>`)}</div>
+        title=${runText(point)} aria-label=${runText(point)}>
+        <i style=${{ height: `${point.duration_s == null ? 3 : Math.max(2, 100 * point.duration_s / most)}%` }}></i></button>`)}</div>
     <figcaption class="muted">last ${number(points.length)} runs · median ${duration(median)} · p95 ${duration(p95)} · longest ${duration(most)}</figcaption></figure>`;
 };

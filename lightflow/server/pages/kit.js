@@ -6,7 +6,6 @@ import { useState, useEffect, useLayoutEffect, useMemo, useRef } from "./vendor/
 import htm from "./vendor/htm.js";
 
 export { h, render, useState, useEffect, useLayoutEffect, useMemo, useRef };
-export const html = htm.bind(h);
 
 // -- formats ----------------------------------------------------------------------------------------------------------
 
@@ -15,6 +14,15 @@ const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u20
 /** Return text with control characters and changes of direction made visible. */
 export const clean = text => String(text).replace(HIDDEN, character =>
   `\u2420${character.codePointAt(0).toString(16).padStart(4, "0")}`);
+
+/** Return a part of a page as it is shown: text is clean. */
+const shown = part => typeof part === "string" ? clean(part) : Array.isArray(part) ? part.map(shown) : part;
+
+/** Make an element of a template; the text in it, and that of its title and its label, is clean. */
+export const html = htm.bind((type, props, ...parts) => {
+  for (const name of ["title", "aria-label"]) if (props?.[name]) props[name] = shown(props[name]);
+  return h(type, props, ...parts.map(shown));
+});
 
 export const number = value => value == null ? "" : Number(value).toLocaleString("en");
 
@@ -81,6 +89,9 @@ export function shorten(text, limit) {
   const tail = Math.floor((limit - 1) / 2);
   return `${text.slice(0, limit - 1 - tail)}…${text.slice(text.length - tail)}`;
 }
+
+/** Return a value as text: JSON where it is none. */
+export const textOf = (value, indent) => typeof value === "string" ? value : JSON.stringify(value, null, indent);
 
 export const instanceName = row => row.map_index == null ? row.task : `${row.task}[${row.map_index}]`;
 
@@ -344,9 +355,10 @@ export function useFeedState() {
 
 /**
  * Read a path, and keep the answer live: `apply(data, frame)` returns the data with a frame of the topic.
- * Frames between two pictures of the screen are applied together. Old data stays until new data is there.
+ * Frames between two pictures of the screen are applied together. The path is read again when `cause` changes. Old data
+ * stays until new data is there.
  */
-export function useLive(path, topic = null, apply = (data, frame) => data) {
+export function useLive(path, topic = null, apply = (data, frame) => data, cause = null) {
   const [state, set] = useState({ data: null, problem: null, path: null });
   const [round, setRound] = useState(0);
   const latest = useRef(apply);
@@ -371,12 +383,21 @@ export function useLive(path, topic = null, apply = (data, frame) => data) {
       if (topic) stop = feed.follow(topic, data.as_of, onFrame, () => setRound(count => count + 1));
     }, problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem, path })); });
     return () => { abort.abort(); stop?.(); cancelAnimationFrame(picture); };
-  }, [path, topic, round]);
+  }, [path, topic, round, cause]);
   const [connection] = useFeedState();
   useEffect(() => {
     if (connection === "live" && state.problem?.status === 0) setRound(count => count + 1);
   }, [connection]);
   return { ...state, isStale: state.path !== path, reload: () => setRound(count => count + 1) };
+}
+
+/** Read a path, and again after a change of `cause`, at most twice a second. */
+export function useReread(path, cause) {
+  const [seen, see] = useState(cause), timer = useRef(0), latest = useRef();
+  latest.current = cause;
+  useEffect(() => { if (cause !== seen) timer.current ||= setTimeout(() => { timer.current = 0; see(latest.current); }, 500); });
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return useLive(path, null, undefined, seen);
 }
 
 /** Read a path again after each change of runs, at most every `pause` milliseconds, and every 10 s. */
@@ -418,6 +439,12 @@ export function useNow(active = true) {
 export const look = state => LOOKS[state] || ["?", String(state).toLowerCase().replaceAll("_", " ")];
 export const ACTIVE = new Set(["PENDING", "RUNNING"]);
 export const ENDED = new Set(["SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"]);
+/** The states of tasks: what a person wants to see first is first. */
+export const ORDER = ["FAILED", "UP_FOR_RETRY", "RUNNING", "WAITING", "QUEUED", "PENDING", "UPSTREAM_FAILED", "CANCELLED", "SKIPPED", "SUCCESS"];
+export const rank = state => ORDER.indexOf(state) + 1 || 99;
+/** The state of several tasks together is the first of these that one of them has. */
+const COMBINED = ["RUNNING", "WAITING", "UP_FOR_RETRY", "QUEUED", "PENDING", "FAILED", "CANCELLED", "UPSTREAM_FAILED", "SUCCESS"];
+export const combined = counts => COMBINED.find(state => counts[state]) || Object.keys(counts)[0] || null;
 export const wordOf = state => state == null ? "has not run" : look(state)[1];
 
 /** A state: its sign, its colour, its word. */
@@ -427,9 +454,16 @@ export const State = ({ state, small, extra }) => {
     <span class="sign" aria-hidden="true">${sign}</span><span class=${small ? "hidden" : "word"}>${word}</span>${extra}</span>`;
 };
 
-export const Ago = ({ at, seconds = false }) => {
+export const Ago = ({ at }) => {
   const now = useNow(at != null);
   return at == null ? "" : html`<time dateTime=${at} title=${`${moment(at)} ${ZONE}\n${at}`}>${relative(at, now)}</time>`;
+};
+
+/** An instant in a zone, how far it is, and what it is in the zone of the browser where that differs. */
+export const Instant = ({ at, zone }) => {
+  const now = useNow(), here = moment(at, { seconds: false }), there = zone ? moment(at, { zone, seconds: false }) : here;
+  return html`<time dateTime=${at} title=${`${moment(at, { zone: "UTC" })} UTC`}>${there}${zone && ` ${zone}`}
+    <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here})` : ""}</span></time>`;
 };
 
 /** The duration of a row that may still be running. */
@@ -442,7 +476,7 @@ export const Took = ({ row }) => {
 
 /** The numbers of tasks by state. */
 export const Tally = ({ counts, onPick, picked }) => html`<span class="tally">${Object.entries(counts || {})
-  .filter(([, count]) => count).map(([state, count]) => {
+  .filter(([, count]) => count).sort(([a], [b]) => rank(a) - rank(b)).map(([state, count]) => {
     const label = html`<span class="sign" aria-hidden="true">${look(state)[0]}</span> ${number(count)}<span class="hidden"> ${wordOf(state)}</span>`;
     return onPick
       ? html`<button type="button" class="count" data-state=${state} key=${state} title=${`show only: ${wordOf(state)}`}
@@ -450,19 +484,23 @@ export const Tally = ({ counts, onPick, picked }) => html`<span class="tally">${
       : html`<span class="count" data-state=${state} key=${state} title=${wordOf(state)}>${label}</span>`;
   })}</span>`;
 
+/** Return the state, the start and the duration of a run. */
+export const runText = ({ status, started_at, duration_s }) =>
+  `${wordOf(status)} · ${moment(started_at) || "not started"} · ${duration(duration_s) || "no duration"}`;
+
 /** A run of bars, the newest at the right: height is duration, colour and shape the state. */
 export const Bars = ({ runs, label = "last runs" }) => {
   const shown = [...runs].reverse();
   const most = Math.max(...shown.map(run => run.duration_s || 0), 0.001);
   return html`<span class="bars" role="list" aria-label=${label}>${shown.map(run => html`
     <a key=${run.run_id} role="listitem" class="bar" data-state=${run.status} href=${href(["r", run.run_id])} tabindex="-1"
-      title=${`${wordOf(run.status)} · ${moment(run.started_at)} · ${duration(run.duration_s)}`}>
+      title=${runText(run)}>
       <i style=${{ height: `${4 + 18 * Math.sqrt((run.duration_s || 0) / most)}px` }}></i>
       <span class="hidden">${wordOf(run.status)}</span></a>`)}</span>`;
 };
 
 export const Failure = ({ problem, retry }) => problem && html`<div class="problem" role="alert">
-  <span>${clean(problem.message)}</span>${retry && html` <button type="button" onClick=${retry}>Try again</button>`}</div>`;
+  <span>${problem.message}</span>${retry && html` <button type="button" onClick=${retry}>Try again</button>`}</div>`;
 
 /** Content that appears after 300 ms: a short wait shows nothing. */
 export const Waiting = () => {
@@ -524,7 +562,7 @@ export const KEYS = {
   clear: ["u", "set back (asks)"], resize: ["z", "resize the pool (asks)"],
   follow: ["f", "follow the log"], wrap: ["w", "wrap lines of the log"], raw: ["v", "raw text of the log"], save: ["s", "download the log"],
   start: ["<", "start of the log"], end: [">", "end of the log"],
-  zoomIn: ["+", "zoom in"], zoomOut: ["-", "zoom out"], fit: ["0", "fit the graph"], fold: ["b", "fold or unfold the graph"],
+  zoomIn: ["+", "zoom in"], zoomOut: ["-", "zoom out"], fit: ["0", "fit the graph"], fold: ["b", "fold or unfold"],
 };
 
 /** Return the attributes of the control of an action. */
@@ -551,6 +589,10 @@ export async function act(action, sentence) {
     return undefined;
   }
 }
+
+/** Say what came of a request to start a run. */
+export const startText = ({ run_id, status, reason }) =>
+  run_id ? `Run ${run_id} has started.` : `${wordOf(status)}: ${reason || "it starts when there is room."}`;
 
 /** A button that is busy while its action runs. */
 export const Action = ({ run, children, ...rest }) => {

@@ -32,11 +32,10 @@ export const plainLine = line => collapsed(line).split(COLOUR).filter((piece, at
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
 const MARKS = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "reverse", 9: "strikethrough" };
 const PLAIN = { fg: null, bg: null, marks: [] };
-const isClass = colour => colour?.startsWith("ansi");
 
-/** Return a colour of the palette: the class of one of the first sixteen, which the stylesheet has, else CSS. */
+/** Return a colour of the palette as CSS: the first sixteen are variables of the stylesheet, two with one colour. */
 function paletteColour(place) {
-  if (place < 16) return `ansi-${place > 7 ? "bright-" : ""}${NAMES[place % 8]}`;
+  if (place < 16) return `var(--${NAMES[place % 8]})`;
   if (place > 231) return `rgb(${Array(3).fill(8 + 10 * (place - 232))})`;
   const level = value => value ? 55 + 40 * value : 0, cube = place - 16;
   return `rgb(${[Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6].map(level)})`;
@@ -64,7 +63,7 @@ export function coloured(look, codes) {
 export class Colours {
   constructor(look = PLAIN) { this.look = look; }
 
-  /** Return the parts of a line: `{text, classes, colour, back}`; a line without colours has one part. */
+  /** Return the parts of a line: `{text, classes, fg, bg}`; a line without colours has one part. */
   parts(line) {
     const parts = [];
     collapsed(line).split(COLOUR).forEach((piece, at) => {
@@ -77,10 +76,8 @@ export class Colours {
   style() {
     const { marks } = this.look, isReverse = marks.includes("reverse");
     const [fg, bg] = isReverse ? [this.look.bg, this.look.fg] : [this.look.fg, this.look.bg];
-    return {
-      classes: [isClass(fg) && fg, isClass(bg) && `back-${bg}`, ...marks.filter(mark => mark !== "reverse" || !fg && !bg)].filter(Boolean).join(" "),
-      colour: isClass(fg) ? null : fg, back: isClass(bg) ? null : bg,
-    };
+    const kinds = [[fg, "c"], [bg, "b"]].map(([colour, kind]) => colour && (colour[0] === "v" ? `named ${kind}` : kind));
+    return { classes: [...kinds, ...marks.filter(mark => mark !== "reverse" || !fg && !bg)].filter(Boolean).join(" "), fg, bg };
   }
 }
 
@@ -295,9 +292,7 @@ class Reader {
 const Part = ({ part, words, limit }) => {
   const text = clean(part.text.length > limit ? part.text.slice(0, limit) : part.text);
   const pieces = marked(text, words).map((piece, at) => at % 2 ? html`<mark key=${at}>${piece}</mark>` : piece);
-  if (!part.classes && !part.colour && !part.back) return pieces;
-  const style = { ...(part.colour && { "--c": part.colour }), ...(part.back && { "--b": part.back }) };
-  return html`<span class=${`${part.classes}${part.colour ? " c" : ""}${part.back ? " b" : ""}`} style=${style}>${pieces}</span>`;
+  return part.classes ? html`<span class=${part.classes} style=${{ "--c": part.fg, "--b": part.bg }}>${pieces}</span>` : pieces;
 };
 
 const Line = ({ line, words, isHit, isCut }) => {
@@ -413,7 +408,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     const from = hit != null && text === words ? log.lines[log.lineAt(hit)]?.next || 0 : log.lines[Math.floor(view.top / LINE)]?.at || 0;
     const place = await reader.current.find(text, from);
     setHit(place);
-    setNote(place == null ? `“${clean(text)}” is not in this log.` : `found at ${percent(place, log.size)}${place < from ? ", from the start again" : ""}`);
+    setNote(place == null ? `“${text}” is not in this log.` : `found at ${percent(place, log.size)}${place < from ? ", from the start again" : ""}`);
     if (place != null) { intent.current = place; draw(count => count + 1); }
   };
   const download = async () => {
@@ -439,7 +434,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   const first = mode === "lines" ? Math.max(0, Math.floor(view.top / LINE) - 20) : 0;
   const last = mode === "lines" ? Math.min(log.lines.length, Math.ceil((view.top + view.height) / LINE) + 20) : log.lines.length;
   const isCut = at => at === 0 && log.start > 0;
-  const content = mode === "raw" ? html`<pre class="text">${clean(decoder.decode(log.bytes))}</pre>`
+  const content = mode === "raw" ? html`<pre class="text">${decoder.decode(log.bytes)}</pre>`
     : mode === "wrap" ? log.lines.map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(at)} />`)
     : html`<div class="all" style=${{ height: `${log.lines.length * LINE}px` }}><div class="shown" style=${{ transform: `translateY(${first * LINE}px)` }}>${
       log.lines.slice(first, last).map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(first + at)} />`)}</div></div>`;

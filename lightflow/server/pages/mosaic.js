@@ -1,8 +1,8 @@
 // The instances of a mapped task: a mosaic with a cell for each, and a table of those in view.
 
 import {
-  html, useLive, useState, useEffect, useLayoutEffect, useMemo, useRef, go, taskHref, taskPath, rowsOf, instanceName, State, Took, Failure, clean,
-  wordOf, look, number, many, duration, secondsBetween, keyed, useWindow, Space,
+  html, useLive, useState, useEffect, useLayoutEffect, useMemo, useRef, go, taskHref, taskPath, rowsOf, instanceName, State, Took, Failure, 
+  wordOf, look, number, many, duration, secondsBetween, keyed, useWindow, Space, ORDER,
 } from "./kit.js";
 
 const MOST_INSTANCES = 10000; // of a read
@@ -127,7 +127,7 @@ export const Mosaic = ({ rows, onSelect }) => {
       aria-label=${`${many(rows.length, "instance")}: ${tally.map(([state, count]) => `${number(count)} ${wordOf(state)}`).join(", ")}`} onKeyDown=${onKey}>
       <i ref=${probe} hidden></i><canvas ref=${canvas} aria-hidden="true" style=${{ width: `${across * size}px` }} onPointerMove=${event => point(placeOf(event))} onPointerLeave=${() => point(null)}
         onClick=${event => { const at = placeOf(event); if (at != null) onSelect(rows[at]); }}></canvas></div>
-    <p id="cell" class="cell-text" role="status">${row && html`<${State} state=${row.status} /> <b>${clean(row.map_key || instanceName(row))}</b> <span class="muted">${instanceName(row)}${seconds ? ` · ${duration(seconds)}` : ""} ${clean(row.reason || "")}</span>`}
+    <p id="cell" class="cell-text" role="status">${row && html`<${State} state=${row.status} /> <b>${row.map_key || instanceName(row)}</b> <span class="muted">${instanceName(row)}${seconds ? ` · ${duration(seconds)}` : ""} ${row.reason || ""}</span>`}
       <span class="grow"></span>${failureAfter(0, rows) != null && html`<button type="button" class="quiet" ...${keyed("failure")} onClick=${() => { box.current.focus(); move(failureAfter(focus, rows)); }}>Next failure</button>`}</p>`;
 };
 
@@ -140,24 +140,21 @@ function withInstances(data, frame, task, isFiltered) {
   return { ...data, table };
 }
 
-const STATES_OF_INSTANCES = ["FAILED", "UP_FOR_RETRY", "RUNNING", "WAITING", "PENDING", "SUCCESS", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"];
-
 /** The instances of a mapped task: the server filters and sorts them, the failed ones first; changes come in place. */
 export const Instances = ({ id, task, state }) => {
   const [filter, set] = useState({ label: "", status: "", order: "failures" }), [most, setMost] = useState(MOST_INSTANCES), body = useRef();
   const isFiltered = Boolean(filter.label || filter.status), query = { limit: most, ...Object.fromEntries(Object.entries(filter).filter(([, value]) => value)) };
-  const live = useLive(`${taskPath(id, task, null)}/instances?${new URLSearchParams(query)}`, `run:${id}`, (data, frame) => withInstances(data, frame, task, isFiltered));
-  useEffect(() => { if (live.data) live.reload(); }, [state]);
+  const live = useLive(`${taskPath(id, task, null)}/instances?${new URLSearchParams(query)}`, `run:${id}`, (data, frame) => withInstances(data, frame, task, isFiltered), state);
   const rows = useMemo(() => live.data ? live.data.table ? [...live.data.table.values()] : rowsOf(live.data) : [], [live.data]);
   const [first, last] = useWindow(rows.length, body);
   if (!rows.length && !isFiltered) return html`<${Failure} problem=${live.problem} retry=${live.reload} />`;
   const choose = name => event => set({ ...filter, [name]: event.target.value });
   return html`<div class="bar"><h2>Instances</h2><span class="muted">${number(rows.length)}${live.data?.after ? " of more" : ""}</span><input type="search" data-filter placeholder="Filter  /" aria-label="Filter instances" value=${filter.label} onInput=${choose("label")} />
-      <select aria-label="State of instances" value=${filter.status} onChange=${choose("status")}><option value="">all states</option>${STATES_OF_INSTANCES.map(each => html`<option key=${each} value=${each}>${wordOf(each)}</option>`)}</select>
+      <select aria-label="State of instances" value=${filter.status} onChange=${choose("status")}><option value="">all states</option>${ORDER.map(each => html`<option key=${each} value=${each}>${wordOf(each)}</option>`)}</select>
       <select aria-label="Order of instances" value=${filter.order} onChange=${choose("order")}><option value="failures">failures first</option><option value="duration">slowest first</option><option value="index">in order</option></select></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
     ${!rows.length ? html`<p class="muted">No instance matches.</p>` : html`<${Mosaic} rows=${rows} onSelect=${row => go(taskHref(id, row))} />
-    <table class="list tasks" aria-rowcount=${rows.length}><tbody ref=${body}><${Space} count=${first} />${rows.slice(first, last).map(row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${clean(row.map_key || `[${row.map_index}]`)}</a></td>
-      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${clean(row.reason || "")}</td></tr>`)}<${Space} count=${rows.length - last} /></tbody></table>`}
+    <table class="list tasks" aria-rowcount=${rows.length}><tbody ref=${body}><${Space} count=${first} />${rows.slice(first, last).map(row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${row.map_key || `[${row.map_index}]`}</a></td>
+      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${row.reason || ""}</td></tr>`)}<${Space} count=${rows.length - last} /></tbody></table>`}
     ${live.data?.after && html`<p><button type="button" ...${keyed("more")} onClick=${() => setMost(most + MOST_INSTANCES)}>More instances</button></p>`}`;
 };

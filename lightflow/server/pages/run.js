@@ -1,18 +1,16 @@
 // A run: its head, its failures, and its tasks as a table; the panel of the selected task beside it.
 
 import {
-  html, useLive, useState, useEffect, useMemo, useRef, useLayoutEffect, get, href, go, taskHref, State, Took, Ago,
-  Tally, Failure, useWindow, Space, keyed, Waiting, announce, clean, wordOf, rowsOf, instanceName, number, size, clock,
-  moment, ZONE, ACTIVE, encode,
+  html, useLive, useState, useEffect, useMemo, useRef, get, href, go, taskHref, State, Took, Ago, Tally, Failure, useWindow, Space, keyed, Waiting,
+  announce, wordOf, rowsOf, instanceName, number, many, clock, moment, ZONE, ACTIVE, rank, encode,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
+import { Fold, Folding, treeOf, useFolds, useGroups } from "./folds.js";
 import { GanttView } from "./gantt.js";
 import { GraphView } from "./graph.js";
 import { RunActions } from "./actions.js";
 import { TaskPanel, Tail, Values } from "./task.js";
 
-const ORDER = ["FAILED", "UP_FOR_RETRY", "RUNNING", "WAITING", "QUEUED", "PENDING", "UPSTREAM_FAILED", "CANCELLED", "SKIPPED", "SUCCESS"];
-const rank = state => { const at = ORDER.indexOf(state); return at < 0 ? ORDER.length : at; };
 export const rowKey = (task, index) => index == null ? task : `${task}[${index}]`;
 
 /** Return the rows of an answer, by their names. */
@@ -40,16 +38,16 @@ export function useRun(id) {
 // -- the head ---------------------------------------------------------------------------------------------------------
 
 const Head = ({ run, rows, picked, onPick }) => html`
-  <div class="head run"><h1><a href=${href(["w", run.workflow])}>${clean(run.workflow)}</a></h1><span class="id">${clean(run.run_id)}</span>
+  <div class="head run"><h1><a href=${href(["w", run.workflow])}>${run.workflow}</a></h1><span class="id">${run.run_id}</span>
     <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
-  <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${clean(origin(run))}</span>
-    ${run.request && html`<span>${clean(`${run.request.action} by ${run.request.requested_by}`)} <${Ago} at=${run.request.at} /></span>`}
-    ${run.logical_date && html`<span>for ${clean(run.logical_date)}</span>`}
-    ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</span>`}
-    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${clean(instanceName(run.parent))}</a> of ${clean(run.parent.run_id)}</span>`}
-    ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${clean(run.origin)}</a></span>`}
+  <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${origin(run)}</span>
+    ${run.request && html`<span>${`${run.request.action} by ${run.request.requested_by}`} <${Ago} at=${run.request.at} /></span>`}
+    ${run.logical_date && html`<span>for ${run.logical_date}</span>`}
+    ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${paramText(run.params)}>${paramText(run.params)}</span>`}
+    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${instanceName(run.parent)}</a> of ${run.parent.run_id}</span>`}
+    ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${run.origin}</a></span>`}
     ${run.selection && html`<span>only a part of its tasks</span>`}
-    ${run.reason && html`<span class="reason">${clean(run.reason)}</span>`}</p>
+    ${run.reason && html`<span class="reason">${run.reason}</span>`}</p>
   <p><${Tally} counts=${run.counts} onPick=${onPick} picked=${picked} /></p>`;
 
 /** The first failures of a run with the end of their output: what a person wants to know first. */
@@ -59,10 +57,10 @@ const Failures = ({ run, rows, onSelect }) => {
   if (!failed.length || run.status === "SUCCESS") return null;
   const [first] = failed;
   return html`<section class="failure" aria-label="First failure">
-    <h2><${State} state=${first.status} /> <a href=${taskHref(run.run_id, first)}>${clean(instanceName(first))}</a>
-      <span class="muted"> attempt ${first.attempt}</span><span class="reason"> ${clean(first.reason || "")}</span></h2>
+    <h2><${State} state=${first.status} /> <a href=${taskHref(run.run_id, first)}>${instanceName(first)}</a>
+      <span class="muted"> attempt ${first.attempt}</span><span class="reason"> ${first.reason || ""}</span></h2>
     <${Tail} run=${run.run_id} row=${first} key=${`${instanceName(first)} ${first.attempt}`} />
-    <p>${failed.slice(1, 6).map(row => html`<a class="button quiet" key=${instanceName(row)} href=${taskHref(run.run_id, row)}>✗ ${clean(instanceName(row))}</a> `)}
+    <p>${failed.slice(1, 6).map(row => html`<a class="button quiet" key=${instanceName(row)} href=${taskHref(run.run_id, row)}>✗ ${instanceName(row)}</a> `)}
       ${failed.length > 6 && html`<span class="muted">and ${number(failed.length - 6)} more failures</span>`}</p></section>`;
 };
 
@@ -71,44 +69,58 @@ const Failures = ({ run, rows, onSelect }) => {
 /** Return a mapped task with the time from the first start to the last end of its instances, and their attempts. */
 function spanned(row, children) {
   if (row.started_at) return row;
-  const starts = children.map(child => child.started_at).filter(Boolean).sort();
-  const ends = children.map(child => child.ended_at).filter(Boolean).sort();
-  const attempt = children.reduce((sum, child) => sum + (child.attempt || 0), 0);
+  const starts = children.map(({ row }) => row.started_at).filter(Boolean).sort();
+  const ends = children.map(({ row }) => row.ended_at).filter(Boolean).sort();
+  const attempt = children.reduce((sum, child) => sum + (child.row.attempt || 0), 0);
   return { ...row, attempt, started_at: starts[0] ?? null, ended_at: row.status === "RUNNING" ? null : ends.at(-1) ?? null };
 }
 
+const isFirst = (a, b) => rank(a.row.status) - rank(b.row.status) || a.row.map_index - b.row.map_index || 0;
+
+/** Return the lines of the table: nodes with `depth`, in the order of their states; a group has a row of its own. */
+function linesOf(rows, groups, folds, state, words) {
+  const instances = new Map(), tasks = [], lines = [];
+  for (const row of rows.values()) {
+    const node = { name: instanceName(row), row, status: row.status };
+    if (row.map_index == null) tasks.push(node);
+    else if (instances.has(row.task)) instances.get(row.task).push(node);
+    else instances.set(row.task, [node]);
+  }
+  for (const node of tasks) node.children = instances.get(node.name);
+  /** Give a node its row, and what is shown of what is in it; return whether it is shown. */
+  const isShown = node => {
+    const { children, name, status } = node, row = node.row ||= { task: name, status, kind: "group", map_index: null };
+    const inside = node.inside = children?.filter(isShown);
+    if (children) node.row = spanned(row, children);
+    node.isPart = inside && (inside.length < children.length || inside.some(each => each.isPart));
+    node.isOpen ||= inside?.length > 0 && node.isPart;
+    return inside?.length > 0 || (!state || row.status === state) && (!words || `${name} ${row.map_key || ""}`.toLowerCase().includes(words));
+  };
+  const add = (nodes, depth) => {
+    for (const node of nodes.sort(isFirst)) {
+      lines.push({ ...node, depth });
+      if (node.isOpen && node.inside) add(node.inside, depth + 1);
+    }
+  };
+  add(treeOf(tasks, groups, folds).filter(isShown), 0);
+  return lines;
+}
+
 const Table = ({ run, rows, state, text, selected, onSelect }) => {
-  const [open, setOpen] = useState(new Set()), body = useRef();
-  const lines = useMemo(() => {
-    const instances = new Map(), tops = [], words = text.toLowerCase();
-    for (const row of rows.values()) {
-      if (row.map_index == null) tops.push(row);
-      else if (instances.has(row.task)) instances.get(row.task).push(row);
-      else instances.set(row.task, [row]);
-    }
-    const isShown = row => (!state || row.status === state) && (!words || `${instanceName(row)} ${row.map_key || ""}`.toLowerCase().includes(words));
-    const list = [];
-    for (const row of tops.sort((a, b) => rank(a.status) - rank(b.status))) {
-      const children = instances.get(row.task), picks = children?.filter(isShown) || [];
-      if (!isShown(row) && !picks.length) continue;
-      list.push({ row: children ? spanned(row, children) : row, count: children?.length });
-      if (children && (open.has(row.task) || (state || words) && picks.length < children.length))
-        for (const child of picks.sort((a, b) => rank(a.status) - rank(b.status) || a.map_index - b.map_index)) list.push({ row: child, child: true });
-    }
-    return list;
-  }, [rows, state, text, open]);
-  const [first, last] = useWindow(lines.length, body);
-  const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
-  return html`<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
-    <tbody ref=${body}><${Space} count=${first} />${lines.slice(first, last).map(({ row, count, child }) => {
-      const name = instanceName(row);
-      return html`<tr key=${name} data-row aria-selected=${selected === name} class=${`${selected === name ? "on" : ""}${child ? " child" : ""}`} onClick=${event => { if (!event.target.closest("a, button")) onSelect(name); }}>
+  const body = useRef(), folds = useFolds(), groups = useGroups(run.run_id, run.graph);
+  const lines = useMemo(() => linesOf(rows, groups || [], folds, state, text.toLowerCase()), [rows, groups, state, text, folds.fold, `${folds.toggled}`]);
+  const [first, last] = useWindow(lines.length, body), canFold = groups?.length > 0 || lines.some(line => line.children);
+  if (!groups) return html`<${Waiting} />`;
+  return html`${canFold && html`<${Folding} folds=${folds} />`}<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
+    <tbody ref=${body}><${Space} count=${first} />${lines.slice(first, last).map(node => {
+      const { name, row, children, counts, depth } = node;
+      return html`<tr key=${name} data-row aria-selected=${selected === name} class=${selected === name ? "on" : ""} onClick=${event => { if (!event.target.closest("a, button")) (counts ? folds.toggle : onSelect)(name); }}>
         <td><${State} state=${row.status} /></td>
-        <td class="name"><a href=${taskHref(run.run_id, row)}>${child ? clean(row.map_key || `[${row.map_index}]`) : clean(name)}</a>
-          ${count && html`<button type="button" class="quiet fold" aria-expanded=${open.has(row.task)} onClick=${() => toggle(row.task)}>${open.has(row.task) ? "▾" : "▸"} ${number(count)} instances</button>`}
-          ${row.kind !== "task" && html`<span class="muted kind">${clean(row.kind)}</span>`}</td>
+        <td class="name" style=${depth > 0 && { paddingLeft: `${24 * depth}px` }}><a href=${taskHref(run.run_id, row)}>${row.map_index == null ? name : row.map_key || `[${row.map_index}]`}</a>
+          ${children && html`<${Fold} node=${node} folds=${folds}>${counts ? many(Object.values(counts).reduce((sum, count) => sum + count, 0), "task") : many(children.length, "instance")}<//>`}
+          ${counts ? html`<${Tally} counts=${counts} />` : row.kind !== "task" && html`<span class="muted kind">${row.kind}</span>`}</td>
         <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
-        <td class="wide muted cut" title=${clean(row.reason || "")}>${clean(row.reason || "")}</td></tr>`;
+        <td class="wide muted cut" title=${row.reason || ""}>${row.reason || ""}</td></tr>`;
     })}<${Space} count=${lines.length - last} /></tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;
 };
@@ -116,17 +128,9 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
 // -- the page ---------------------------------------------------------------------------------------------------------
 
 const Neighbours = ({ run }) => {
-  const [around, set] = useState({});
-  useEffect(() => {
-    const abort = new AbortController();
-    get(`workflows/${encode(run.workflow)}?runs=100`, { signal: abort.signal }).then(({ runs }) => {
-      const at = runs.findIndex(each => each.run_id === run.run_id);
-      if (at >= 0) set({ newer: runs[at - 1]?.run_id, older: runs[at + 1]?.run_id });
-    }, () => {});
-    return () => abort.abort();
-  }, [run.run_id]);
-  return html`<span class="actions">${around.older && html`<a class="button quiet" ...${keyed("older")} href=${href(["r", around.older])}>‹ previous</a>`}
-    ${around.newer && html`<a class="button quiet" ...${keyed("newer")} href=${href(["r", around.newer])}>next ›</a>`}</span>`;
+  const runs = useLive(`workflows/${encode(run.workflow)}?runs=100`).data?.runs || [], at = runs.findIndex(each => each.run_id === run.run_id);
+  const link = (to, action, text) => at >= 0 && to && html`<a class="button quiet" ...${keyed(action)} href=${href(["r", to.run_id])}>${text}</a>`;
+  return html`<span class="actions">${link(runs[at + 1], "older", "‹ previous")}${link(runs[at - 1], "newer", "next ›")}</span>`;
 };
 
 /** The changes of state of a run, a page at a time. */
@@ -143,8 +147,8 @@ const Events = ({ run, id }) => {
   const events = pages.flatMap(page => page.events), full = pages.at(-1)?.events.length === 500;
   return html`<${Failure} problem=${problem} /><table class="list"><thead><tr><th>Time</th><th>Task</th><th>State</th><th class="wide">Why</th></tr></thead>
     <tbody>${events.map(each => html`<tr key=${each.seq} data-row><td class="when"><time dateTime=${each.at} title=${`${moment(each.at)} ${ZONE}`}>${clockMs(each.at)}</time></td>
-      <td class="name">${each.task ? html`<a href=${taskHref(id, each)}>${clean(instanceName(each))}</a>` : html`<span class="muted">the run</span>`}</td>
-      <td>${each.previous && html`<${State} state=${each.previous} small /> → `}<${State} state=${each.status} /></td><td class="wide muted">${clean(each.reason || "")}</td></tr>`)}</tbody></table>
+      <td class="name">${each.task ? html`<a href=${taskHref(id, each)}>${instanceName(each)}</a>` : html`<span class="muted">the run</span>`}</td>
+      <td>${each.previous && html`<${State} state=${each.previous} small /> → `}<${State} state=${each.status} /></td><td class="wide muted">${each.reason || ""}</td></tr>`)}</tbody></table>
     ${full && html`<p><button type="button" ...${keyed("more")} onClick=${() => read()}>More events</button></p>`}`;
 };
 
@@ -170,8 +174,9 @@ export function Run({ id, tab = RUN_TABS[0][0], query }) {
     select(instanceName(row));
     announce(`${instanceName(row)} failed`);
   };
+  const folds = { fold: query.fold, toggled: query.toggled };
   const pick = name => select(name === selected ? null : name);
-  const filter = picked => { setState(picked); if (picked && tab !== "table") go(href(["r", id, "table"])); };
+  const filter = picked => { setState(picked); if (picked && tab !== "table") go(href(["r", id, "table"], folds)); };
   const table = () => html`<${Table} run=${run} rows=${rows} state=${state} text=${text} selected=${selected} onSelect=${pick} />`;
   const view = () => {
     if (tab === "graph") return html`<${GraphView} path=${`runs/${encode(id)}`} rows=${rows} graph=${run.graph} selected=${selected} onSelect=${pick} fallback=${table()} />`;
@@ -184,7 +189,7 @@ export function Run({ id, tab = RUN_TABS[0][0], query }) {
     ${run.deleted && html`<p class="problem">This run was deleted. <a href=${href(["runs"])}>All runs</a></p>`}
     <${Head} run=${run} rows=${rows} picked=${state} onPick=${filter} />
     <${Failures} run=${run} rows=${rows} onSelect=${select} />
-    <div class="bar"><nav class="tabs" aria-label="Views of the run">${RUN_TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name])} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
+    <div class="bar"><nav class="tabs" aria-label="Views of the run">${RUN_TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name], folds)} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
       ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
       ${failures.length > 0 && html`<button type="button" class="quiet" ...${keyed("failure")} onClick=${nextFailure}>Next failure</button>`}
       <span class="grow"></span><${Neighbours} run=${run} /></div>

@@ -1,7 +1,7 @@
 // Runs, the newest first; the filters are in the address.
 
 import {
-  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, clean, wordOf, act, rowsOf, keyed,
+  html, useLive, useState, useEffect, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, wordOf, act, keyed, textOf,
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
@@ -16,7 +16,7 @@ export function origin(run) {
 
 /** Return parameters in one line. */
 export const paramText = params => Object.entries(params || {}).map(([name, value]) =>
-  `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("  ");
+  `${name}=${textOf(value)}`).join("  ");
 
 /** Return the moment at which a day of this browser begins, or the day after it. */
 const dayStart = (day, later = 0) => { const at = new Date(`${day}T00:00`); at.setDate(at.getDate() + later); return at.toISOString(); };
@@ -71,7 +71,7 @@ export function Runs({ query }) {
         <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select>
       <select class="wide" aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>
         ${query.workflow && html`<option value=${`${query.workflow}:manual`}>by hand, in a page</option>`}
-        ${starts.map(each => html`<option key=${each.trigger} value=${each.trigger}>${clean(query.workflow ? each.words : `${each.workflow}: ${each.words}`)}</option>`)}</select>
+        ${starts.map(each => html`<option key=${each.trigger} value=${each.trigger}>${query.workflow ? each.words : `${each.workflow}: ${each.words}`}</option>`)}</select>
       <label class="wide">from <input type="date" value=${query.from || ""} onChange=${choose("from")} /></label>
       <label class="wide">to <input type="date" value=${query.to || ""} onChange=${choose("to")} /></label></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
@@ -83,11 +83,11 @@ export function Runs({ query }) {
       <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th></tr></thead>
       <tbody>${runs.map(run => html`<tr key=${run.run_id} data-row>
         <td><${State} state=${run.status} /></td>
-        <td class="name"><a href=${href(["r", run.run_id])}>${clean(run.workflow)}</a></td><td class="id">${clean(run.run_id)}</td>
+        <td class="name"><a href=${href(["r", run.run_id])}>${run.workflow}</a></td><td class="id">${run.run_id}</td>
         <td><${Ago} at=${run.started_at || run.created_at} /></td>
         <td class="num"><${Took} row=${run} /></td>
         <td><${Tally} counts=${run.counts} /></td>
-        <td class="wide muted">${clean(origin(run))}</td>
-        <td class="wide muted cut" title=${clean(paramText(run.params))}>${clean(paramText(run.params))}</td></tr>`)}</tbody></table>
+        <td class="wide muted">${origin(run)}</td>
+        <td class="wide muted cut" title=${paramText(run.params)}>${paramText(run.params)}</td></tr>`)}</tbody></table>
       ${after && html`<p><button type="button" ...${keyed("more")} disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
 }

@@ -1,8 +1,8 @@
 // Schedules and other triggers: a week of past, missed and planned fires, and all triggers with their next instant.
 
 import {
-  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Ago, Failure, Unread, Empty, Action, act, session,
-  clean, moment, relative, ZONE, wordOf, many, number, look, newKey, encode, keyed,
+  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Instant, Failure, Unread, Empty, Action, act, session,
+  moment, relative, ZONE, wordOf, many, number, look, newKey, encode, keyed, startText,
 } from "./kit.js";
 
 const DAY = 86400000;
@@ -10,15 +10,7 @@ const DAY = 86400000;
 /** Fire a trigger now; the answer is a state or a sentence. */
 export const fireNow = trigger => act(
   () => send("POST", `triggers/${encode(trigger)}/fire`, {}, { key: newKey() }),
-  answer => answer.run_id ? `Run ${answer.run_id} has started.` : `${wordOf(answer.status)}: ${answer.reason || "it starts when there is room."}`);
-
-/** The instant of a trigger in its own zone, and in that of the browser where it differs. */
-const Instant = ({ at, zone }) => {
-  const now = useNow();
-  const here = moment(at, { seconds: false }), there = zone ? moment(at, { zone, seconds: false }) : here;
-  return html`<time dateTime=${at} title=${`${moment(at, { zone: "UTC" })} UTC`}>${there}${zone && ` ${zone}`}
-    <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here})` : ""}</span></time>`;
-};
+  startText);
 
 /** Return entries of a day; many of one trigger in one state are one entry with their number. */
 function folded(list) {
@@ -43,10 +35,10 @@ const Week = ({ fires, planned, now, zone, isRead }) => {
     const shown = folded(list).slice(0, 12);
     return html`<div key=${day} role="listitem" class=${day === dayOf(now) ? "today" : ""}>
       <h3>${day}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
-        href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${clean(`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`)}>
+        href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
         <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
-        <span class="cut">${clean(each.trigger.split(":")[0])}</span></a>`)}
+        <span class="cut">${each.trigger.split(":")[0]}</span></a>`)}
       ${isRead && !list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };
@@ -54,9 +46,9 @@ const Week = ({ fires, planned, now, zone, isRead }) => {
 /** The triggers of all workflows, or of one, as a table. */
 export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => html`<table class="list"><thead><tr><th>State</th>${withWorkflow && html`<th>Workflow</th>`}
     <th>Trigger</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead><tbody>${triggers.map(each => html`<tr key=${each.trigger} data-row>
-    <td>${each.state === "problem" ? html`<${State} state="FAILED" small /> broken` : each.state === "paused" ? html`<span class="muted" title=${clean(each.paused_by || "")}>paused</span>` : "active"}</td>
-    ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${clean(each.workflow)}</a></td>`}
-    <td>${clean(each.words)}${each.problem && html`<br /><span class="bad">${clean(each.problem)}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${clean(each.paused_by)}</span>`}</td>
+    <td>${each.state === "problem" ? html`<${State} state="FAILED" small /> broken` : each.state === "paused" ? html`<span class="muted" title=${each.paused_by || ""}>paused</span>` : "active"}</td>
+    ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${each.workflow}</a></td>`}
+    <td>${each.words}${each.problem && html`<br /><span class="bad">${each.problem}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${each.paused_by}</span>`}</td>
     <td>${each.next_at && each.state === "active" ? html`<${Instant} at=${each.next_at} zone=${each.timezone} />` : html`<span class="muted">–</span>`}</td>
     <td class="acts">${session.mayAct && html`<${Action} ...${keyed("pause")} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
       <${Action} ...${keyed("fire")} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
@@ -86,5 +78,5 @@ export function Schedules() {
     ${!list.length ? html`<${Empty} title="No triggers"><p>Write <code>schedule: "30 2 * * *"</code> or <code>on:</code> in a workflow file that <code>lightflow serve</code> serves.</p><//>`
       : html`<${Week} fires=${past} planned=${planned || []} now=${now} zone=${zone} isRead=${planned && fires.data} /><${TriggerTable} triggers=${list} onChange=${reload} />`}
     ${past.some(each => each.status === "MISSED") && html`<h2>Missed</h2><ul class="why">${past.filter(each => each.status === "MISSED").slice(0, 20).map(each => html`<li key=${each.fire_no}>
-      ${clean(each.trigger)} · ${moment(each.at)} <span class="muted">${clean(each.reason || "")}</span></li>`)}</ul>`}`;
+      ${each.trigger} · ${moment(each.at)} <span class="muted">${each.reason || ""}</span></li>`)}</ul>`}`;
 }

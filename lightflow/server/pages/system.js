@@ -1,6 +1,6 @@
 // What the server is, and the state of its file.
 
-import { html, usePolled, useLive, Failure, Unread, clean, number, size, duration, session, moment, ZONE, secondsBetween } from "./kit.js";
+import { html, usePolled, useLive, Failure, Unread, number, size, duration, session, moment, ZONE, secondsBetween } from "./kit.js";
 
 const Fact = ({ name, children }) => html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
 /** Say whose scheduler starts runs by itself. */
@@ -15,10 +15,10 @@ export function System() {
   if (!live.data) return html`<${Unread} live=${live} />`;
   const system = live.data, broken = [...workflows.data?.problems || [], ...system.scheduler?.failures || []];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
-    ${system.problem && html`<p class="problem"><span>${clean(system.problem)}</span></p>`}
+    ${system.problem && html`<p class="problem"><span>${system.problem}</span></p>`}
     <dl class="pairs">
-      <${Fact} name="Version">Lightflow ${clean(system.version)}, running for ${duration(system.uptime_s)}<//>
-      <${Fact} name="State file"><code>${clean(system.db)}</code> ${size(system.bytes)}${system.wal_bytes ? `, write-ahead log ${size(system.wal_bytes)}` : ""}<//>
+      <${Fact} name="Version">Lightflow ${system.version}, running for ${duration(system.uptime_s)}<//>
+      <${Fact} name="State file"><code>${system.db}</code> ${size(system.bytes)}${system.wal_bytes ? `, write-ahead log ${size(system.wal_bytes)}` : ""}<//>
       <${Fact} name="Disk">${size(system.disk_free_bytes)} free<//>
       <${Fact} name="Clock">${moment(system.time)} ${ZONE}${clockText(secondsBetween(system.time, null, live.at))}<//>
       <${Fact} name="Starts runs">${system.starts_runs ? "yes" : "no: it shows a history only"}<//>
@@ -29,6 +29,6 @@ export function System() {
       <${Fact} name="Metrics"><code>/metrics</code>, with the token of this tab<//>
     </dl>
     <h2>Problems of files and of the scheduler</h2>
-    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.file || each.subject}>${clean(each.problem)}</li>`)}</ul>`
+    ${broken.length ? html`<ul class="why">${broken.map(each => html`<li key=${each.file || each.subject}>${each.problem}</li>`)}</ul>`
       : html`<p class="muted">None.</p>`}`;
 }

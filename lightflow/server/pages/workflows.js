@@ -1,8 +1,7 @@
 // All workflows: what each does now, its last runs, when it runs next.
 
 import {
-  html, useLive, useState, useNow, href, State, Bars, Took, Failure, Unread, Empty, Action, act, send, session, relative,
-  moment, ZONE, clean, many, number, encode, keyed,
+  html, useLive, useState, href, State, Bars, Took, Instant, Failure, Unread, Empty, act, send, session, number, encode, keyed,
 } from "./kit.js";
 
 const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem ? 1 : 0) || a.workflow.localeCompare(b.workflow);
@@ -34,11 +33,10 @@ export function applyRuns(data, frame) {
 export const nextOf = served => (served?.triggers || []).flatMap(trigger => trigger.next || []).sort()[0] || null;
 
 export const Next = ({ served }) => {
-  const now = useNow(), next = nextOf(served);
+  const next = nextOf(served);
   if (!served) return html`<span class="muted" title="This server has no file of it.">–</span>`;
   if (served.paused_by) return html`<span class="muted">paused</span>`;
-  if (next) return html`<time dateTime=${next} title=${`${moment(next)} ${ZONE}`}>${moment(next, { seconds: false })}
-    <span class="muted"> · ${relative(next, now)}</span></time>`;
+  if (next) return html`<${Instant} at=${next} />`;
   const words = (served.triggers || []).map(trigger => trigger.words).join(", ");
   return html`<span class="muted" title=${words}>${words || "by hand"}</span>`;
 };
@@ -70,7 +68,7 @@ export function Workflows({ query }) {
   return html`<div class="head"><h1>Workflows</h1><span class="muted">${number(all.length)}</span><span class="grow"></span>
       <input type="search" data-filter placeholder="Filter  /" aria-label="Filter workflows" value=${filter} onInput=${event => setFilter(event.target.value)} /></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
-    ${(live.data.problems || []).map(each => html`<p class="problem" key=${each.file}><span>${clean(each.problem)}</span></p>`)}
+    ${(live.data.problems || []).map(each => html`<p class="problem" key=${each.file}><span>${each.problem}</span></p>`)}
     ${!all.length && html`<${Empty} title="No workflow has run, and none is served">
       <p>Write one with <code>lightflow template > flow.yaml</code>, run it with <code>lightflow run flow.yaml</code>,
       or start the server in the folder of your workflows: <code>lightflow serve</code>.</p><//>`}
@@ -78,8 +76,8 @@ export function Workflows({ query }) {
         <th class="num">Duration</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
         <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
-        <td class="name described"><a href=${href(["w", each.workflow])}>${clean(each.workflow)}</a>
-          ${each.description && html`<span class="muted wide"> ${clean(each.description)}</span>`}</td>
+        <td class="name described"><a href=${href(["w", each.workflow])}>${each.workflow}</a>
+          ${each.description && html`<span class="muted wide"> ${each.description}</span>`}</td>
         <td class="wide"><${Bars} runs=${each.runs || []} label="last runs of ${each.workflow}" /></td>
         <td class="num">${each.latest && html`<${Took} row=${each.latest} />`}</td>
         <td class="next"><${Next} served=${each.served} /></td>

@@ -1,0 +1,56 @@
+"""The groups of a run: their states and times, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from liteflow.api import EMPTY_MAPPING, History, InstanceRecord, InstanceState, RunRecord
+
+
+class Groups(NamedTuple):
+    """The groups of a run."""
+
+    groups: Sequence[InstanceRecord] = ()  #: in the order of the graph, with the times of their tasks
+    parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
+
+    def members(self) -> dict[str, list[str]]:
+        """Return the tasks and groups that are directly in each group."""
+        members: dict[str, list[str]] = {group.task_id: [] for group in self.groups}
+        for name, group in self.parents.items():
+            members.setdefault(group, []).append(name)
+        return members
+
+
+def run_groups(history: History, run: RunRecord) -> Groups:
+    """Return the groups of a run. For a run without groups, neither its graph nor its tasks are read."""
+    if not history.groups(run.run_id):
+        return Groups()
+    return groups_of(history, run, history.graph_tasks(run.graph_digest), history.instance_states(run.run_id))
+
+
+def groups_of(
+    history: History,
+    run: RunRecord,
+    rows: Sequence[Mapping[str, Any]],
+    instances: Sequence[InstanceRecord | InstanceState],
+) -> Groups:
+    """Return the groups of a run; `rows` are the tasks of its graph."""
+    names = [row["id"] for row in rows if row.get("gate") == "group"]
+    if not names:
+        return Groups()
+    records = {record.task_id: record for record in history.groups(run.run_id) if record.kind == "group"}
+    groups = {name: records[name] for name in names if name in records}
+    parents = {row["id"]: row["group"] for row in rows if row.get("group") in groups and row.get("gate") != "entry"}
+    for instance in instances:
+        name = instance.task_id
+        while (name := parents.get(name, "")) in groups:
+            starts = [at for at in (groups[name].started_at, instance.started_at) if at is not None]
+            groups[name] = groups[name]._replace(started_at=min(starts, default=None))
+    return Groups(list(groups.values()), parents)
+
+
+def groups_around(name: str, parents: Mapping[str, str]) -> Iterator[str]:
+    """Yield the groups around a task or group, the innermost first."""
+    while name := parents.get(name, ""):
+        yield name

@@ -1,0 +1,42 @@
+"""The example of a night on a Dask cluster: a worker is killed, and the night ends well."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sql_servers import missing
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "python examples/cluster/night.py"
+
+
+def test_a_night_in_which_a_worker_is_killed(tmp_path: Path) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        missing("distributed")
+    assert COMMAND in (ROOT / "docs" / "howto" / "from-a-laptop-to-a-cluster.md").read_text(encoding="utf-8")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = ROOT / COMMAND.split()[1]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the worker east is killed" in done.stdout
+    status = [sys.executable, "-m", "lightflow", "status", "--json"]
+    answer = json.loads(subprocess.run(status, cwd=tmp_path, env=environ, capture_output=True, check=True).stdout)
+    rows = [row for task in answer["tasks"] for row in (task, *(task["instances"] or []))]
+    attempts = [attempt for row in rows for attempt in row["attempts"]]
+    assert {"east", "west"} <= {attempt["host"] for attempt in attempts}
+    for row in rows:
+        verdicts = [attempt["status"] for attempt in row["attempts"]]
+        assert verdicts.count("SUCCESS") <= 1, f"{row} ran again although it had succeeded"

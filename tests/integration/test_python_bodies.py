@@ -86,6 +86,7 @@ def test_a_shell_body_without_a_container_is_a_command(folder: Path) -> None:
         (lambda dag: python(run="x =", environment={}), "run: not valid Python"),
         (lambda dag: python(run="#" * 140_000, environment={}), "run: code of 128 KiB and more"),
         (lambda dag: python(call="a:b", container="shop:1", environment={}), "environment: the image"),
+        (lambda dag: python(call="a:b", container="shop:1"), "container: a function cannot run in a container"),
         (lambda dag: python(file="a.py", env={"A=B": "1"}), "'A=B' is not the name of a variable"),
         (lambda dag: shell(f"echo {dag.task(number)}"), "the script holds <Task 'number'>.*hand it over"),
         (lambda dag: shell("make", container="Shop:1"), "container.image: the name of an image is in lower case"),

@@ -77,6 +77,7 @@ from liteflow.api import (
     RunRecord,
     arranged,
     critical_path_of,
+    gc_paused,
     picture_of_graph,
     read_fires,
 )
@@ -135,10 +136,11 @@ def get_run(request: CheckedRequest) -> Answer[RunAnswer]:
 
 def list_tasks(request: CheckedRequest) -> Answer[RunColumns]:
     """Return all task instances and hooks of a run, as columns."""
-    with reading(request) as (history, as_of):
-        run = _run(history, request)
-        states = history.instance_states(run.run_id)
-    return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
+    with gc_paused():
+        with reading(request) as (history, as_of):
+            run = _run(history, request)
+            states = history.instance_states(run.run_id)
+        return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
 
 
 def list_attempts(request: CheckedRequest) -> Answer[RunColumns]:

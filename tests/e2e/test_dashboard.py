@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_kit import Tabs, launched, log_in
+from dashboard_kit import Tabs, findings_of_axe, launched, log_in
 from history_kit import multiply
 from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
@@ -715,22 +715,7 @@ def test_times_are_those_of_the_browser_with_utc_beside_them(page: Any, server: 
     assert time.get_attribute("title").endswith("UTC")
 
 
-AXE = next(
-    (
-        path
-        for path in (Path(os.environ.get("AXE", "")), Path(__file__).parents[2] / ".venv/axe/package/axe.min.js")
-        if path.is_file()
-    ),
-    None,
-)
-
-
 def test_no_page_has_a_serious_finding_of_axe(tabs: Tabs, server: RunningServer) -> None:
-    if AXE is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("needs axe-core: npm pack axe-core")
-        pytest.skip("needs axe-core (make axe)")
-    source = AXE.read_text()
     run = server.get("/api/v1/runs?workflow=five")["runs"][-1]["run_id"]
     findings = []
     for scheme in ("light", "dark"):
@@ -741,15 +726,7 @@ def test_no_page_has_a_serious_finding_of_axe(tabs: Tabs, server: RunningServer)
             show(page, server, fragment)
             page.wait_for_selector("h1")
             page.locator("[aria-busy=true]").first.wait_for(state="detached")
-            page.evaluate(source)
-            result = page.evaluate(
-                "axe.run({resultTypes: ['violations'], rules: {'label-content-name-mismatch': {enabled: true}}})"
-            )
-            findings += [
-                (scheme, fragment, each["id"], [node["html"][:100] for node in each["nodes"][:3]])
-                for each in result["violations"]
-                if each["impact"] in ("serious", "critical")
-            ]
+            findings += [(scheme, fragment, *each) for each in findings_of_axe(page)]
     assert findings == [], "\n".join(map(str, findings))
 
 

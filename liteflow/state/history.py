@@ -527,10 +527,12 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         ended = running = where
-        if after is not None:
-            ended = f"{where} AND (task_id, map_index, attempt) {sign} (?, ?, ?)"
-            running = f"{where} AND (task_id, map_index, try_number) {sign} (?, ?, ?)"
-            parameters += after
+        if after is not None:  # without what is given already, SQLite finds the number of an attempt in the index
+            place = [name for name, value in (("task_id", task_id), ("map_index", map_index)) if value is None]
+            marks = ", ".join("?" * (len(place) + 1))
+            ended = f"{where} AND ({', '.join([*place, 'attempt'])}) {sign} ({marks})"
+            running = f"{where} AND ({', '.join([*place, 'try_number'])}) {sign} ({marks})"
+            parameters += after[2 - len(place) :]
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
             "log_lost, host, codes "

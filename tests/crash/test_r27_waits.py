@@ -41,6 +41,15 @@ def test_r27_a_killed_run_waits_on(
 
 def test_r27_control_a_wait_that_is_not_stored(harness: Harness, figure: Callable[..., str], seed: int) -> None:
     """Where it is not stored that an attempt waits, the kills show it."""
-    found = harness.run("wait_kill", "--points", 12, "--only", "wait", "--control", "forget_wait", seed=seed)
+    found = harness.run("wait_kill", "--points", 12, "--control", "forget_wait", seed=seed)
     figure("R27-control-forget_wait", points=found["kills"], **{kind: found[kind] for kind in DEFECTS})
     assert any(found[kind] for kind in DEFECTS)
+
+
+def test_r27_control_a_wake_that_is_stored_before_the_end(
+    harness: Harness, figure: Callable[..., str], seed: int
+) -> None:
+    """Where the request to wake a run is not stored with its end, the kills show it."""
+    found = harness.run("wait_kill", "--points", 12, "--control", "early_wake", seed=seed)
+    figure("R27-control-early_wake", points=found["kills"], **{kind: found[kind] for kind in DEFECTS})
+    assert found["unparked"]

@@ -1,6 +1,6 @@
 """Harness of R27: a run that waits is killed at the entry of each of its changes of the disk, and resumed.
 
-    python tests/crash/wait_kill.py FOLDER --points 60 --seed 7 [--only park] [--control forget_wait]
+    python tests/crash/wait_kill.py FOLDER --points 60 --seed 7 [--only park] [--control early_wake]
 
 The run has a task that begins something and waits for it, an approval that a hook decides, and a repeated task; another
 run parks. The signal hits whichever process makes the call: the run, its guardian, a worker. What it has begun is
@@ -10,6 +10,7 @@ written into files, so that a second beginning is seen.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -23,6 +24,8 @@ from boundaries import calls_of, kill_at
 from crashkit import append, as_harness, event_fold, fork, lines, report, wait_for
 
 from liteflow import AlreadyDecided, Call, Dag, DagRun, Repeat, Task, Waiting, current_context
+from liteflow.state.parking import ParkedUntil
+from liteflow.state.write_batch import WriteBatch
 from liteflow.work import Poll
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink"
@@ -88,7 +91,23 @@ def parking() -> None:
     _parking_dag().run(4, "process", run_id=RUN, park=True)
 
 
+def parking_with_early_wakes() -> None:
+    """Run a dag until it parks, where the request to wake it is committed before the end of the run, not with it."""
+
+    def park(_: WriteBatch, wake_at: float | None) -> None:
+        with contextlib.closing(sqlite3.connect(DB)) as connection, connection:
+            ParkedUntil(wake_at).write(connection, RUN, time.time())
+
+    WriteBatch.park = park  # type: ignore[method-assign]
+    parking()
+
+
 ACTIONS: Mapping[str, Callable[[], None]] = {"wait": waiting, "park": parking}
+#: With a defence less: `forget_wait` changes the file between the kill and the resume.
+CONTROLS: Mapping[str, Mapping[str, Callable[[], None]]] = {
+    "forget_wait": {"wait": waiting},
+    "early_wake": {"park": parking_with_early_wakes},
+}
 
 
 class Stored:
@@ -179,13 +198,13 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=0, help="how many of each action; 0: all")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", choices=list(ACTIONS))
-    parser.add_argument("--control", choices=["forget_wait"])
+    parser.add_argument("--control", choices=list(CONTROLS))
     options = parser.parse_args()
     began, total = time.monotonic(), 0
     counts: Counter[str] = Counter()
     os.chdir(options.folder)
     with as_harness(limit_s=1800):
-        for action, act in ACTIONS.items():
+        for action, act in CONTROLS.get(options.control, ACTIONS).items():
             if options.only not in (None, action):
                 continue
             _restore()
@@ -194,7 +213,7 @@ def main() -> None:
             for call, number in points:
                 _restore()
                 code = kill_at(act, call, number)
-                strike(action, code, counts, forgets=options.control is not None)
+                strike(action, code, counts, forgets=options.control == "forget_wait")
     kinds = ("kills", "survived", "nothing", *DEFECTS)
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)
 

@@ -60,10 +60,13 @@ class Choice(Record):
 
 def open_approvals(history: History, run: RunRecord, task_id: str | None = None) -> list[OpenApproval]:
     """Return the instances of a run, or of one of its tasks, that wait for a decision."""
-    approvals = []
-    for name, index, handle in history.handles(run.run_id):
+    approvals, handles = [], history.handles(run.run_id)
+    decided = {answer.attempt_key for answer in history.answers(run.run_id)} if handles else set()
+    for name, index, handle in handles:
         described_approval = _approval_in(handle) if task_id in (None, name) else None
         record = history.instance(run.run_id, name, index)
+        if record is not None and (name, index, record.try_number) in decided:
+            continue  # the run acts on the decision when it continues
         if described_approval is not None and record is not None:
             message, fields = described_approval
             approvals.append(
@@ -103,7 +106,7 @@ def find_approval(history: History, run: RunRecord, instance: InstanceRecord) ->
     key = (instance.task_id, instance.map_index)
     earlier = [other for other in history.answers(run.run_id) if other.attempt_key[:2] == key]
     if earlier:
-        raise AlreadyDecided(f"{name} of run {run.run_id} was decided {_whose(earlier[-1])}")
+        raise AlreadyDecided(f"{name} of run {run.run_id} was decided {earlier[-1].summary}")
     raise RunNotFound(
         f"{name} of run {run.run_id} waits for no decision: it is {instance.status}"
         + (f" ({instance.reason})" if instance.reason else "")
@@ -137,7 +140,7 @@ def decide(db_path: str, approval: OpenApproval, choice: Choice) -> Literal["don
     )
     number, earlier = send_answer(db_path, approval.run_id, answer)
     if earlier is not None:
-        raise AlreadyDecided(f"{approval.name} of run {approval.run_id} was decided {_whose(earlier)}")
+        raise AlreadyDecided(f"{approval.name} of run {approval.run_id} was decided {earlier.summary}")
     with History(db_path) as history:
         return _result(history, approval, answer, number)
 
@@ -154,11 +157,6 @@ def _result(history: History, approval: OpenApproval, answer: StoredAnswer, numb
     if ended is not None and ended.status != answer.verdict:
         raise AlreadyDecided(f"{approval.name} of run {approval.run_id} had ended before: it is {ended.status}")
     return "done"
-
-
-def _whose(answer: StoredAnswer) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.at))
-    return f"by {answer.by} at {at}: {'approved' if answer.verdict == 'SUCCESS' else answer.reason}"
 
 
 def user_name() -> str:

@@ -311,6 +311,10 @@ class WaitReasons:
             import shlex  # few tasks wait for a decision
 
             text += f"; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
+        attempt = (instance.task_id, instance.map_index, instance.try_number)
+        for answer in self._history.answers(self._run.run_id):
+            if answer.attempt_key == attempt:
+                return f"{text}; it was decided {answer.summary}, and the run acts on that when it continues"
         return text
 
     def _line(self, instance: InstanceRecord) -> tuple[str, tuple[tuple[str, int], ...]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -30,6 +31,12 @@ class StoredAnswer(Record):
     def attempt_key(self) -> tuple[str, int, int]:
         """The attempt that it decides about."""
         return self.task_id, self.map_index, self.attempt
+
+    @property
+    def summary(self) -> str:
+        """Name the person, the time and the decision: `by ann at 2026-01-31 10:03:00: approved`."""
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        return f"by {self.by} at {at}: {'approved' if self.verdict == 'SUCCESS' else self.reason}"
 
     def to_text(self) -> str:
         """Return it as the detail of a request."""

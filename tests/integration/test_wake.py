@@ -24,7 +24,12 @@ def test_a_decision_and_a_due_wait_each_wake_a_parked_run_in_its_folder(tmp_path
     run_id = parked(flow)
     db = ("--db", "../flow/lightflow.db")
     assert lightflow(elsewhere, "wake", *db).stdout == "no parked run is due\n"
-    assert "to continue it: lightflow wake" in lightflow(flow, "approve", run_id, "ok").stdout
+    assert "decide with `lightflow approve" in lightflow(flow, "why", "ok").stdout
+    assert "to continue it: lightflow wake" in lightflow(flow, "approve", run_id, "ok", "--by", "ann").stdout
+    why = lightflow(flow, "why", "ok").stdout
+    assert "decide with" not in why
+    assert "it was decided by ann at " in why
+    assert "lightflow approve" not in lightflow(flow, "status").stdout
     due = {"run_id": run_id, "workflow": "deploy", "status": "INTERRUPTED", "problem": None}
     assert woken(elsewhere, "--dry-run", *db) == [{**due, "due": "a person has decided"}]
     assert woken(elsewhere, *db) == [{**due, "due": "a person has decided"}], "it has parked again"

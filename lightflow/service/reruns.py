@@ -64,7 +64,10 @@ def retry(target: str, options: RunOptions, rerun: RerunOptions, *, wait: bool =
     if last.status == Status.SUCCESS and not rerun.start and not rerun.changed:
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: name the tasks to run again, with --from")
         return DagRun.load(options.db, last.run_id)
-    return resume_loaded(loaded, last, options, notify, rerun)
+    run = resume_loaded(loaded, last, options, notify, rerun)
+    if rerun.changed and not rerun.start and run.ended_at == last.ended_at:
+        notify(f"no task of run {last.run_id} has changed: nothing was run")
+    return run
 
 
 def fork(run_id: str, options: RunOptions, start: Sequence[str], *, file: str | None, notify: Notify) -> DagRun:

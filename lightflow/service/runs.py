@@ -389,13 +389,16 @@ def _start(
 
 
 def _with_run(selection: SelectionOptions, db: str, workflow: str) -> SelectionOptions:
-    """Return the selection with the id of the latest run of all tasks, if values of the latest run are read.
+    """Return the selection with the id of the run whose values are read; `latest` is that of all tasks.
 
     Raises:
         RunNotFound: there is none.
     """
-    if selection.values_from != "latest":
+    if selection.values_from is None:
         return selection
+    if selection.values_from != "latest":
+        with History(db) as history:
+            return replace(selection, values_from=find_run(history, selection.values_from).run_id)
     if os.path.exists(db):
         with History(db) as history:
             whole = next((run for run in history.runs(workflow, limit=1000) if run.selection is None), None)
@@ -439,7 +442,7 @@ def find_origin(run_id: str, options: RunOptions, file: str | None) -> tuple[Loa
     with History(options.db) as history:
         origin = find_run(history, run_id)
     path = file or origin.source
-    if path is None or not os.path.isfile(file_of(path)):
+    if path is None or (file is None and not os.path.isfile(file_of(path))):
         raise RunNotFound(f"run {origin.run_id} came from {path or 'a program'}, which no longer exists; give --file")
     loaded = load(path, replace(options, dag=origin.dag_id if is_script(path) else None))
     if loaded.name != origin.dag_id:

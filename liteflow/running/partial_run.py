@@ -51,6 +51,9 @@ def copied_values(
     pairs = ((node, above) for node in sorted(selected) for above in _reads(compiled, node))
     read = {ids[above]: ids[node] for node, above in pairs if above not in selected}
     if not read:
+        if selection.values_from is not None:
+            with History(db_path) as history:
+                history.run(selection.values_from)  # a name that is wrong is an error all the same
         return None
     if selection.values_from is None:
         above, node = next(iter(read.items()))

@@ -181,7 +181,7 @@ def _grants(task_id: str, rule: TriggerRule, states: Mapping[InstanceKey, str], 
         )
     raise DefinitionError(
         f"task {task_id!r} cannot run again: {explain(rule, names)}. Run again from there, or let it run in spite of "
-        "that with --ignore-upstream (ignore_upstream=True)"
+        "that: `retry` with --ignore-upstream (`dag.retry` with ignore_upstream=True)"
     )
 
 

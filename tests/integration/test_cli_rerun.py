@@ -71,6 +71,10 @@ def test_retry_of_what_has_changed(failed: Path) -> None:
     (failed / "etl.yaml").write_text(FLOW.replace("echo other", "echo another"))
     assert lightflow(failed, "retry", "latest", "--changed", "-q").returncode == 1
     assert trail(failed) == ["another"]
+    nothing = lightflow(failed, "retry", "latest", "--changed")
+    assert nothing.returncode == 1
+    assert "has changed: nothing was run" in nothing.stderr
+    assert trail(failed) == []
 
 
 def test_dry_run_of_a_retry(failed: Path) -> None:
@@ -98,6 +102,25 @@ def test_bad_input_is_2_and_changes_nothing(failed: Path, arguments: list[str], 
     assert done.returncode == 2
     assert message in done.stderr
     assert shown(failed) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["clear", "latest", "--task", "report"], 2, "`retry` with --ignore-upstream"),
+        (["fork", "latest", "--from", "load", "--file", "absent.yaml"], 2, "absent.yaml: no such file"),
+        (["run", "etl.yaml", "--only", "other", "--values-from", "absent"], 3, "there is no run 'absent'"),
+        (["mark", "latest", "lo*d", "success", "--output", "n"], 2, "write NAME=VALUE"),
+        (["mark", "latest", "x*", "success"], 2, "has no task 'x*'"),
+    ],
+)
+def test_bad_input_of_the_other_commands_changes_nothing(
+    failed: Path, arguments: list[str], code: int, message: str
+) -> None:
+    before = lightflow(failed, "runs", "--json").stdout
+    done = lightflow(failed, *arguments)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert lightflow(failed, "runs", "--json").stdout == before
 
 
 def test_clear_and_mark(failed: Path) -> None:

@@ -232,7 +232,7 @@ class Choice:
         self.names: list[str] = []
         self.follow = picks.random() < 0.6
         whole, self.partly = set[str](), set[Key]()
-        for name in picks.sample(made.ids, picks.randint(1, min(2, len(made.ids)))):
+        for name in self._picked(made):
             items = [index for task, index in story.states if task == name and index >= 0]
             if items and picks.random() < 0.5:
                 self.partly.add((name, index := picks.choice(items)))
@@ -245,6 +245,13 @@ class Choice:
             whole |= made.after({each for name in chosen for each in made.downstream[name]})
         self.whole = whole
         self.partly = {key for key in self.partly if key[0] not in whole}
+
+    @staticmethod
+    def _picked(made: RandomGraph) -> list[str]:
+        """Pick one task or two; often the second is a mapped one that follows the first."""
+        names = made.picks.sample(made.ids, made.picks.randint(1, min(2, len(made.ids))))
+        below = sorted(made.after(made.downstream[names[0]]) & made.mapped_over.keys())
+        return [names[0], made.picks.choice(below)] if below and made.picks.random() < 0.4 else names
 
     def instances(self, story: Story) -> set[Key]:
         """Return the nodes and instances that the choice makes run again."""

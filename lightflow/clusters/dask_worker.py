@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.hold import hold
 
 
@@ -13,4 +15,15 @@ def hold_slot(ticket: str) -> dict[str, Any]:
 
     worker = get_worker()
     is_named = isinstance(worker.name, str) and "://" not in worker.name
-    return hold(ticket, worker.name if is_named else worker.address.rpartition("://")[2])
+    name = worker.name if is_named else worker.address.rpartition("://")[2]
+    return hold(ticket, name, certificates_of(worker.security, "worker"))
+
+
+def certificates_of(security: Any, role: str) -> Certificates | None:
+    """Return the certificates in a `distributed.Security`, of a worker or a client; None: it has none in files."""
+    parts = security.get_tls_config_for_role(role)
+    paths = [parts.get("ca_file"), parts.get("cert"), parts.get("key") or parts.get("cert")]
+    if not all(isinstance(path, str) and os.path.isfile(path) for path in paths):
+        return None
+    ca_file, certificate_file, key_file = map(os.path.abspath, paths)
+    return Certificates(ca_file=ca_file, certificate_file=certificate_file, key_file=key_file)

@@ -7,9 +7,11 @@ import os
 import re
 import socket
 
+from lightflow.clusters.dask_worker import certificates_of
 from lightflow.spec.cluster_limits import SCHEDULER_PATTERN
 from liteflow import DefinitionError
 from liteflow.api import Cluster, Record, replace
+from liteflow.remote.cluster import Certificates
 
 
 class DaskScheduler(Record):
@@ -26,7 +28,14 @@ class DaskScheduler(Record):
         match = re.fullmatch(SCHEDULER_PATTERN, address)
         assert match is not None
         address_here = cluster.address or _own_address(match[1].strip("[]"), int(match[2]))
-        return replace(cluster, argv=(*cluster.argv, address), address=address_here, at_start=None)
+        certificates = cluster.certificates or _certificates() if address.startswith("tls://") else None
+        return replace(
+            cluster,
+            argv=(*cluster.argv, address),
+            address=address_here,
+            certificates=certificates,
+            at_start=None,
+        )
 
     def address(self) -> str:
         """Return the address of the scheduler. Raises DefinitionError: the file cannot be read, or has none."""
@@ -50,6 +59,21 @@ def checked_address(address: object) -> str:
     if isinstance(address, str) and re.fullmatch(SCHEDULER_PATTERN, address):
         return address
     raise DefinitionError(f"the scheduler {address!r} must be an address such as tcp://192.0.2.5:8786")
+
+
+def _certificates() -> Certificates:
+    """Return the certificates in the configuration of Dask. Raises DefinitionError: there are none."""
+    try:
+        from distributed import Security
+    except ImportError:
+        raise DefinitionError("Dask is not installed here: pip install 'lightflow-workflows[dask]'") from None
+    certificates = certificates_of(Security(), "client")
+    if certificates is None:
+        raise DefinitionError(
+            "a scheduler at tls://… needs certificates: name the files in the configuration of Dask, such as by "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY"
+        )
+    return certificates
 
 
 def _own_address(host: str, port: int) -> str:

@@ -42,6 +42,7 @@ from liteflow.remote.handshake import LIMIT_S, greet
 from liteflow.remote.keeper import Notes, run_guarded_agent
 from liteflow.remote.link import Link, Message
 from liteflow.remote.ticket import Ticket, ticket_from
+from liteflow.remote.tls import context
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
 from liteflow.version import __version__
@@ -353,6 +354,8 @@ def _connected(ticket: Ticket) -> socket.socket:
         else:
             sock = socket.create_connection((ticket.address, ticket.port), LIMIT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if ticket.certificates is not None:
+            sock = context(ticket.certificates, is_owner=False).wrap_socket(sock)
         greet(sock, bytes.fromhex(ticket.key))
     except (OSError, LiteflowError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -15,9 +15,10 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from liteflow.record import replace
+from liteflow.record import fields_of, replace
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.keeper import CLEAN
-from liteflow.remote.ticket import ticket_from, ticket_line
+from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
 _lock = threading.Lock()
 _agents: dict[str, _HeldAgent] = {}  # by the key of the run
@@ -26,7 +27,7 @@ _agents: dict[str, _HeldAgent] = {}  # by the key of the run
 class _HeldAgent:
     """An agent that this process has started, with the slots that it holds for it."""
 
-    def __init__(self, line: bytes, name: str) -> None:
+    def __init__(self, ticket: Ticket, name: str) -> None:
         """Start an agent. Raises OSError: it cannot be started."""
         self.agent_id = os.urandom(6).hex()
         self.slots = 1
@@ -38,7 +39,7 @@ class _HeldAgent:
             bufsize=0,
             start_new_session=True,
         )
-        self.write(ticket_line(replace(ticket_from(line), agent=self.agent_id, host=name, slots=1)))
+        self.write(ticket_line(replace(ticket, agent=self.agent_id, host=name, slots=1)))
         self._has_ended = threading.Event()
         threading.Thread(target=self._await_end, name="lightflow-agent", daemon=True).start()
 
@@ -69,22 +70,25 @@ class _HeldAgent:
         return {"agent": self.agent_id, "is_clean": self.process.returncode == CLEAN, "failure": self.failure}
 
 
-def hold(line: str, name: str | None = None) -> dict[str, Any]:
+def hold(line: str, name: str | None = None, certificates: Certificates | None = None) -> dict[str, Any]:
     """Hold a slot of this process for the run of a ticket, until its agent has ended.
 
     Args:
         line: the ticket of the run, without the part of an agent.
         name: the name of this place for people; None: the name of the machine.
+        certificates: those of this place, for a run whose links are TLS.
 
     Returns:
         `agent` (its id), `is_clean` (whether nothing that it started lives) and `failure` (why it could not work, or
         nothing).
     """
     ticket = ticket_from(line.encode())
+    if ticket.certificates is not None and certificates is not None:
+        ticket = replace(ticket, **fields_of(certificates))
     with _lock:
         agent = _agents.get(ticket.key)
         if agent is None or agent.process.poll() is not None:
-            agent = _agents[ticket.key] = _HeldAgent(line.encode(), name or socket.gethostname())
+            agent = _agents[ticket.key] = _HeldAgent(ticket, name or socket.gethostname())
         else:
             agent.join()
     try:

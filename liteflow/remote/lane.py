@@ -402,11 +402,11 @@ def facts_of(info: RunInfo, folder: str | None = None) -> dict[str, Any]:
 
 
 def _check_secrets(name: str, cluster: Cluster, info: RunInfo) -> None:
-    if info.secrets is None or cluster.plain_secrets or _is_loopback(cluster.address):
+    if info.secrets is None or cluster.plain_secrets or cluster.certificates or _is_loopback(cluster.address):
         return
     raise DefinitionError(
-        f"the run has secrets, and the connection to the cluster {name!r} is not encrypted: use ssh, or say "
-        "`plain_secrets: true` where others cannot read the network"
+        f"the run has secrets, and the connection to the cluster {name!r} is not encrypted: use ssh or a "
+        "scheduler at tls://…, or say `plain_secrets: true` where others cannot read the network"
     )
 
 

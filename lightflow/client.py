@@ -433,6 +433,9 @@ class Client(_Requests):
         """Follow the live feed: yield `{"event", "id", "data"}` without end.
 
         `as_of` is that of a snapshot, which the feed continues. After `reset` read the snapshot again.
+
+        Raises:
+            ServerError: the server has refused the request, or has ended.
         """
         connection = self._connect(None)
         try:
@@ -441,6 +444,7 @@ class Client(_Requests):
             if response.status != 200:
                 raise _error(response.status, response.read())
             yield from _frames(response)
+            raise ServerError(503, "UNAVAILABLE", f"{self._host}: the server has ended; follow again once it is back")
         finally:
             connection.close()
 

@@ -96,10 +96,9 @@ from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
-from liteflow.state.history import RunConditions as RunConditions
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import ValueRecord as ValueRecord
-from liteflow.state.instance_states import InstanceState as InstanceState
+from liteflow.state.instance_states import InstanceStates as InstanceStates
 from liteflow.state.leftovers import Leftovers as Leftovers
 from liteflow.state.leftovers import find_leftovers as find_leftovers
 from liteflow.state.leftovers import remove_leftovers as remove_leftovers
@@ -111,7 +110,8 @@ from liteflow.state.records import ParentTask as ParentTask
 from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
 from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
-from liteflow.state.run_fires import FireDelays as FireDelays
+from liteflow.state.run_conditions import RunConditions as RunConditions
+from liteflow.state.run_fires import FireStatistics as FireStatistics
 from liteflow.state.run_fires import RunFire as RunFire
 from liteflow.state.run_requests import RequestKey as RequestKey
 from liteflow.state.run_requests import RunRequest as RunRequest
@@ -242,15 +242,15 @@ __all__ = [
     "EventRecord",
     "Expansion",
     "FilePosition",
-    "FireDelays",
     "FireRecord",
+    "FireStatistics",
     "Graph",
     "Group",
     "Grouping",
     "History",
     "HookEvent",
     "InstanceRecord",
-    "InstanceState",
+    "InstanceStates",
     "Item",
     "IterationFacts",
     "Leftovers",

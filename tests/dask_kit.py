@@ -1,4 +1,4 @@
-"""A Dask cluster for tests: a scheduler and workers with their nannies, on loopback."""
+"""A Dask cluster for tests: a scheduler and workers with their nannies, on loopback or in network namespaces."""
 
 from __future__ import annotations
 
@@ -7,48 +7,90 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
+from netns_kit import Network
 from sql_servers import free_port, missing
+
+from liteflow.processes import tree
 
 _LIMIT_S = 120.0  # the library takes seconds to load on a busy machine
 
 
-class DaskCluster(NamedTuple):
-    """A cluster that runs."""
+class DaskCluster:
+    """A cluster that runs; parts that were killed are started again by `revive`."""
 
-    address: str
-    scheduler: int  # process ids
-    nannies: tuple[int, ...]
+    def __init__(
+        self, folder: Path, workers: int, threads: int, network: Network | None, tls: Sequence[str] = ()
+    ) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._network = network
+        self._port = free_port()
+        self._host = "127.0.0.1" if network is None else network.address
+        self._tls = tls
+        self.address = f"{'tls' if tls else 'tcp'}://{self._host}:{self._port}"
+        self._scheduler: subprocess.Popen[bytes] | None = None
+        self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
 
+    @property
+    def scheduler(self) -> int:
+        """The process of the scheduler."""
+        assert self._scheduler is not None
+        return self._scheduler.pid
 
-@contextmanager
-def dask_cluster(folder: Path, workers: int = 2, threads: int = 8) -> Iterator[DaskCluster]:
-    """Run a cluster; it skips the test where Dask is not installed."""
-    if importlib.util.find_spec("distributed") is None:
-        missing("distributed")
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        words = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-        started.append(_start(folder / "scheduler.log", words))
-        _await(folder / "scheduler.log", "Scheduler at", started[0])
-        for number in range(workers):
-            name = f"w{number + 1}"
-            words = ["worker", address, "--host", "127.0.0.1", "--nthreads", str(threads), "--no-dashboard"]
-            words += ["--name", name, "--local-directory", str(folder / name)]
-            started.append(_start(folder / f"{name}.log", words))
-        for number in range(workers):
-            _await(folder / f"w{number + 1}.log", "Registered to", started[number + 1])
-        yield DaskCluster(address, started[0].pid, tuple(process.pid for process in started[1:]))
-    finally:
-        for process in reversed(started):
+    @property
+    def nannies(self) -> tuple[int, ...]:
+        """The parents of the workers."""
+        return tuple(nanny.pid for nanny in self._workers if nanny is not None)
+
+    def workers(self) -> list[int]:
+        """Return the processes below the nannies that run agents."""
+        below = [row.pid for row in tree.processes().values() if row.parent in self.nannies]
+        return [pid for pid in below if b"spawn_main" in _command_line(pid)]
+
+    def revive(self) -> None:
+        """Start what does not run."""
+        if self._scheduler is None or self._scheduler.poll() is not None:
+            host = f"tls://{self._host}" if self._tls else self._host
+            words = ["scheduler", "--host", host, "--port", str(self._port), "--no-dashboard", *self._tls]
+            self._scheduler = self._start("scheduler", [], words)
+            self._await("scheduler", "Scheduler at", self._scheduler)
+        for number, nanny in enumerate(self._workers):
+            if nanny is None or nanny.poll() is not None:
+                self._workers[number] = self._start_worker(number)
+
+    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+        name = f"w{number + 1}"
+        prefix, host = ([], "127.0.0.1") if self._network is None else self._network.place(number)
+        words = ["worker", self.address, "--host", host, "--nthreads", str(self._threads), "--no-dashboard", *self._tls]
+        return self._start(name, prefix, [*words, "--name", name, "--local-directory", str(self._folder / name)])
+
+    def _start(self, name: str, prefix: list[str], words: list[str]) -> subprocess.Popen[bytes]:
+        with (self._folder / f"{name}.log").open("wb") as file:
+            command = [*prefix, sys.executable, "-m", "dask", *words]
+            return subprocess.Popen(command, stderr=file, stdout=file, start_new_session=True)
+
+    def await_workers(self) -> None:
+        """Wait until the scheduler knows all workers."""
+        for number, nanny in enumerate(self._workers):
+            assert nanny is not None
+            self._await(f"w{number + 1}", "Registered to", nanny)
+
+    def _await(self, name: str, words: str, process: subprocess.Popen[bytes]) -> None:
+        log, give_up = self._folder / f"{name}.log", time.monotonic() + _LIMIT_S
+        while words not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        processes = [process for process in (*self._workers, self._scheduler) if process is not None]
+        for process in processes:
             process.send_signal(signal.SIGTERM)
-        for process in started:
+        for process in processes:
             try:
                 process.wait(20.0)
             except subprocess.TimeoutExpired:
@@ -56,16 +98,23 @@ def dask_cluster(folder: Path, workers: int = 2, threads: int = 8) -> Iterator[D
                 process.wait()
 
 
-def _start(log: Path, words: list[str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", *words], stderr=file, stdout=file, start_new_session=True
-        )
+def _command_line(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
-def _await(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + _LIMIT_S
-    while words not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < give_up, log.read_text()
-        time.sleep(0.05)
+@contextmanager
+def dask_cluster(
+    folder: Path, workers: int = 2, threads: int = 8, network: Network | None = None, tls: Sequence[str] = ()
+) -> Iterator[DaskCluster]:
+    """Run a cluster, with the options of its programs for TLS; it skips the test where Dask is not installed."""
+    if importlib.util.find_spec("distributed") is None:
+        missing("distributed")
+    cluster = DaskCluster(folder, workers, threads, network, tls)
+    try:
+        cluster.revive()
+        cluster.await_workers()
+        yield cluster
+    finally:
+        cluster.end()

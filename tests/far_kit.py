@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import cloudpickle
@@ -28,9 +29,14 @@ class ByValue:
         return data
 
 
-def cluster_of(hosts: Mapping[str, int], argv: tuple[str, ...] = AGENT, **options: Any) -> Cluster:
-    """Return a cluster whose hosts are this machine, each with so many slots."""
-    listed = [{"name": name, "slots": slots, "argv": argv} for name, slots in hosts.items()]
+def cluster_of(
+    hosts: Mapping[str, int],
+    argv: tuple[str, ...] = AGENT,
+    others: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    **options: Any,
+) -> Cluster:
+    """Return a cluster whose hosts are this machine, each with so many slots; `others` have other command lines."""
+    listed = [{"name": name, "slots": slots, "argv": others.get(name, argv)} for name, slots in hosts.items()]
     placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(listed))
     return Cluster(argv=placer, **{"slots": sum(hosts.values()), "shipping": ByValue(), **options})
 

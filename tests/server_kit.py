@@ -9,10 +9,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+import jsonschema_rs
+
+from lightflow.server.api import OPEN_ROUTES, ROUTES, STREAM, TABLE
+from lightflow.server.openapi import document
+from lightflow.server.problems import RequestProblem
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,15 +69,63 @@ class RunningServer(NamedTuple):
         try:
             connection.request(method, path, data, sent)
             response = connection.getresponse()
-            return Answered(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            answer = Answered(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
+        check_described(method, path, answer)
+        return answer
 
     def get(self, path: str, *, token: str | None = "operator") -> Any:
         """Return the JSON of a successful answer."""
         answer = self.request("GET", path, token=token)
         assert answer.status == 200, (answer.status, answer.body)
         return answer.json()
+
+
+@cache
+def described() -> dict[str, Any]:
+    """Return the OpenAPI document; a mapping with fixed keys has no others."""
+    return closed(document(ROUTES, STREAM, OPEN_ROUTES))
+
+
+def closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    others = {"additionalProperties": False} if "properties" in schema and "required" in schema else {}
+    return {**others, **{name: closed(each) for name, each in schema.items()}}
+
+
+@cache
+def checker(text: str) -> jsonschema_rs.Draft202012Validator:
+    schema = json.loads(text)
+    return jsonschema_rs.Draft202012Validator(
+        {**schema, "components": described()["components"]}, validate_formats=True
+    )
+
+
+def check_described(method: str, path: str, answer: Answered) -> None:
+    """Check that an answer of a route is as the OpenAPI document describes it."""
+    try:
+        route, _ = TABLE.find(method, urlsplit(path).path)
+    except RequestProblem:
+        return
+    operation = described()["paths"][route.path][method.lower()]
+    response = operation["responses"].get(str(answer.status))
+    if response is None:
+        assert answer.status >= 400, f"{method} {route.path} does not describe the status {answer.status}"
+        response = described()["components"]["responses"]["Problem"]
+    media = answer.headers["content-type"].partition(";")[0]
+    if answer.status >= 400 and route.path == "/graphql" and media == "application/json":
+        response = operation["responses"]["200"]
+    assert media in response["content"], f"{method} {route.path}: {media}"
+    if media.endswith("json"):
+        problems = [
+            f"{'/'.join(map(str, error.instance_path))}: {error.message[:300]}"
+            for error in checker(json.dumps(response["content"][media]["schema"])).iter_errors(answer.json())
+        ]
+        assert not problems, f"{method} {route.path}: {'; '.join(problems)}"
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -90,10 +145,10 @@ def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[RunningServer]:
-    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port; end it afterwards."""
+def serving(folder: Path, *arguments: str, below: Sequence[str] = ()) -> Iterator[RunningServer]:
+    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port, with a tracer or without; end it after."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "lightflow", *arguments, "--port", "0"],
+        [*below, sys.executable, "-m", "lightflow", *arguments, "--port", "0"],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,

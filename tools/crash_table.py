@@ -79,8 +79,15 @@ CLAIMS: Final = {
     "R28": "tasks on machines that are reached by ssh, while each part of the cluster, or the orchestrator, is killed "
     "or stopped: nothing lives on, and lost tasks run again",
     "R29": "the same on the workers of a Dask cluster",
+    "R29-plain-dask": "tasks of plain Dask, two seconds after the same faults: how many processes there were, are left "
+    "and are new",
     "R30": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian, while uv builds an "
     "environment or programs run in it: a resume leaves no process, no half environment, and no two attempts at a time",
+    "R31": "the links of machines are cut: the lease ends what runs there, and a shorter cut ends nothing",
+    "R32": "everything is killed and stopped at random while workflows run on both clusters and here: no success runs "
+    "again, no attempts overlap, nothing is left, and each run succeeds",
+    "R33": "a secret of a task is sought in the memory of the scheduler, the nannies and the workers of Dask",
+    "R34": "10,000 tasks on a Dask cluster: tasks of Dask at a time, and those that are left when the run is idle",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

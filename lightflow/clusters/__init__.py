@@ -82,7 +82,7 @@ def dask(
 
     Args:
         scheduler: the address of the scheduler, such as "tcp://192.0.2.5:8786", or the path of its scheduler file.
-        slots: how many tasks run there at once, at most. Each holds a thread of a worker until the run ends.
+        slots: how many tasks run there at once, at most. Each holds a thread of a worker while the run uses it.
         files: files and folders that each machine gets; paths in `folder` lead to their copies there.
         folder: where relative paths start; by default the current folder.
         address: the address of this machine at which the workers reach it; None: that of the way to the scheduler.

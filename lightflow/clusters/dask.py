@@ -12,9 +12,11 @@ It is a program of its own, so that the process of the run has no threads and lo
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,9 +24,11 @@ from typing import Any, Final
 
 from lightflow.clusters.dask_worker import hold_slot
 from liteflow.remote.cluster import Certificates
+from liteflow.remote.hold import give_back
 from liteflow.remote.ticket import ticket_from
 
 _CONNECT_S: Final = 10.0  # how long the scheduler may take to answer
+_LOOK_S: Final = 0.5  # how often the connection to the scheduler is looked at
 _END_S: Final = 4.0  # how long the agents may take to end
 
 
@@ -36,24 +40,89 @@ class DaskPlacer:
         self._ticket = ticket
         self._resources = dict(resources) or None
         self._lock = threading.Lock()  # a future ends in a thread of Dask
-        self._futures: set[Any] = set()  # of the slots that are held, or wait for a worker
-        self._wanted = 0
         self._idle = threading.Condition(self._lock)
+        self._wanted = 0
+        self._futures: dict[str, Any] = {}  # by slot: those that are held, or wait for a worker
+        self._held: dict[str, Mapping[str, str]] = {}  # by slot: the agent that has it, and the worker
+        self._returning: set[str] = set()  # slots that workers are to give back
+        self._topic = f"lightflow-{uuid.uuid4().hex}"
+        client.subscribe_topic(self._topic, self._note_held)
 
-    def want(self, count: int) -> None:
-        """Have at least so many slots; slots are given back when the run ends."""
+    # -- the owner -----------------------------------------------------------------------------------------
+
+    def want(self, count: int, busy: Mapping[str, int]) -> None:
+        """Have so many slots. `busy` has the number of attempts by agent: their slots are not given back."""
         with self._lock:
             self._wanted = count
             self._submit_missing()
+            waiting = [slot for slot in self._futures if slot not in self._held][: self._excess]
+            futures = [self._futures.pop(slot) for slot in waiting]
+            returned = self._idle_slots(busy)[: self._excess]
+            self._returning.update(returned)
+            workers = [self._held[slot]["worker"] for slot in returned]
+        for future in futures:
+            future.release()
+        for slot, worker in zip(returned, workers, strict=True):
+            # In a thread, because it waits for the worker.
+            threading.Thread(target=self._give_back, args=(slot, worker), daemon=True).start()
+
+    def lost(self, agent_id: str) -> None:
+        """Have other slots instead of those of an agent of which nothing is heard: its worker may be cut off."""
+        with self._lock:
+            slots = [slot for slot, held in self._held.items() if held["agent"] == agent_id and slot in self._futures]
+            futures = [self._futures.pop(slot) for slot in slots]
+            self._submit_missing()
+        for future in futures:
+            future.release()
+
+    @property
+    def _excess(self) -> int:
+        """How many slots there are besides those that are wanted, or are being given back."""
+        return max(0, len(self._futures) - len(self._returning) - self._wanted)
+
+    def _idle_slots(self, busy: Mapping[str, int]) -> list[str]:
+        """Return the held slots that no attempt needs."""
+        needed, idle = dict(busy), []
+        for slot, held in self._held.items():
+            if slot not in self._futures or slot in self._returning:
+                continue
+            if needed.get(held["agent"], 0) > 0:
+                needed[held["agent"]] -= 1
+            else:
+                idle.append(slot)
+        return idle
+
+    def close(self) -> None:
+        """Drop the slots that no worker has taken, and wait for the end of the agents, which end with the run."""
+        with self._lock:
+            self._wanted = 0
+            waiting = [self._futures.pop(slot) for slot in list(self._futures) if slot not in self._held]
+        for future in waiting:
+            future.release()
+        with self._lock:
+            self._idle.wait_for(lambda: not self._futures, timeout=_END_S)
+
+    # -- Dask ----------------------------------------------------------------------------------------------
 
     def _submit_missing(self) -> None:
         while len(self._futures) < self._wanted:
-            key = f"lightflow-slot-{uuid.uuid4().hex}"
+            slot = f"lightflow-slot-{uuid.uuid4().hex}"
+            arguments = (self._ticket, slot, self._topic)
             future = self._client.submit(
-                hold_slot, self._ticket, key=key, pure=False, resources=self._resources, retries=0
+                hold_slot, *arguments, key=slot, pure=False, resources=self._resources, retries=0
             )
-            self._futures.add(future)
+            self._futures[slot] = future
             future.add_done_callback(self._ended)
+
+    def _note_held(self, event: tuple[float, Mapping[str, str]]) -> None:
+        """Note which agent has a slot, as its worker has said."""
+        _, message = event
+        with self._lock:
+            self._held[message["slot"]] = message
+
+    def _give_back(self, slot: str, worker: str) -> None:
+        with suppress(Exception):  # the worker has ended, and the slot with it
+            self._client.run(give_back, slot, workers=[worker], on_error="ignore")
 
     def _ended(self, future: Any) -> None:
         """Handle the end of a slot. The future is dropped at once: else Dask repeats it when its worker is lost."""
@@ -70,20 +139,11 @@ class DaskPlacer:
         if result.get("failure"):
             say({"failed": result["failure"], "final": True})
         with self._lock:
-            self._futures.discard(future)
-            if not result.get("failure"):
+            self._held.pop(future.key, None)
+            self._returning.discard(future.key)
+            if self._futures.pop(future.key, None) is not None and not result.get("failure"):
                 self._submit_missing()
             self._idle.notify_all()
-
-    def close(self) -> None:
-        """Wait for the end of the agents, which end with the run, and drop the slots that no worker has taken."""
-        with self._lock:
-            self._wanted = 0
-            waiting = list(self._futures)
-        with suppress(Exception):
-            self._client.cancel([future for future in waiting if future.status == "pending"], force=False)
-        with self._lock:
-            self._idle.wait_for(lambda: not self._futures, timeout=_END_S)
 
 
 def say(message: Mapping[str, Any]) -> None:
@@ -105,6 +165,14 @@ def _security(certificates: Certificates | None) -> Any:
     )
 
 
+def _end_with_client(client: Any, address: str) -> None:
+    """End this process when the connection to the scheduler has ended for good: the owner starts another placer."""
+    while client.status != "closed":
+        time.sleep(_LOOK_S)
+    say({"failed": f"the connection to the scheduler at {address} has ended", "final": True})
+    os._exit(1)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Place agents on the workers of a scheduler."""
     *words, address = arguments
@@ -113,6 +181,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the owner says what has failed
         security = _security(ticket_from(ticket.encode()).certificates)
         client = Client(address, security=security, timeout=_CONNECT_S, set_as_default=False, name="lightflow")
     except ImportError:
@@ -123,8 +192,13 @@ def main(arguments: Sequence[str]) -> None:
         say({"failed": f"the scheduler at {address} does not answer: {reason}", "final": True})
         sys.exit(1)
     placer = DaskPlacer(client, ticket, resources)
+    threading.Thread(target=_end_with_client, args=(client, address), daemon=True).start()
     for line in sys.stdin:
-        placer.want(int(json.loads(line)["want"]))
+        message = json.loads(line)
+        if "want" in message:
+            placer.want(int(message["want"]), message.get("busy", {}))
+        if "lost" in message:
+            placer.lost(message["lost"])
     placer.close()
     with suppress(Exception):
         client.close(timeout=1)

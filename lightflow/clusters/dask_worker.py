@@ -9,14 +9,21 @@ from liteflow.remote.cluster import Certificates
 from liteflow.remote.hold import hold
 
 
-def hold_slot(ticket: str) -> dict[str, Any]:
-    """Hold a slot of this worker for the run of a ticket (see `liteflow.remote.hold.hold`)."""
+def hold_slot(ticket: str, slot: str, topic: str) -> dict[str, Any]:
+    """Hold a slot of this worker for the run of a ticket (see `liteflow.remote.hold.hold`).
+
+    The placer hears under the topic which agent has the slot.
+    """
     from distributed import get_worker
 
     worker = get_worker()
     is_named = isinstance(worker.name, str) and "://" not in worker.name
     name = worker.name if is_named else worker.address.rpartition("://")[2]
-    return hold(ticket, name, certificates_of(worker.security, "worker"))
+
+    def say(agent_id: str) -> None:
+        worker.log_event(topic, {"slot": slot, "agent": agent_id, "worker": worker.address})
+
+    return hold(ticket, slot, name, say, certificates_of(worker.security, "worker"))
 
 
 def certificates_of(security: Any, role: str) -> Certificates | None:

@@ -466,16 +466,14 @@ class _Answer:
         values: dict[str, Any] = {"status": reply.status, "url": _without_secrets(reply.url)}
         received = {name: text for name, text in reply.headers.items() if name != "set-cookie"}
         values["headers"] = {name: _without_secrets(text) for name, text in received.items()}
-        content, value = b"", None
+        value = None
         if "save" in config:
             values |= self._save(config["save"])
-            if self._expect.get("json"):
-                content = _read_file(config["save"])
         else:
             content = self._read(size_in_bytes(config.get("max_size", "10MB")))
             values |= {"size": len(content), "sha256": _sha256(content)}
             value = self._decoded(content)
-        self._check_json(content)
+            self._check_json(content)
         return value, values
 
     def _failure(self, text: str, code: str, *, final: bool = False, **details: Any) -> TaskFailed:
@@ -540,6 +538,8 @@ class _Answer:
                     size += len(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            if self._expect.get("json"):  # before the file gets its name
+                self._check_json(_read_file(part))
             os.replace(part, path)
         except OSError as error:
             text = f"the content cannot be saved as {path}: {error.strerror}"

@@ -126,13 +126,18 @@ def environment_in(folder: str, wanted: Requirements) -> Iterator[str]:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with open(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        while not os.path.isdir(path):
+        while not _is_usable(path):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not os.path.isdir(path):
+            if not _is_usable(path):
                 _build(path, wanted)
             fcntl.flock(lock, fcntl.LOCK_SH)  # another process may get the lock in between: look again
         os.utime(path)  # its last use
         yield path
+
+
+def _is_usable(path: str) -> bool:
+    """Return whether an environment is there, with a Python: it is a link to one that may have been removed."""
+    return os.path.isfile(os.path.join(path, "bin", "python"))
 
 
 def _build(path: str, wanted: Requirements) -> None:
@@ -143,6 +148,9 @@ def _build(path: str, wanted: Requirements) -> None:
         raise TaskFailed(text, codes=["environment:uv"], final=True)
     building = f"{path}.building"
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
+    if os.path.isdir(path):  # without its Python
+        os.rename(path, building)
+        shutil.rmtree(building, ignore_errors=True)
     try:
         version = wanted.python or sys.executable
         _run_uv(uv, ["venv", "--no-project", "--relocatable", "--python", version, building], "no Python for it")

@@ -64,8 +64,16 @@ def overview(db: str, name: str | None = None) -> TriggerSummary:
     Raises:
         RunNotFound: there is no such trigger and no such workflow.
     """
-    views = [view_of(row) for row in find_triggers(db, name)]
-    return TriggerSummary(triggers=views, has_scheduler=scheduler_is_active(db))
+    return _summary(db, find_triggers(db, name))
+
+
+def triggers_of(db: str, workflow: str | None) -> TriggerSummary:
+    """Return the triggers of a workflow, or all; a workflow that no server has served has none."""
+    return _summary(db, _selected(read_triggers(db), workflow))
+
+
+def _summary(db: str, rows: Sequence[TriggerRecord]) -> TriggerSummary:
+    return TriggerSummary(triggers=[view_of(row) for row in rows], has_scheduler=scheduler_is_active(db))
 
 
 def find_triggers(db: str, name: str | None, *, with_manual: bool = False) -> list[TriggerRecord]:
@@ -75,11 +83,7 @@ def find_triggers(db: str, name: str | None, *, with_manual: bool = False) -> li
         RunNotFound: there is none.
     """
     rows = read_triggers(db)
-    selected = [
-        row
-        for row in rows
-        if name == row.trigger_id or (name in (None, row.dag_id) and (with_manual or row.kind != "manual"))
-    ]
+    selected = _selected(rows, name, with_manual=with_manual)
     if name is not None and not selected:
         names = {row.dag_id for row in rows} | {row.trigger_id for row in rows}
         hint = (
@@ -87,6 +91,15 @@ def find_triggers(db: str, name: str | None, *, with_manual: bool = False) -> li
         )
         raise RunNotFound(f"{db}: there is no trigger or workflow {name!r} with triggers{hint}")
     return selected
+
+
+def _selected(rows: Sequence[TriggerRecord], name: str | None, *, with_manual: bool = False) -> list[TriggerRecord]:
+    """Return the triggers with this id or of this workflow, or all; `with_manual` also what starts runs by request."""
+    return [
+        row
+        for row in rows
+        if name == row.trigger_id or (name in (None, row.dag_id) and (with_manual or row.kind != "manual"))
+    ]
 
 
 def view_of(row: TriggerRecord) -> TriggerView:
@@ -166,23 +179,19 @@ def history(db: str, name: str | None, limit: int) -> list[FireRecord]:
     Raises:
         RunNotFound: there is no such trigger and no such workflow.
     """
-    return read_fires(db, None if name is None else fired_by(db, name), limit=limit)
-
-
-def fired_by(db: str, name: str) -> list[str]:
-    """Return the ids of what starts runs of a workflow, requests too, or of one trigger. Raises RunNotFound."""
-    return [row.trigger_id for row in find_triggers(db, name, with_manual=True)]
+    names = None if name is None else [row.trigger_id for row in find_triggers(db, name, with_manual=True)]
+    return read_fires(db, names, limit=limit)
 
 
 def chosen_triggers(db: str, workflow: str | None, trigger: str | None) -> list[str] | None:
-    """Return the ids of the triggers of a workflow, of one trigger, or of one that is both; None: of all.
+    """Return the ids of what starts runs of a workflow, requests too, of one trigger, or of one that is both.
 
-    Raises:
-        RunNotFound: there is no such workflow.
+    None: of all. A workflow that no server has served has none.
     """
     if workflow is None:
         return None if trigger is None else [trigger]
-    return [name for name in fired_by(db, workflow) if trigger in (None, name)]
+    rows = _selected(read_triggers(db), workflow, with_manual=True)
+    return [row.trigger_id for row in rows if trigger in (None, row.trigger_id)]
 
 
 def pause(db: str, name: str, by: str) -> list[TriggerRecord]:

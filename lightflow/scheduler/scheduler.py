@@ -38,7 +38,8 @@ from liteflow.api import (
 
 _TURN_S: Final = 1.0
 _STARTING_TURN_S: Final = 0.02  # while processes are between their fork and their first commit
-_SCAN_S: Final = 2.0
+_SCAN_S: Final = 2.0  # between two looks for changed files, unless they would take more than this share of a core
+_SCAN_SHARE: Final = 0.002
 _CLOCK_STEP_S: Final = 2.0
 _FORGET_EVERY_S: Final = 86_400.0
 _MAX_QUEUED: Final = 16  # runs of a workflow that wait because of `overlap: queue`
@@ -141,7 +142,7 @@ class Scheduler:
         if (step := self._timers.clock_step()) is not None:
             self.options.report(f"the clock was set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s")
             self._triggers.look_again()
-        if self._timers.is_due("scan", _SCAN_S):
+        if self._timers.is_due("scan", max(_SCAN_S, self.files.looking_s / _SCAN_SHARE)):
             self._take_changes(self.files.scan())
         if not self._active and not self._take_over():
             self._starts.ends()

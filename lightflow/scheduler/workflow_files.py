@@ -77,14 +77,19 @@ class WorkflowFiles:
         self._missing: set[str] = set()
         self.files: dict[str, WorkflowFile] = {}
         self.other_files = 0  # files in the folders that are no workflows
+        self.looking_s = 0.0  # processor time in which the last scan has looked for changes
 
     def scan(self) -> WorkflowChanges:
         """Look for changes. A file that was removed counts as removed at the second scan without it."""
+        began = time.thread_time()
         signatures = dict(self._listed())
+        before = self._signatures
+        changed = [path for path, signature in signatures.items() if before.get(path) != signature]
+        changed += [path for path in self._included if path in signatures and self._has_changed_includes(path)]
+        self.looking_s = time.thread_time() - began
         read, left = [], []
-        for path, signature in signatures.items():
-            if self._signatures.get(path) == signature and not self._has_changed_includes(path):
-                continue
+        for path in dict.fromkeys(changed):
+            signature = signatures[path]
             if path in self._signatures and time.time() - signature.mtime_ns / 1e9 < _STILL_S:
                 continue
             self._signatures[path] = signature

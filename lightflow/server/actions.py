@@ -9,18 +9,29 @@ from typing import Any
 
 from lightflow.engine.choices import RESUME, RerunOptions
 from lightflow.scheduler.decisions import fork_id
+from lightflow.server.answers import (
+    CodeAnswer,
+    DeletedPoolAnswer,
+    LoginAnswer,
+    PausedTriggerAnswer,
+    PausedWorkflowAnswer,
+    PoolSizeAnswer,
+    ProblemsAnswer,
+    StartedAnswer,
+)
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.services import Control, StartedRun
 from lightflow.service import pools, queries, reruns, runs
 from lightflow.service.approvals import DecisionArguments, decide_about
-from lightflow.service.json_shapes import Shape, cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
+from lightflow.service.json_shapes import cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
+from lightflow.service.shape_types import CancelledRunShape, ChangedTasksShape, DecisionShape
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import RUN_ENDED, History, RequestKey, RunRecord, acting_for
 
 
-def login(request: CheckedRequest) -> Answer:
+def login(request: CheckedRequest) -> Answer[LoginAnswer]:
     """Return the token for a login code."""
     role = request.services.codes.redeem(request.body["code"])
     if role is None:
@@ -29,12 +40,12 @@ def login(request: CheckedRequest) -> Answer:
     return Answer(body={"token": tokens.operator if role == "operator" else tokens.viewer, "role": role})
 
 
-def make_code(request: CheckedRequest) -> Answer:
+def make_code(request: CheckedRequest) -> Answer[CodeAnswer]:
     """Return a code with which a browser can log in once, within a minute."""
     return Answer(body={"code": request.services.codes.make(request.role), "expires_s": 60}, status=201)
 
 
-def cancel_run(request: CheckedRequest) -> Answer:
+def cancel_run(request: CheckedRequest) -> Answer[CancelledRunShape]:
     """Request the owner of a run to cancel it; a second request also ends its teardowns and hooks."""
     run_id = queries.run_record(request.services.db, request.path["run"]).run_id
     try:
@@ -45,7 +56,7 @@ def cancel_run(request: CheckedRequest) -> Answer:
     return Answer(body=cancelled_run_shape(record), status=202)
 
 
-def resume_run(request: CheckedRequest) -> Answer:
+def resume_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Resume a run that has ended, in the folder in which it was started."""
     run, key = _run(request), _request_key(request, "resume")
     if _has_acted(request, run.run_id, key):
@@ -54,7 +65,7 @@ def resume_run(request: CheckedRequest) -> Answer:
     return _started(_control(request).rerun(run.run_id, RESUME, caller=request.caller, key=key))
 
 
-def retry_run(request: CheckedRequest) -> Answer:
+def retry_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Run tasks of a run again, and what follows them; without tasks all that did not succeed."""
     body = request.body
     rerun = RerunOptions(
@@ -83,7 +94,7 @@ def _check_rerun(rerun: RerunOptions) -> None:
             raise RequestProblem(422, "BAD_INPUT", f"{name} needs tasks", fields={name: "needs tasks"})
 
 
-def fork_run(request: CheckedRequest) -> Answer:
+def fork_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Start a new run that begins in the middle of another one, with some parameters changed."""
     body = request.body
     run, key = _run(request), _request_key(request, "fork")
@@ -97,7 +108,7 @@ def fork_run(request: CheckedRequest) -> Answer:
     return _started(control.fork(run.run_id, body["tasks"], params, caller=request.caller, key=key))
 
 
-def start_again(request: CheckedRequest) -> Answer:
+def start_again(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Start a new run with the parameters of another one."""
     control = _control(request)
     run = _run(request)
@@ -134,7 +145,7 @@ def _has_acted(request: CheckedRequest, run_id: str, key: RequestKey | None) -> 
     return content is not None
 
 
-def _answered_before(run_id: str) -> Answer:
+def _answered_before(run_id: str) -> Answer[StartedAnswer]:
     """Return the answer to a request that comes again."""
     return _started(StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None))
 
@@ -145,7 +156,7 @@ def _check_ended(run: RunRecord) -> None:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} is {run.status}")
 
 
-def clear_tasks(request: CheckedRequest) -> Answer:
+def clear_tasks(request: CheckedRequest) -> Answer[ChangedTasksShape]:
     """Set tasks of a run, and what follows them, back to PENDING; the next resume runs them."""
     body = request.body
     with acting_for(request.caller):
@@ -153,7 +164,7 @@ def clear_tasks(request: CheckedRequest) -> Answer:
     return _changed(changed)
 
 
-def mark_tasks(request: CheckedRequest) -> Answer:
+def mark_tasks(request: CheckedRequest) -> Answer[ChangedTasksShape]:
     """Give tasks of a run a state by hand, and a success its values."""
     body = request.body
     with acting_for(request.caller):
@@ -168,11 +179,11 @@ def mark_tasks(request: CheckedRequest) -> Answer:
     return _changed(changed)
 
 
-def _changed(changed: reruns.ChangedTasks) -> Answer:
+def _changed(changed: reruns.ChangedTasks) -> Answer[ChangedTasksShape]:
     return Answer(body=changed_tasks_shape(changed.run, changed.names))
 
 
-def decide(request: CheckedRequest) -> Answer:
+def decide(request: CheckedRequest) -> Answer[DecisionShape]:
     """Approve or reject a task that waits for a person; the first decision counts."""
     body = request.body
     arguments = DecisionArguments(
@@ -190,7 +201,7 @@ def _as_typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def start_run(request: CheckedRequest) -> Answer:
+def start_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Start a run of a workflow that this server serves."""
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
@@ -208,7 +219,7 @@ def _check_params(control: Control, workflow: str, params: Mapping[str, Any]) ->
         raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
 
 
-def check_params(request: CheckedRequest) -> Answer:
+def check_params(request: CheckedRequest) -> Answer[ProblemsAnswer]:
     """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
@@ -216,36 +227,40 @@ def check_params(request: CheckedRequest) -> Answer:
     return Answer(body={"problems": [{"field": each.field, "message": each.message} for each in problems]})
 
 
-def pause_workflow(request: CheckedRequest) -> Answer:
+def pause_workflow(request: CheckedRequest) -> Answer[PausedWorkflowAnswer]:
     """Pause the triggers of a workflow."""
-    return _set_paused(request, paused=True)
+    return _set_workflow_paused(request, paused=True)
 
 
-def unpause_workflow(request: CheckedRequest) -> Answer:
+def unpause_workflow(request: CheckedRequest) -> Answer[PausedWorkflowAnswer]:
     """End the pause of a workflow. The instants of the pause do not run."""
-    return _set_paused(request, paused=False)
+    return _set_workflow_paused(request, paused=False)
 
 
-def pause_trigger(request: CheckedRequest) -> Answer:
+def pause_trigger(request: CheckedRequest) -> Answer[PausedTriggerAnswer]:
     """Pause a trigger."""
-    return _set_paused(request, paused=True)
+    return _set_trigger_paused(request, paused=True)
 
 
-def unpause_trigger(request: CheckedRequest) -> Answer:
+def unpause_trigger(request: CheckedRequest) -> Answer[PausedTriggerAnswer]:
     """End the pause of a trigger. The instants of the pause do not run."""
-    return _set_paused(request, paused=False)
+    return _set_trigger_paused(request, paused=False)
 
 
-def _set_paused(request: CheckedRequest, *, paused: bool) -> Answer:
-    control = _control(request)
-    kind, name = next(iter(request.path.items()))
-    if kind == "workflow":
-        _check_served(control, name)
+def _set_workflow_paused(request: CheckedRequest, *, paused: bool) -> Answer[PausedWorkflowAnswer]:
+    control, name = _control(request), request.path["workflow"]
+    _check_served(control, name)
     control.pause(name, paused=paused, caller=request.caller, reason=request.body.get("reason"))
-    return Answer(body={kind: name, "paused": paused})
+    return Answer(body={"workflow": name, "paused": paused})
 
 
-def fire_trigger(request: CheckedRequest) -> Answer:
+def _set_trigger_paused(request: CheckedRequest, *, paused: bool) -> Answer[PausedTriggerAnswer]:
+    control, name = _control(request), request.path["trigger"]
+    control.pause(name, paused=paused, caller=request.caller, reason=request.body.get("reason"))
+    return Answer(body={"trigger": name, "paused": paused})
+
+
+def fire_trigger(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Fire a trigger now; `at` is the moment that the run is for."""
     control, text = _control(request), request.body.get("at")
     moment = None if text is None else _moment(text)
@@ -261,14 +276,14 @@ def _moment(text: str) -> float:
         raise RequestProblem(422, "BAD_INPUT", f"at {message}", fields={"at": message}) from None
 
 
-def set_pool(request: CheckedRequest) -> Answer:
+def set_pool(request: CheckedRequest) -> Answer[PoolSizeAnswer]:
     """Set the number of slots of a pool; 0 pauses it."""
     name = request.path["pool"]
     pools.resize(request.services.db, name, str(request.body["slots"]))
     return Answer(body={"pool": name, "slots": request.body["slots"]})
 
 
-def delete_pool(request: CheckedRequest) -> Answer:
+def delete_pool(request: CheckedRequest) -> Answer[DeletedPoolAnswer]:
     """Delete a pool that is not in use."""
     pools.delete(request.services.db, request.path["pool"])
     return Answer(body={"pool": request.path["pool"], "deleted": True})
@@ -291,11 +306,10 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
 
-def _started(started: StartedRun) -> Answer:
-    shape: Shape = {
-        "run_id": started.run_id,
-        "fire_no": started.fire_no,
-        "status": started.status,
-        "reason": started.reason,
-    }
-    return Answer(body=shape, status=202 if started.run_id is None else 201)
+def _started(started: StartedRun) -> Answer[StartedAnswer]:
+    return Answer(body=started_answer(started), status=202 if started.run_id is None else 201)
+
+
+def started_answer(started: StartedRun) -> StartedAnswer:
+    """Return what has become of a request for a run."""
+    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": started.reason}

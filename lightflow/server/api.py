@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lightflow.server import actions, resources, run_details
+from lightflow.server.answers import OperationAnswer
 from lightflow.server.bodies import BODIES
 from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
@@ -58,23 +59,29 @@ _INSTANCES_QUERY: Final = (
 )
 
 
-def _health(request: CheckedRequest) -> Answer:
+def _health(request: CheckedRequest) -> Answer[bytes]:
     """Return that the server answers; it shows no data."""
     return Answer(body=b"ok\n", media_type="text/plain; charset=utf-8")
 
 
-def _metrics(request: CheckedRequest) -> Answer:
+def _metrics(request: CheckedRequest) -> Answer[bytes]:
     """Return the metrics of the server and of the state file."""
-    text = request.services.metrics.text(request.services.db, __version__)
+    services = request.services
+    text = services.metrics.text(services.db, __version__, services.feed.position.generation)
     return Answer(body=text.encode(), media_type=METRICS_TYPE)
 
 
-def _openapi(request: CheckedRequest) -> Answer:
+def _openapi(request: CheckedRequest) -> Answer[dict[str, Any]]:
     """Return the description of all routes."""
     return Answer(body=document(ROUTES, STREAM, OPEN_ROUTES))
 
 
-def _graphql(request: CheckedRequest) -> Answer:
+def _stream(request: CheckedRequest) -> Answer[bytes]:
+    """Follow the live feed, as server-sent events."""
+    raise NotImplementedError  # `stream` answers: the answer has no end
+
+
+def _graphql(request: CheckedRequest) -> Answer[OperationAnswer]:
     """Execute a GraphQL operation; a subscription is answered as server-sent events."""
     from lightflow.server.graphql.endpoint import answer  # graphql-core takes 0.1 s to import
 
@@ -120,7 +127,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         resources.list_runs,
         query=(
             Query(name="workflow", about="Only runs of this workflow."),
-            Query(name="status", about="Only runs in this state.", enum=tuple(RUN_STATUSES)),
+            Query(name="status", about="Only runs in these states.", enum=tuple(RUN_STATUSES), many=True),
             Query(name="text", about="Only runs with this text in their id, their parameters or their reason."),
             Query(name="trigger", about="Only runs that this trigger started; `NAME:manual` for starts by hand."),
             Query(name="since", about="Only runs from this moment on, such as `2026-01-31T02:30:00Z`."),
@@ -209,15 +216,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/pools", resources.list_pools),
     _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator"),
     _route("DELETE", "/api/v1/pools/{pool}", actions.delete_pool, role="operator"),
-    _route("POST", "/graphql", _graphql, body=_OPERATION),
+    _route("POST", "/graphql", _graphql, body=_OPERATION, follows=True),
 )
 TABLE: Final = RouteTable(ROUTES)
 #: The stream is answered by `stream`, not by its handler: its answer has no end.
 STREAM: Final = Route(
     method="GET",
     path="/api/v1/stream",
-    handler=lambda call: Answer(body=None),
-    summary="Follow the live feed, as server-sent events.",
+    handler=_stream,
+    summary=(_stream.__doc__ or "").strip(),
     query=(
         Query(name="topics", about="Topics, separated by commas: `runs`, `run:ID`, `log:RUN:TASK:INDEX:ATTEMPT`."),
         Query(name="as_of", about="The position of the client's snapshot; `Last-Event-ID` wins over it."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import secrets
@@ -53,8 +52,7 @@ class Application:
         self._services.metrics.count(scope["method"], answer.status_code, time.perf_counter() - began)
         present = {name for name, _ in answer.raw_headers}
         answer.raw_headers += [header for header in SECURITY_HEADERS if header[0] not in present]
-        with contextlib.suppress(asyncio.CancelledError):  # the server stops, and ends the streams
-            await answer(scope, receive, send)
+        await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         try:
@@ -70,6 +68,9 @@ class Application:
             return await self._routed(method, path, role, scope, receive)
         except ConnectionError:
             return Response(status_code=400)
+        except asyncio.CancelledError:
+            detail = "the server has ended before it had the answer; look at the run, if it was to start one"
+            return _problem_response(RequestProblem(503, "UNAVAILABLE", detail))
         except Exception as error:  # noqa: BLE001 - the boundary: a defect is logged and answered with 500
             return _problem_response(error)
 
@@ -122,7 +123,7 @@ class Application:
         return _streaming(stream(self._services, topics, start))
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: Answer[bytes]) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 

@@ -19,6 +19,7 @@ from lightflow.scheduler.parked_runs import is_source
 from lightflow.scheduler.scheduler import Scheduler
 from lightflow.scheduler.starter import FORESTALLED, RerunOrder
 from lightflow.scheduler.workflow_files import WatchedWorkflow
+from lightflow.server.answers import ServedTriggerShape
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
 from lightflow.service.parameters import ParamArguments, new_run_values
@@ -243,7 +244,7 @@ def _served(workflow: WatchedWorkflow, rows: Mapping[str, TriggerRecord], proble
     )
 
 
-def _shape(row: TriggerRecord) -> Mapping[str, Any]:
+def _shape(row: TriggerRecord) -> ServedTriggerShape:
     view = overview.view_of(row)
     fires = [] if view.clock is None or view.state != "active" else overview.planned(
         {row.trigger_id: view.clock}, time.time(), _NEXT

@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from lightflow.server.state_follower import StateFollower
@@ -20,6 +20,8 @@ from liteflow.api import EventRecord
 #: Seconds between two looks at the file while clients follow, and while none do.
 _FOLLOWED_S: Final = 0.05
 _IDLE_S: Final = 1.0
+#: Frames a second to all clients together: beyond, the file is looked at less often, and frames hold more changes.
+_MOST_FRAMES: Final = 750
 _MOST_CHANGES: Final = 10_000  # that are in memory
 _MOST_BEHIND: Final = 5_000  # events that a client may have missed; beyond, a snapshot is cheaper
 
@@ -80,10 +82,12 @@ class Feed:
 
     Attributes:
         problem: why the state file cannot be read; None while it can.
+        is_ending: Whether the server ends: clients are to follow no longer.
     """
 
     def __init__(self, db: str) -> None:
         self.problem: str | None = None
+        self.is_ending = False
         self._file = StateFollower(db)
         self._lock = threading.Lock()
         self._changes: deque[FeedChange] = deque(maxlen=_MOST_CHANGES)
@@ -101,6 +105,11 @@ class Feed:
         self.look()
         self._thread.start()
 
+    def end_followers(self) -> None:
+        """Wake all clients for the last time: see `is_ending`."""
+        self.is_ending = True
+        self._notify()
+
     def stop(self) -> None:
         """End the thread."""
         self._stopped = True
@@ -111,7 +120,7 @@ class Feed:
 
     def _follow(self) -> None:
         while not self._stopped:
-            self._wake.wait(_FOLLOWED_S if self._waiters else _IDLE_S)
+            self._wake.wait(max(_FOLLOWED_S, len(self._waiters) / _MOST_FRAMES) if self._waiters else _IDLE_S)
             self._wake.clear()
             if not self._stopped:
                 self.look()
@@ -189,6 +198,15 @@ class Feed:
             del self._waiters[event]
 
     def _notify(self) -> None:
+        """Set the events of all clients, with one call for each loop: each call is a write to its pipe."""
+        waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Event]] = {}
         for event, loop in list(self._waiters.items()):
+            waiters.setdefault(loop, []).append(event)
+        for loop, events in waiters.items():
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(event.set)
+                loop.call_soon_threadsafe(_set_all, events)
+
+
+def _set_all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from lightflow.server.answers import RunStateShape
 from lightflow.server.feed import FeedBatch, FeedChange
 from lightflow.server.shapes import instance_columns, run_state_shape, without_values
 from lightflow.service.json_shapes import Shape
@@ -47,6 +48,8 @@ class FrameBuilder:
             future = self._frames[key] = asyncio.ensure_future(run_in_threadpool(self._event, topic, batch))
             if len(self._frames) > _CACHED_FRAMES:
                 self._frames.popitem(last=False)
+        if future.done():
+            return future.result()
         return await asyncio.shield(future)  # it is shared: a client that leaves does not cancel it
 
     def _event(self, topic: str, batch: FeedBatch) -> bytes:
@@ -104,7 +107,7 @@ class FrameBuilder:
         tasks = instance_columns(instances)
         return {"topic": f"run:{run_id}", "run": summary, "tasks": tasks, "removed": removed}
 
-    def _summary(self, history: History, run_id: str) -> Shape:
+    def _summary(self, history: History, run_id: str) -> RunStateShape:
         return run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from lightflow.errors import VisualError
+from lightflow.server.answers import GeometryAnswer
 from lightflow.server.problems import RequestProblem
 from lightflow.visuals.geometry import geometry, geometry_dot, places
 from liteflow.api import Picture, sha256_hex
@@ -23,20 +24,20 @@ class Layouts:
     """The layouts that a server has made, the last ones used last."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[GraphKey, dict[str, Any]] = OrderedDict()
+        self._answers: OrderedDict[GraphKey, GeometryAnswer] = OrderedDict()
         self._lock = threading.Lock()
         self._layouts: OrderedDict[str, Future[dict[str, Any]]] = OrderedDict()
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
         self._waiting = 0
 
-    def answer_of(self, key: GraphKey) -> dict[str, Any] | None:
+    def answer_of(self, key: GraphKey) -> GeometryAnswer | None:
         """Return the geometry that was made with a key; None where there is none."""
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
             return self._answers.get(key)
 
-    def geometry(self, picture: Picture, key: GraphKey | None = None) -> dict[str, Any]:
+    def geometry(self, picture: Picture, key: GraphKey | None = None) -> GeometryAnswer:
         """Return the geometry of a picture with its digest; the same graph is laid out once.
 
         Args:
@@ -60,7 +61,7 @@ class Layouts:
         if is_first:
             self._lay_out(digest, dot, layout)
         try:
-            answer = {"digest": digest, **geometry(picture, layout.result())}
+            answer: GeometryAnswer = {"digest": digest, **geometry(picture, layout.result())}
         except VisualError as error:
             raise RequestProblem(422, "NOT_DRAWN", str(error)) from error
         if key is not None:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from liteflow.api import FireDelays, History
+from liteflow.api import FireStatistics, History
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _MOST_LABELS: Final = 1000  # workflows and pools; the rest is left out, so that a scrape stays small
 _BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _LATE_BOUNDS: Final = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0)
+_NO_FIRES: Final = FireStatistics(0, {}, (0,) * (len(_LATE_BOUNDS) + 1), 0.0)
 
 
 class Metrics:
@@ -24,6 +25,7 @@ class Metrics:
         self._buckets: Counter[float] = Counter()
         self._seconds = 0.0
         self.stream_clients = 0
+        self._decided = ("", _NO_FIRES)  # the generation of the state file, and its fires that change no longer
 
     def count(self, method: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -32,16 +34,28 @@ class Metrics:
             self._seconds += seconds
             self._buckets[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += 1
 
-    def text(self, db: str, version: str) -> str:
-        """Return all metrics.
+    def text(self, db: str, version: str, generation: str) -> str:
+        """Return all metrics; the generation changes when another file replaces the state file.
 
         Raises:
             StoreError: the state file cannot be read.
         """
         lines = [*self._server_lines(version)]
         with History(db) as history, history.snapshot():
-            lines += _file_lines(history)
+            lines += _file_lines(history, self._fires(history, generation))
         return "\n".join([*lines, ""])
+
+    def _fires(self, history: History, generation: str) -> FireStatistics:
+        """Return the statistics of all fires. Those that are decided are read once."""
+        generation_before, decided = self._decided
+        if generation_before != generation:
+            decided = _NO_FIRES
+        oldest_open = history.first_open_fire()
+        decided = decided.plus(history.fire_statistics(_LATE_BOUNDS, decided.through, oldest_open))
+        self._decided = (generation, decided)
+        if oldest_open is None:
+            return decided
+        return decided.plus(history.fire_statistics(_LATE_BOUNDS, oldest_open - 1))
 
     def _server_lines(self, version: str) -> Iterable[str]:
         yield from _head("lightflow_build_info", "gauge", "The version of Lightflow.")
@@ -63,7 +77,7 @@ class Metrics:
         yield f"lightflow_http_seconds_count {total}"
 
 
-def _file_lines(history: History) -> Iterable[str]:
+def _file_lines(history: History, fires: FireStatistics) -> Iterable[str]:
     runs = history.run_statistics()
     yield from _head("lightflow_runs", "gauge", "Runs in the state file, by workflow and state.")
     for dag_id, status, number, _ in runs[:_MOST_LABELS]:
@@ -76,12 +90,12 @@ def _file_lines(history: History) -> Iterable[str]:
     yield from _head("lightflow_tasks_running", "gauge", "Task instances that are running.")
     yield f"lightflow_tasks_running {history.running_tasks()}"
     yield from _head("lightflow_fires", "gauge", "Fires of triggers, by state.")
-    for status, number in history.fire_counts().items():
+    for status, number in sorted(fires.counts.items()):
         yield f'lightflow_fires{{state="{_escaped(status)}"}} {number}'
     yield from _head("lightflow_triggers_broken", "gauge", "Triggers that cannot fire, by workflow.")
     for dag_id, number in sorted(history.broken_triggers().items())[:_MOST_LABELS]:
         yield f'lightflow_triggers_broken{{workflow="{_escaped(dag_id)}"}} {number}'
-    yield from _delay_lines(history.fire_delays(_LATE_BOUNDS))
+    yield from _delay_lines(fires)
     used = Counter[str]()
     for slot in history.slots():
         if slot.taken_at is not None:
@@ -93,13 +107,13 @@ def _file_lines(history: History) -> Iterable[str]:
         yield f'lightflow_pool_slots{{pool="{name}",kind="used"}} {used[pool.name]}'
 
 
-def _delay_lines(delays: FireDelays) -> Iterable[str]:
+def _delay_lines(fires: FireStatistics) -> Iterable[str]:
     yield from _head("lightflow_fire_lateness_seconds", "histogram", "From the moment a fire was due to its claim.")
-    for bound, number in zip((*_LATE_BOUNDS, float("inf")), delays.numbers, strict=True):
+    for bound, number in zip((*_LATE_BOUNDS, float("inf")), fires.delays, strict=True):
         label = "+Inf" if bound == float("inf") else f"{bound:g}"
         yield f'lightflow_fire_lateness_seconds_bucket{{le="{label}"}} {number}'
-    yield f"lightflow_fire_lateness_seconds_sum {delays.seconds:.6f}"
-    yield f"lightflow_fire_lateness_seconds_count {delays.numbers[-1]}"
+    yield f"lightflow_fire_lateness_seconds_sum {fires.seconds:.6f}"
+    yield f"lightflow_fire_lateness_seconds_count {fires.delays[-1]}"
 
 
 def _head(name: str, kind: str, about: str) -> tuple[str, str]:

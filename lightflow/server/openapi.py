@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
+from lightflow.server.json_schema import Definitions, schema_of
 from lightflow.server.problems import MEDIA_TYPE as PROBLEM_TYPE
-from lightflow.server.routing import Query, Route
+from lightflow.server.routing import Handler, Query, Route
 from liteflow import __version__
 
 _PROBLEM: Final[dict[str, Any]] = {
@@ -35,9 +36,11 @@ _PROBLEM: Final[dict[str, Any]] = {
 def document(routes: Sequence[Route], stream: Route, open_routes: Set[tuple[str, str]]) -> dict[str, Any]:
     """Return the document (OpenAPI 3.1)."""
     paths: dict[str, dict[str, Any]] = {}
+    schemas: Definitions = {"Problem": _PROBLEM}
     for route in (*routes, stream):
         is_open = (route.method, route.path) in open_routes
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, is_open=is_open)
+        answer = schema_of(answer_type(route.handler), schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, answer, is_open=is_open)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -50,7 +53,7 @@ def document(routes: Sequence[Route], stream: Route, open_routes: Set[tuple[str,
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Problem": _PROBLEM},
+            "schemas": schemas,
             "responses": {
                 "Problem": {
                     "description": "The request failed.",
@@ -61,8 +64,12 @@ def document(routes: Sequence[Route], stream: Route, open_routes: Set[tuple[str,
     }
 
 
-def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
-    schema = {"type": "object"} if route.media_type == "application/json" else {"type": "string"}
+def answer_type(handler: Handler) -> Any:
+    """Return the type of the body with which a handler answers."""
+    return get_args(get_type_hints(handler)["return"])[0]
+
+
+def _operation(route: Route, answer: dict[str, Any], *, is_open: bool) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"\{(\w+)\}", route.path)
@@ -73,7 +80,9 @@ def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
         parameters.append(
             {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
         )
-    content = {route.media_type: {"schema": schema}}
+    content = {route.media_type: {"schema": answer}}
+    if route.follows:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
     successes = {str(route.status): {"description": route.answers, "content": content}}
     if route.starts:
         successes["202"] = {

@@ -10,10 +10,39 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.scheduler import overview
+from lightflow.server.answers import (
+    BarShape,
+    CriticalPathAnswer,
+    EventsPage,
+    FileProblemShape,
+    FiresPage,
+    GeometryAnswer,
+    GraphAnswer,
+    GridAnswer,
+    GridRunShape,
+    InstancesPage,
+    InstantShape,
+    ListedWorkflowShape,
+    PlannedAnswer,
+    PoolsAnswer,
+    RoleAnswer,
+    RunAnswer,
+    RunColumns,
+    RunsPage,
+    ServedShape,
+    SourceAnswer,
+    SystemAnswer,
+    TaskAnswer,
+    TriggersAnswer,
+    ValueAnswer,
+    ValuesAnswer,
+    WorkflowAnswer,
+    WorkflowsAnswer,
+)
 from lightflow.server.feed import FeedPosition
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.routing import Answer, CheckedRequest, name_in_path
+from lightflow.server.routing import Answer, Body, CheckedRequest, name_in_path
 from lightflow.server.services import ServedWorkflow
 from lightflow.server.shapes import (
     attempt_columns,
@@ -22,13 +51,13 @@ from lightflow.server.shapes import (
     instance_columns,
     run_state_shape,
     scheduler_shape,
+    schema_without_values,
+    state_columns,
     trigger_shape,
-    without_defaults,
     without_values,
 )
 from lightflow.service import explanations, pools, queries, workflows
 from lightflow.service.json_shapes import (
-    Shape,
     explanation_shape,
     iso,
     moment_of,
@@ -40,6 +69,7 @@ from lightflow.service.json_shapes import (
 )
 from lightflow.service.lookup import find_instance, find_run
 from lightflow.service.queries import RunSummary, WorkflowSummary
+from lightflow.service.shape_types import ExplanationShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     History,
@@ -62,24 +92,24 @@ def reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
         yield history, str(FeedPosition(generation, *file))
 
 
-def shown(request: CheckedRequest, shape: Shape) -> Answer:
-    """Return a shape of runs or tasks as an answer, without values where the server hides them."""
-    return Answer(body=without_values(shape) if request.services.hides_values else shape)
+def shown(request: CheckedRequest, body: Body) -> Answer[Body]:
+    """Return runs, tasks or fires as an answer, without values where the server hides them."""
+    return Answer(body=without_values(body) if request.services.hides_values else body)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-def list_runs(request: CheckedRequest) -> Answer:
+def list_runs(request: CheckedRequest) -> Answer[RunsPage]:
     """Return a page of runs, the newest first."""
     query = request.query
     with reading(request) as (history, as_of):
         records = history.runs(
             query["workflow"],
-            status=query["status"],
             limit=query["limit"] + 1,
             before=cursor_number(query["after"]),
             matching=RunConditions(
+                statuses=query["status"],
                 text=query["text"],
                 hides_params=request.services.hides_values,
                 trigger=query["trigger"],
@@ -94,7 +124,7 @@ def list_runs(request: CheckedRequest) -> Answer:
     return shown(request, {"as_of": as_of, "runs": runs, "after": after})
 
 
-def get_run(request: CheckedRequest) -> Answer:
+def get_run(request: CheckedRequest) -> Answer[RunAnswer]:
     """Return a run with the numbers of its tasks by state, and its outputs."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
@@ -103,15 +133,15 @@ def get_run(request: CheckedRequest) -> Answer:
     return shown(request, {"as_of": as_of, **shape, "outputs": outputs})
 
 
-def list_tasks(request: CheckedRequest) -> Answer:
+def list_tasks(request: CheckedRequest) -> Answer[RunColumns]:
     """Return all task instances and hooks of a run, as columns."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
         states = history.instance_states(run.run_id)
-    return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(states)})
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
 
 
-def list_attempts(request: CheckedRequest) -> Answer:
+def list_attempts(request: CheckedRequest) -> Answer[RunColumns]:
     """Return all attempts of a run, as columns."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
@@ -119,20 +149,20 @@ def list_attempts(request: CheckedRequest) -> Answer:
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **attempt_columns(records)})
 
 
-def get_graph(request: CheckedRequest) -> Answer:
+def get_graph(request: CheckedRequest) -> Answer[GraphAnswer]:
     """Return the graph of a run as it was when the run was last started or resumed."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
         graph = history.graph(run.graph_digest)
-    return Answer(body={"as_of": as_of, "digest": run.graph_digest, "tasks": graph.get("tasks", [])})
+    return shown(request, {"as_of": as_of, "digest": run.graph_digest, "tasks": graph.get("tasks", [])})
 
 
-def get_geometry(request: CheckedRequest) -> Answer:
+def get_geometry(request: CheckedRequest) -> Answer[GeometryAnswer]:
     """Return where the boxes and edges of the graph of a run are; a graph that is too large is folded."""
     return _geometry_of_run(request, lambda history: _run(history, request))
 
 
-def get_workflow_geometry(request: CheckedRequest) -> Answer:
+def get_workflow_geometry(request: CheckedRequest) -> Answer[GeometryAnswer]:
     """Return where the boxes and edges of the graph of a workflow are: of its file, or else of its latest run."""
     served = _served(request)
     if served is not None and not served.file.endswith(".py"):  # a Python file would be executed
@@ -148,7 +178,7 @@ def _latest_run(history: History, workflow: str) -> RunRecord:
     return runs[0]
 
 
-def _geometry_of_run(request: CheckedRequest, find: Callable[[History], RunRecord]) -> Answer:
+def _geometry_of_run(request: CheckedRequest, find: Callable[[History], RunRecord]) -> Answer[GeometryAnswer]:
     layouts, folding = request.services.layouts, _folding(request)
     with reading(request) as (history, _):
         run = find(history)
@@ -164,7 +194,7 @@ def _folding(request: CheckedRequest) -> tuple[Any, frozenset[str]]:
     return request.query["fold"], frozenset(filter(None, (request.query["toggled"] or "").split(",")))
 
 
-def get_critical_path(request: CheckedRequest) -> Answer:
+def get_critical_path(request: CheckedRequest) -> Answer[CriticalPathAnswer]:
     """Return the chain of tasks that decided when a run ended, or that is the longest so far."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
@@ -172,7 +202,7 @@ def get_critical_path(request: CheckedRequest) -> Answer:
     return Answer(body={"as_of": as_of, "run_id": run.run_id, "tasks": path})
 
 
-def list_events(request: CheckedRequest) -> Answer:
+def list_events(request: CheckedRequest) -> Answer[EventsPage]:
     """Return a page of changes of state, the oldest first."""
     run_id = request.path.get("run")
     after = cursor_number(request.query["after"]) or 0
@@ -180,10 +210,10 @@ def list_events(request: CheckedRequest) -> Answer:
         run = None if run_id is None else find_run(history, run_id).run_id
         events = history.events(run, after=after, limit=request.query["limit"])
     end = str(events[-1].seq if events else after)
-    return Answer(body={"as_of": as_of, "events": [event_shape(event) for event in events], "after": end})
+    return shown(request, {"as_of": as_of, "events": [event_shape(event) for event in events], "after": end})
 
 
-def list_values(request: CheckedRequest) -> Answer:
+def list_values(request: CheckedRequest) -> Answer[ValuesAnswer]:
     """Return the outputs of a run, and the values that its tasks have stored.
 
     Nothing is unpickled, and large values are left out.
@@ -194,7 +224,7 @@ def list_values(request: CheckedRequest) -> Answer:
     return Answer(body={"run_id": outputs.run_id, "outputs": outputs.of_run, "values": values})
 
 
-def get_value(request: CheckedRequest) -> Answer:
+def get_value(request: CheckedRequest) -> Answer[ValueAnswer]:
     """Return one value."""
     _refuse_hidden(request)
     path = request.path
@@ -241,7 +271,7 @@ def cursor_number(cursor: str | None) -> int | None:
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def get_task(request: CheckedRequest) -> Answer:
+def get_task(request: CheckedRequest) -> Answer[TaskAnswer]:
     """Return a task of a run, or an instance of it, with its attempts."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
@@ -251,7 +281,7 @@ def get_task(request: CheckedRequest) -> Answer:
     return shown(request, {"as_of": as_of, "run_id": run.run_id, **shape})
 
 
-def list_instances(request: CheckedRequest) -> Answer:
+def list_instances(request: CheckedRequest) -> Answer[InstancesPage]:
     """Return a page of the instances of a mapped task, as columns; by default the failed ones are first."""
     query = request.query
     if query["label"] is not None:
@@ -273,14 +303,14 @@ def list_instances(request: CheckedRequest) -> Answer:
     return shown(request, {"as_of": as_of, "run_id": run.run_id, **instance_columns(records), "after": after})
 
 
-def get_why(request: CheckedRequest) -> Answer:
+def get_why(request: CheckedRequest) -> Answer[ExplanationShape]:
     """Return why a task is in its state."""
-    return Answer(
-        body=explanation_shape(explanations.why(request.services.db, request.path["run"], name_in_path(request)))
-    )
+    _refuse_hidden(request)
+    explanation = explanations.why(request.services.db, request.path["run"], name_in_path(request))
+    return Answer(body=explanation_shape(explanation))
 
 
-def get_log(request: CheckedRequest) -> Answer:
+def get_log(request: CheckedRequest) -> Answer[bytes]:
     """Return a window of the log of an attempt, as text."""
     query, path = request.query, request.path
     attempt = cursor_number(path["attempt"]) or 0
@@ -300,7 +330,7 @@ def get_log(request: CheckedRequest) -> Answer:
 # -- workflows ---------------------------------------------------------------------------------------------------------
 
 
-def list_workflows(request: CheckedRequest) -> Answer:
+def list_workflows(request: CheckedRequest) -> Answer[WorkflowsAnswer]:
     """Return the workflows that have run or are served, by name, with their latest run."""
     served = (
         {} if request.services.control is None else {each.name: each for each in request.services.control.workflows()}
@@ -308,28 +338,41 @@ def list_workflows(request: CheckedRequest) -> Answer:
     with reading(request) as (history, as_of):
         shapes = {dag.dag_id: _workflow(history, request, dag.dag_id) for dag in history.dags()}
     for name, workflow in served.items():
-        shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
+        shape = shapes.setdefault(name, _unused(workflow))
         shape["served"] = _served_shape(request, workflow)
     control = request.services.control
     problems = {} if control is None else control.problems()
-    files = [{"file": path, "problem": problems[path]} for path in sorted(problems)]
+    files: list[FileProblemShape] = [{"file": path, "problem": problems[path]} for path in sorted(problems)]
     return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)], "problems": files})
 
 
-def get_workflow(request: CheckedRequest) -> Answer:
+def get_workflow(request: CheckedRequest) -> Answer[WorkflowAnswer]:
     """Return a workflow with its last runs."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
         shape = None if history.dag(name) is None else _workflow(history, request, name)
     served = _served(request)
-    if shape is None and served is None:
-        raise RunNotFound(f"there is no workflow {name!r}")
+    if shape is None and served is not None:
+        shape = _unused(served)
     if shape is None:
-        shape = {"workflow": name, "description": "", "latest": None, "runs": []}
-    return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(request, served)})
+        raise RunNotFound(f"there is no workflow {name!r}")
+    return Answer(body={**shape, "as_of": as_of, "served": None if served is None else _served_shape(request, served)})
 
 
-def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
+def _unused(served: ServedWorkflow) -> ListedWorkflowShape:
+    """Return a workflow that has not run yet."""
+    return {
+        "workflow": served.name,
+        "description": served.description,
+        "source": served.file,
+        "latest": None,
+        "next_at": None,
+        "runs": [],
+        "served": None,
+    }
+
+
+def _workflow(history: History, request: CheckedRequest, name: str) -> ListedWorkflowShape:
     dag, count = history.dag(name), request.query["runs"]
     assert dag is not None
     runs = history.runs(name, limit=max(count, 1))
@@ -337,17 +380,14 @@ def _workflow(history: History, request: CheckedRequest, name: str) -> Shape:
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
     if request.services.hides_values:
         shape["latest"] = without_values(shape["latest"])
-    bars = [
-        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
-        for run in runs[:count]
-    ]
-    return {**shape, "runs": bars, "served": None}
+    return {**shape, "runs": [bar_shape(run) for run in runs[:count]], "served": None}
 
 
-def seconds_of(run: RunRecord) -> float | None:
-    """Return how many seconds a run took, or has been running."""
+def bar_shape(run: RunRecord) -> BarShape:
+    """Return a run in a list of many."""
     seconds = queries.elapsed_s(run)
-    return None if seconds is None else round(seconds, 3)
+    duration_s = None if seconds is None else round(seconds, 3)  # until now, of one that runs
+    return {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": duration_s}
 
 
 def _served(request: CheckedRequest) -> ServedWorkflow | None:
@@ -362,18 +402,18 @@ def require_workflow(history: History, request: CheckedRequest) -> None:
         raise RunNotFound(f"there is no workflow {request.path['workflow']!r}")
 
 
-def _served_shape(request: CheckedRequest, workflow: ServedWorkflow) -> Shape:
+def _served_shape(request: CheckedRequest, workflow: ServedWorkflow) -> ServedShape:
     schema = workflow.params_schema
     return {
         "file": workflow.file,
         "problem": workflow.problem,
         "paused_by": workflow.paused_by,
-        "params": without_defaults(schema) if request.services.hides_values else schema,
+        "params": schema_without_values(schema) if request.services.hides_values else schema,
         "triggers": list(workflow.triggers),
     }
 
 
-def get_source(request: CheckedRequest) -> Answer:
+def get_source(request: CheckedRequest) -> Answer[SourceAnswer]:
     """Return the text of the file of a workflow that this server serves."""
     _refuse_hidden(request)
     name, served = request.path["workflow"], _served(request)
@@ -388,7 +428,7 @@ def get_source(request: CheckedRequest) -> Answer:
     return Answer(body={"workflow": name, "file": path, "text": text})
 
 
-def get_grid(request: CheckedRequest) -> Answer:
+def get_grid(request: CheckedRequest) -> Answer[GridAnswer]:
     """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task, in graph order."""
     name = request.path["workflow"]
     with reading(request) as (history, as_of):
@@ -400,15 +440,8 @@ def get_grid(request: CheckedRequest) -> Answer:
     places = {row["id"]: place for place, row in enumerate(drawn)}
     names = dict.fromkeys(task_id for _, cells in columns for task_id in cells)
     tasks = sorted(names, key=lambda task_id: places.get(task_id, len(places)))
-    runs = [
-        {
-            "run_id": run.run_id,
-            "status": run.status,
-            "started_at": iso(run.started_at),
-            "duration_s": seconds_of(run),
-            "states": [cells.get(task_id) for task_id in tasks],
-        }
-        for run, cells in columns
+    runs: list[GridRunShape] = [
+        {**bar_shape(run), "states": [cells.get(task_id) for task_id in tasks]} for run, cells in columns
     ]
     after = str(page[-1].run_no) if len(records) > len(page) else None
     return Answer(body={"as_of": as_of, "workflow": name, "tasks": tasks, "runs": runs, "after": after})
@@ -417,23 +450,25 @@ def get_grid(request: CheckedRequest) -> Answer:
 # -- triggers ----------------------------------------------------------------------------------------------------------
 
 
-def list_triggers(request: CheckedRequest) -> Answer:
+def list_triggers(request: CheckedRequest) -> Answer[TriggersAnswer]:
     """Return the triggers of all workflows, or of one, with their next fires."""
-    summary = overview.overview(request.services.db, request.query["workflow"])
+    summary = overview.triggers_of(request.services.db, request.query["workflow"])
     triggers = [trigger_shape(view) for view in summary.triggers]
     return Answer(body={"has_scheduler": summary.has_scheduler, "triggers": triggers})
 
 
-def list_planned(request: CheckedRequest) -> Answer:
+def list_planned(request: CheckedRequest) -> Answer[PlannedAnswer]:
     """Return the next instants of a schedule."""
     views = overview.overview(request.services.db, request.path["trigger"]).triggers
     clocks = {view.row.trigger_id: view.clock for view in views if view.clock is not None and view.state == "active"}
     planned = overview.planned(clocks, time.time(), request.query["limit"])
-    instants = [{"at": iso(each.instant), "due_at": iso(each.due_at), "local": each.local} for each in planned]
+    instants: list[InstantShape] = [
+        {"at": iso(each.instant), "due_at": iso(each.due_at), "local": each.local} for each in planned
+    ]
     return Answer(body={"trigger": request.path["trigger"], "instants": instants})
 
 
-def list_fires(request: CheckedRequest) -> Answer:
+def list_fires(request: CheckedRequest) -> Answer[FiresPage]:
     """Return a page of fires, the newest first: of all triggers, of a workflow, or of one trigger."""
     query, limit = request.query, request.query["limit"]
     fires = read_fires(
@@ -450,12 +485,12 @@ def list_fires(request: CheckedRequest) -> Answer:
 # -- pools and the server ----------------------------------------------------------------------------------------------
 
 
-def list_pools(request: CheckedRequest) -> Answer:
+def list_pools(request: CheckedRequest) -> Answer[PoolsAnswer]:
     """Return the pools, who holds their slots and who waits."""
     return Answer(body={"pools": [pool_shape(view) for view in pools.overview(request.services.db)]})
 
 
-def get_system(request: CheckedRequest) -> Answer:
+def get_system(request: CheckedRequest) -> Answer[SystemAnswer]:
     """Return what the server is, and the state of its file."""
     services = request.services
     return Answer(
@@ -492,6 +527,6 @@ def _size(path: str) -> int | None:
         return None
 
 
-def whoami(request: CheckedRequest) -> Answer:
+def whoami(request: CheckedRequest) -> Answer[RoleAnswer]:
     """Return the role of the caller."""
     return Answer(body={"role": request.role, "read_only": request.services.is_read_only})

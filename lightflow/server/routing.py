@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from lightflow.parser.messages import message_of
@@ -55,10 +55,13 @@ class Query(Record):
         return text
 
 
-class Answer(Record):
-    """The result of a handler: a JSON-able body, or bytes with their media type."""
+Body = TypeVar("Body")
 
-    body: Any
+
+class Answer(Record, Generic[Body]):
+    """The result of a handler: a body that JSON can have, of a type with a schema, or bytes with their media type."""
+
+    body: Body
     status: int = 200
     media_type: str = "application/json"
     headers: Mapping[str, str] = EMPTY_MAPPING
@@ -76,7 +79,7 @@ class CheckedRequest(Record):
     caller: str = ""  #: who sent it, for the history
 
 
-Handler = Callable[[CheckedRequest], Answer]
+Handler = Callable[[CheckedRequest], Answer[Any]]
 
 
 class Route(Record):
@@ -93,6 +96,7 @@ class Route(Record):
     media_type: str = "application/json"
     status: int = 200
     starts: bool = False  #: Whether it starts a run: its answer is 202 where the run has not started yet.
+    follows: bool = False  #: Whether it may answer with server-sent events, too.
     takes_key: bool = False  #: Whether a request with the same `Idempotency-Key` acts once.
 
 

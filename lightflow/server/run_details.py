@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightflow.engine.choices import RerunOptions
-from lightflow.server.resources import cursor_number, reading, require_workflow, seconds_of, shown
+from lightflow.server.answers import (
+    ChildrenPage,
+    DurationsAnswer,
+    ForksPage,
+    GroupsAnswer,
+    RelatedPage,
+    RerunAnswer,
+    TaskDurationsShape,
+    WaitsAnswer,
+    WaitShape,
+)
+from lightflow.server.resources import bar_shape, cursor_number, reading, require_workflow, shown
 from lightflow.server.routing import Answer, CheckedRequest
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
@@ -14,16 +25,17 @@ from lightflow.service.groups import run_groups
 from lightflow.service.json_shapes import group_shapes, iso, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
+from lightflow.service.shape_types import RunShape
 from liteflow.api import History, RunRecord, open_approvals
 
 
-def list_waits(request: CheckedRequest) -> Answer:
+def list_waits(request: CheckedRequest) -> Answer[WaitsAnswer]:
     """Return the instances of a run that wait without a worker; an approval has the fields of its form."""
     with reading(request) as (history, as_of):
         run = find_run(history, request.path["run"])
         approvals = {(each.task_id, each.map_index): each for each in open_approvals(history, run)}
         waiting = [each for each in history.instances(run.run_id) if each.status == "WAITING"]
-    waits = []
+    waits: list[WaitShape] = []
     for record in waiting:
         approval = approvals.get((record.task_id, record.map_index))
         waits.append(
@@ -41,36 +53,43 @@ def list_waits(request: CheckedRequest) -> Answer:
     return shown(request, {"as_of": as_of, "run_id": run.run_id, "waits": waits})
 
 
-def list_groups(request: CheckedRequest) -> Answer:
+def list_groups(request: CheckedRequest) -> Answer[GroupsAnswer]:
     """Return the groups of a run with their states and members."""
     with reading(request) as (history, as_of):
         run = find_run(history, request.path["run"])
         groups = run_groups(history, run)
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, "groups": group_shapes(groups)})
+    return shown(request, {"as_of": as_of, "run_id": run.run_id, "groups": group_shapes(groups)})
 
 
-def list_children(request: CheckedRequest) -> Answer:
+def list_children(request: CheckedRequest) -> Answer[ChildrenPage]:
     """Return a page of the runs that the tasks of a run have started, the oldest first."""
-    return _list_related(request, "children", History.children)
+    page, runs = _related(request, History.children)
+    return shown(request, {**page, "children": runs})
 
 
-def list_forks(request: CheckedRequest) -> Answer:
+def list_forks(request: CheckedRequest) -> Answer[ForksPage]:
     """Return a page of the forks of a run, the oldest first."""
-    return _list_related(request, "forks", History.forks)
+    page, runs = _related(request, History.forks)
+    return shown(request, {**page, "forks": runs})
 
 
-def _list_related(request: CheckedRequest, name: str, read: Callable[..., list[RunRecord]]) -> Answer:
+def _related(request: CheckedRequest, read: Callable[..., list[RunRecord]]) -> tuple[RelatedPage, list[RunShape]]:
     after, limit = cursor_number(request.query["after"]) or 0, request.query["limit"]
     with reading(request) as (history, as_of):
         run = find_run(history, request.path["run"])
         records = read(history, run.run_id, after=after, limit=limit + 1)
         page = [RunSummary(each, *history.tally(each.run_id)) for each in records[:limit]]
-    body = {"as_of": as_of, "run_id": run.run_id, "parent": run.parent_run_id, "origin": run.origin_run_id}
-    end = str(page[-1].run.run_no) if len(records) > len(page) else None
-    return shown(request, {**body, name: [summary_shape(each) for each in page], "after": end})
+    related: RelatedPage = {
+        "as_of": as_of,
+        "run_id": run.run_id,
+        "parent": run.parent_run_id,
+        "origin": run.origin_run_id,
+        "after": str(page[-1].run.run_no) if len(records) > len(page) else None,
+    }
+    return related, [summary_shape(each) for each in page]
 
 
-def preview_rerun(request: CheckedRequest) -> Answer:
+def preview_rerun(request: CheckedRequest) -> Answer[RerunAnswer]:
     """Return the tasks that a retry would run, and those that keep their results; changed tasks are not looked for."""
     query = request.query
     run = queries.run_record(request.services.db, request.path["run"])
@@ -81,17 +100,14 @@ def preview_rerun(request: CheckedRequest) -> Answer:
     return Answer(body={"run_id": run.run_id, "runs": runs, "stay": [name for name in names if name not in again]})
 
 
-def list_durations(request: CheckedRequest) -> Answer:
+def list_durations(request: CheckedRequest) -> Answer[DurationsAnswer]:
     """Return how long the tasks of a workflow took in its last runs, with the median and the 95th percentile."""
     query, name = request.query, request.path["workflow"]
     with reading(request) as (history, as_of):
         require_workflow(history, request)
         result = durations(history, name, query["task"], query["runs"])
-    runs = [
-        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": seconds_of(run)}
-        for run in result.runs
-    ]
-    tasks = [
+    runs = [bar_shape(run) for run in result.runs]
+    tasks: list[TaskDurationsShape] = [
         {
             "task": each.task_id,
             "median_s": _rounded(each.percentile(0.5)),

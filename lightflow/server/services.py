@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lightflow.engine.choices import RerunOptions
 from lightflow.scheduler.failures import SchedulerState
+from lightflow.server.answers import ServedTriggerShape
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.layouts import Layouts
@@ -26,7 +27,7 @@ class ServedWorkflow(Record):
     problem: str | None  #: why it cannot be started
     paused_by: str | None  #: None: it is not paused
     params_schema: Mapping[str, Any]  #: the JSON Schema of its parameters
-    triggers: Sequence[Mapping[str, Any]]  #: in words, with the next fires
+    triggers: Sequence[ServedTriggerShape]  #: in words, with the next fires
 
 
 class StartedRun(Record):

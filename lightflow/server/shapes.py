@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.overview import TriggerView
-from lightflow.service.json_shapes import Shape, iso, run_shape
+from lightflow.server.answers import (
+    ApprovalShape,
+    Columns,
+    EventShape,
+    FailureShape,
+    FieldShape,
+    FireShape,
+    OwnerShape,
+    RunStateShape,
+    SchedulerShape,
+    TriggerShape,
+)
+from lightflow.service.json_shapes import Shape, iso, iso_column, run_shape
 from lightflow.service.queries import RunSummary
-from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord, InstanceState, OpenApproval
+from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord, InstanceStates, OpenApproval
 
-Column = tuple[str, Callable[[Any], Any] | None]  # an attribute of a record, and what makes its value JSON
+#: An attribute of records, and what makes a column of its values JSON.
+Column = tuple[str, Callable[[Sequence[Any]], Iterable[Any]] | None]
 
 
-def _place(index: int) -> int | None:
-    return None if index < 0 else index
+def _places(indexes: Iterable[int]) -> Iterable[int | None]:
+    return [None if index < 0 else index for index in indexes]
+
+
+def _truths(values: Iterable[int]) -> Iterable[bool]:
+    return map(bool, values)
 
 
 _INSTANCE: Final[dict[str, Column]] = {
     "task": ("task_id", None),
-    "map_index": ("map_index", _place),
+    "map_index": ("map_index", _places),
     "map_key": ("map_key", None),
     "status": ("status", None),
     "attempt": ("try_number", None),
-    "started_at": ("started_at", iso),
-    "ended_at": ("ended_at", iso),
+    "started_at": ("started_at", iso_column),
+    "ended_at": ("ended_at", iso_column),
     "reason": ("reason", None),
-    "tolerated": ("tolerated", bool),
+    "tolerated": ("tolerated", _truths),
     "kind": ("kind", None),
 }
 _ATTEMPT: Final[dict[str, Column]] = {
     "task": ("task_id", None),
-    "map_index": ("map_index", _place),
+    "map_index": ("map_index", _places),
     "attempt": ("attempt", None),
     "status": ("status", None),
-    "started_at": ("started_at", iso),
-    "ended_at": ("ended_at", iso),
+    "started_at": ("started_at", iso_column),
+    "ended_at": ("ended_at", iso_column),
     "exit_code": ("exit_code", None),
     "host": ("host", None),
 }
@@ -45,26 +62,34 @@ INSTANCE_COLUMNS: Final = list(_INSTANCE)
 ATTEMPT_COLUMNS: Final = list(_ATTEMPT)
 
 
-def instance_columns(records: Iterable[InstanceRecord | InstanceState]) -> Shape:
+def instance_columns(records: Iterable[InstanceRecord]) -> Columns:
     """Return task instances as the names of columns and a list of rows, which is a fifth of the size of mappings."""
-    return _columns(_INSTANCE, records)
+    return _columns(_INSTANCE, _transposed(_INSTANCE, records))
 
 
-def attempt_columns(records: Iterable[AttemptRecord]) -> Shape:
+def state_columns(states: InstanceStates) -> Columns:
+    """Return task instances as `instance_columns` does."""
+    return _columns(_INSTANCE, [getattr(states, attribute) for attribute, _ in _INSTANCE.values()])
+
+
+def attempt_columns(records: Iterable[AttemptRecord]) -> Columns:
     """Return attempts as columns."""
-    return _columns(_ATTEMPT, records)
+    return _columns(_ATTEMPT, _transposed(_ATTEMPT, records))
 
 
-def _columns(columns: dict[str, Column], records: Iterable[Any]) -> Shape:
-    """Return attributes of records, read and converted a column at a time."""
-    read = attrgetter(*(attribute for attribute, _ in columns.values()))
-    values = zip(*map(read, records), strict=True)
+def _transposed(columns: dict[str, Column], records: Iterable[Any]) -> Iterable[Sequence[Any]]:
+    """Return the values of records for each column; nothing where there is no record."""
+    return zip(*map(attrgetter(*(attribute for attribute, _ in columns.values())), records), strict=True)
+
+
+def _columns(columns: dict[str, Column], values: Iterable[Sequence[Any]]) -> Columns:
+    """Return columns of values, converted a column at a time."""
     makers = [make for _, make in columns.values()]
-    shaped = [column if make is None else map(make, column) for column, make in zip(values, makers, strict=False)]
+    shaped = [column if make is None else make(column) for column, make in zip(values, makers, strict=False)]
     return {"columns": list(columns), "rows": list(zip(*shaped, strict=True))}
 
 
-def event_shape(event: EventRecord) -> Shape:
+def event_shape(event: EventRecord) -> EventShape:
     """Return a change of the state of a run, or of a task instance."""
     return {
         "seq": event.seq,
@@ -79,7 +104,7 @@ def event_shape(event: EventRecord) -> Shape:
     }
 
 
-def fire_shape(fire: FireRecord) -> Shape:
+def fire_shape(fire: FireRecord) -> FireShape:
     """Return a fire of a trigger, or of a start by a person or a program."""
     return {
         "fire_no": fire.fire_no,
@@ -95,7 +120,7 @@ def fire_shape(fire: FireRecord) -> Shape:
     }
 
 
-def trigger_shape(view: TriggerView) -> Shape:
+def trigger_shape(view: TriggerView) -> TriggerShape:
     """Return a trigger with its next fire."""
     return {
         "trigger": view.row.trigger_id,
@@ -110,14 +135,19 @@ def trigger_shape(view: TriggerView) -> Shape:
     }
 
 
-def scheduler_shape(state: SchedulerState) -> Shape:
+def scheduler_shape(state: SchedulerState) -> SchedulerShape:
     """Return the state of the scheduler of a server."""
-    failures = [{"subject": name, "problem": state.failures[name]} for name in sorted(state.failures)]
+    failures: list[FailureShape] = [
+        {"subject": name, "problem": state.failures[name]} for name in sorted(state.failures)
+    ]
     return {"active": state.is_active, "failures": failures}
 
 
-#: The values in the shapes of runs, tasks and fires: parameters, labels of instances, and files that have fired.
-_VALUES: Final = frozenset({"params", "map_key", "key", "outputs"})
+#: The fields of runs, tasks and fires that hold values: parameters, labels of instances, files that have fired, choices
+#: of a form; and those that may quote values: reasons, conditions and the options of tasks.
+_VALUES: Final = frozenset({"params", "map_key", "key", "outputs", "values", "reason", "if", "options"})
+#: The keys of the JSON Schema of a parameter that hold values of it.
+_SCHEMA_VALUES: Final = frozenset({"default", "enum", "minimum", "maximum", "pattern"})
 
 
 def without_values(shape: Any) -> Any:
@@ -133,26 +163,26 @@ def without_values(shape: Any) -> Any:
     return {name: None if name in _VALUES else without_values(each) for name, each in shape.items()}
 
 
-def without_defaults(schema: Mapping[str, Any]) -> Shape:
-    """Return the JSON Schema of parameters without their defaults, for a server that hides values."""
+def schema_without_values(schema: Mapping[str, Any]) -> Shape:
+    """Return the JSON Schema of parameters without the values in it, for a server that hides values."""
     properties = {
-        name: {key: value for key, value in each.items() if key != "default"}
+        name: {key: value for key, value in each.items() if key not in _SCHEMA_VALUES}
         for name, each in schema.get("properties", {}).items()
     }
     return {**schema, "properties": properties}
 
 
-def run_state_shape(summary: RunSummary) -> Shape:
+def run_state_shape(summary: RunSummary) -> RunStateShape:
     """Return a run with what only a server needs: who owns it, and whether it can be resumed."""
     run = summary.run
-    owner = None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
+    owner: OwnerShape | None = None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
     shape = run_shape(run, summary.counts, summary.instances)
     return {**shape, "owner": owner, "resumable": run.resumable, "graph": run.graph_digest, "cwd": run.cwd}
 
 
-def approval_shape(approval: OpenApproval) -> Shape:
+def approval_shape(approval: OpenApproval) -> ApprovalShape:
     """Return what a task waits for that a person decides, with the fields of its form."""
-    fields = [
+    fields: list[FieldShape] = [
         {
             "name": name,
             "type": param.type,

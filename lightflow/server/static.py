@@ -44,7 +44,7 @@ def static_file(path: str) -> StaticFile:
     return _files()[path]
 
 
-def answer_static(path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
+def answer_static(path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer[bytes]:
     """Return the answer to a request for a file of the dashboard: 304 where the browser has it."""
     file = static_file(path)
     sent = {name: value.decode("latin-1") for name, value in headers}

@@ -21,7 +21,6 @@ from lightflow.server.services import Services
 MOST_STREAMS: Final = 100
 _MOST_TOPICS: Final = 20
 _HEARTBEAT_S: Final = 15.0
-_FRAME_S: Final = 0.05  # between two frames of a client
 _LOG_S: Final = 0.1  # between two looks at the size of a log
 _TOPIC: Final = re.compile(r"runs|run:[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _LOG_TOPIC: Final = re.compile(
@@ -67,7 +66,7 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
                 cursor = feed.end()
             sizes = dict.fromkeys(topics.logs, (-1, -1))
             beat = time.monotonic()
-            while True:
+            while not feed.is_ending:
                 batch = feed.after(cursor)
                 if batch is None:
                     yield _reset(feed.position)
@@ -79,11 +78,10 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
                     frames = [frame for frame in every if frame]
                 frames += _log_frames(topics, sizes)
                 cursor = batch.cursor
-                for frame in frames:
-                    yield frame
                 now = time.monotonic()
                 if frames:
                     beat = now
+                    yield b"".join(frames)
                 elif now - beat >= _HEARTBEAT_S:
                     beat = now
                     yield b": alive\n\n"
@@ -93,14 +91,13 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> None:
-    """Wait for a change of the file, and at least as long as frames should be apart."""
+    """Wait for a change of the file; the feed decides how often it looks for one."""
     try:
-        async with asyncio.timeout(max(seconds, _FRAME_S)):
+        async with asyncio.timeout(seconds):
             await changed.wait()
     except TimeoutError:
         return
     changed.clear()
-    await asyncio.sleep(_FRAME_S)
 
 
 def _log_frames(topics: Topics, sizes: dict[str, tuple[int, int]]) -> list[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -10,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -32,6 +35,9 @@ from lightflow.server.webhooks import PREFIX, Webhooks
 from liteflow import DefinitionError
 
 _GRACE_S: Final = 3  # for answers that are being sent when the server stops
+_TICK_S: Final = 1.0
+#: An answer with 10,000 rows makes 30,000 objects, none of which the collector of cycles could free.
+_OBJECTS: Final = 50_000
 _BACKLOG: Final = 256
 
 
@@ -77,7 +83,8 @@ class WebServer:
         )
         control = self.services.control
         webhooks = None if control is None else Webhooks(options.db, control)
-        self._server = _Server(self._config(Application(self.services, gate, options.base_path, webhooks)))
+        app = Application(self.services, gate, options.base_path, webhooks)
+        self._server = _Server(self._config(app), self.services.feed, self._ready)
 
     def _config(self, app: Application) -> uvicorn.Config:
         return uvicorn.Config(
@@ -99,8 +106,9 @@ class WebServer:
     def run(self) -> None:
         """Answer requests until `stop`, or a signal."""
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        gc.freeze()  # what was imported stays
+        gc.set_threshold(_OBJECTS)
         self.services.feed.start()
-        self._server.after_start = self._ready
         self._server.takes_signals = self.options.stop_on_signals
         try:
             self._server.run(sockets=[self._socket])
@@ -114,7 +122,7 @@ class WebServer:
 
     def stop(self) -> None:
         """End the server; may be called from another thread."""
-        self._server.should_exit = True
+        self._server.stop()
 
     def _ready(self) -> None:
         write_address(self.options.db, self.token_file, self.address)
@@ -128,12 +136,38 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    after_start: Callable[[], None]
-    takes_signals: bool
+    takes_signals = True
+
+    def __init__(self, config: uvicorn.Config, feed: Feed, after_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._feed = feed
+        self._after_start = after_start
+        self._loop: asyncio.AbstractEventLoop | None = None  # once it runs
+        self._stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.after_start()
+        self._after_start()
+
+    async def main_loop(self) -> None:
+        """Wake once a second, for the header Date, instead of ten times; `stop` ends it at once."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._stopping.wait()
+
+    def stop(self) -> None:
+        """End the main loop; may be called from another thread, or from a signal handler."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the server; a second SIGINT does not wait for answers."""
+        super().handle_exit(sig, frame)
+        self.stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,8 +184,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams first: they have no end, and the server would wait for them."""
-        for task in list(self.server_state.tasks):
-            task.cancel()
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it reports each answer that is cut off
+        self._feed.end_followers()
         await super().shutdown(sockets)
 
 

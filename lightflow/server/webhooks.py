@@ -21,6 +21,8 @@ from typing import Final, NamedTuple
 
 from lightflow.errors import LightflowError
 from lightflow.scheduler.overview import find_triggers, request_key
+from lightflow.server.actions import started_answer
+from lightflow.server.answers import StartedAnswer
 from lightflow.server.gate import Headers, values
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer
@@ -36,6 +38,7 @@ _WRONG_S: Final = 600.0
 _BODIES_S: Final = 30 * 86_400.0  # how long the body of a delivery is preserved
 _NO_WEBHOOK: Final = "there is no such webhook"
 _SECRET_S: Final = 60.0  # so long a secret that was read is used
+_FAILED_S: Final = 5.0  # so long a secret that could not be read is not read again
 _GITHUB: Final = re.compile(r"sha256=[0-9a-f]{64}\Z")
 _SIGNED: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
 _log = logging.getLogger("lightflow.server")
@@ -64,6 +67,13 @@ class Delivery(NamedTuple):
     body: bytes
 
 
+class SecretFailure(NamedTuple):
+    """Why a secret could not be read."""
+
+    text: str
+    at: float  # monotonic
+
+
 class Webhooks:
     """Receives the deliveries of one server. For any thread."""
 
@@ -72,9 +82,9 @@ class Webhooks:
         self._control = control
         self._lock = threading.Lock()
         self._wrong: dict[str, deque[float]] = defaultdict(deque)  # the times of wrong signatures, by trigger
-        self._problems: dict[str, str] = {}  # why a secret could not be read, by trigger
+        self._failures: dict[str, SecretFailure] = {}  # by trigger
 
-    def receive(self, path: str, headers: Headers, body: bytes) -> Answer:
+    def receive(self, path: str, headers: Headers, body: bytes) -> Answer[StartedAnswer]:
         """Check a request and fire its trigger: 202 with the fire, or 200 when the delivery was received before.
 
         Raises:
@@ -144,28 +154,28 @@ class Webhooks:
 
     def _key(self, trigger_id: str, secret: str, max_age_s: float) -> bytes:
         """Return the secret of a webhook. Why there is none is for the log: the sender has not proved itself."""
-        try:
-            return self._control.secret(trigger_id.partition(":")[0], secret, max_age_s=max_age_s).encode()
-        except RunNotFound:
-            raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
-        except (LightflowError, LiteflowError) as error:
-            with self._lock:
-                is_new = self._problems.get(trigger_id) != str(error)
-                self._problems[trigger_id] = str(error)
-            if is_new:  # so that a sender cannot fill the log
-                _log.warning("webhook %s: %s", trigger_id, error)
-            detail = "the secret of the webhook cannot be read; the log of the server has the reason"
-            raise RequestProblem(503, "UNAVAILABLE", detail) from None
+        failure = self._failures.get(trigger_id)
+        if failure is None or time.monotonic() - failure.at >= _FAILED_S:
+            try:
+                return self._control.secret(trigger_id.partition(":")[0], secret, max_age_s=max_age_s).encode()
+            except RunNotFound:
+                raise RequestProblem(404, "NOT_FOUND", _NO_WEBHOOK) from None
+            except (LightflowError, LiteflowError) as error:
+                self._failures[trigger_id] = SecretFailure(str(error), time.monotonic())
+                if failure is None or failure.text != str(error):  # so that a sender cannot fill the log
+                    _log.warning("webhook %s: %s", trigger_id, error)
+        detail = "the secret of the webhook cannot be read; the log of the server has the reason"
+        raise RequestProblem(503, "UNAVAILABLE", detail, headers={"Retry-After": f"{_FAILED_S:g}"})
 
-    def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer:
+    def _fire(self, delivery: Delivery, trigger: WebhookTrigger) -> Answer[StartedAnswer]:
         key = f"delivery {delivery.delivery_id[:200]}"
         fire = find_fire(self._db, delivery.trigger_id, request_key(key))
         if fire is not None:
             started = StartedRun(run_id=fire.run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason)
-            return Answer(body=_shape(started), status=200)
+            return Answer(body=started_answer(started), status=200)
         params = {} if trigger.param is None else {trigger.param: self._store(delivery)}
         started = self._control.fire(delivery.trigger_id, caller="webhook", key=key, params=params)
-        return Answer(body=_shape(started), status=202)
+        return Answer(body=started_answer(started), status=202)
 
     def _store(self, delivery: Delivery) -> str:
         """Write the body of a delivery to a file of its own, and return its path."""
@@ -203,7 +213,3 @@ def _signature(scheme: str, headers: Mapping[str, str]) -> Signature | None:
             sent = headers.get("x-webhook-token") or headers.get("x-gitlab-token", "")
             delivery_id = headers.get("x-webhook-id") or headers.get("x-gitlab-event-uuid") or secrets.token_hex(16)
             return Signature(sent, None, "", delivery_id) if sent else None
-
-
-def _shape(started: StartedRun) -> dict[str, object]:
-    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": started.reason}

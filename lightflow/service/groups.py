@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from liteflow.api import EMPTY_MAPPING, History, InstanceRecord, InstanceState, RunRecord
+from liteflow.api import EMPTY_MAPPING, History, InstanceRecord, RunRecord
 
 
 class Groups(NamedTuple):
@@ -26,27 +26,29 @@ def run_groups(history: History, run: RunRecord) -> Groups:
     """Return the groups of a run. For a run without groups, neither its graph nor its tasks are read."""
     if not history.groups(run.run_id):
         return Groups()
-    return groups_of(history, run, history.graph_tasks(run.graph_digest), history.instance_states(run.run_id))
+    states = history.instance_states(run.run_id)
+    starts = zip(states.task_id, states.started_at, strict=True)
+    return groups_of(history, run, history.graph_tasks(run.graph_digest), starts)
 
 
 def groups_of(
     history: History,
     run: RunRecord,
     rows: Sequence[Mapping[str, Any]],
-    instances: Sequence[InstanceRecord | InstanceState],
+    starts: Iterable[tuple[str, float | None]],
 ) -> Groups:
-    """Return the groups of a run; `rows` are the tasks of its graph."""
+    """Return the groups of a run; `rows` are the tasks of its graph, `starts` when each instance has started."""
     names = [row["id"] for row in rows if row.get("gate") == "group"]
     if not names:
         return Groups()
     records = {record.task_id: record for record in history.groups(run.run_id) if record.kind == "group"}
     groups = {name: records[name] for name in names if name in records}
     parents = {row["id"]: row["group"] for row in rows if row.get("group") in groups and row.get("gate") != "entry"}
-    for instance in instances:
-        name = instance.task_id
+    for name, started_at in starts:
         while (name := parents.get(name, "")) in groups:
-            starts = [at for at in (groups[name].started_at, instance.started_at) if at is not None]
-            groups[name] = groups[name]._replace(started_at=min(starts, default=None))
+            first = groups[name].started_at
+            if first is None or (started_at is not None and started_at < first):
+                groups[name] = groups[name]._replace(started_at=started_at)
     return Groups(list(groups.values()), parents)
 
 

@@ -21,6 +21,24 @@ from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, plain
 from lightflow.service.run_diff import RunDifference, ValueDifference
+from lightflow.service.shape_types import (
+    AttemptShape,
+    CancelledRunShape,
+    ChangedTasksShape,
+    DecisionShape,
+    ExplanationShape,
+    GroupShape,
+    OutputShape,
+    ParentShape,
+    PoolShape,
+    RaisedShape,
+    RequestShape,
+    RunFireShape,
+    RunShape,
+    SlotUseShape,
+    TaskShape,
+    WorkflowShape,
+)
 from lightflow.service.tolerated_failures import reason_text
 from liteflow.api import (
     EMPTY_MAPPING,
@@ -50,6 +68,18 @@ def iso(at: float | None) -> str | None:
         return None  # the state file was altered: an answer without the time is better than no answer
 
 
+def iso_column(moments: Sequence[float | None]) -> list[str | None]:
+    """Return many times as `iso` does."""
+    ends = _thousandths()
+    try:
+        return [
+            None if at is None else _second_text((milliseconds := int(at * 1000)) // 1000) + ends[milliseconds % 1000]
+            for at in moments
+        ]
+    except (OverflowError, ValueError, OSError, TypeError):
+        return [iso(at) for at in moments]
+
+
 def moment_of(text: object) -> float:
     """Return the seconds since 1970 of a moment in ISO 8601; without a zone it is UTC.
 
@@ -71,6 +101,12 @@ def _second_text(second: int) -> str:
     return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@functools.cache
+def _thousandths() -> tuple[str, ...]:
+    """Return the ends of the texts of times, by millisecond."""
+    return tuple(f".{number:03}Z" for number in range(1000))
+
+
 def seconds_between(started_at: float | None, ended_at: float | None) -> float | None:
     """Return the seconds between two times to the microsecond, where both are known."""
     return None if started_at is None or ended_at is None else round(ended_at - started_at, 6)
@@ -79,7 +115,7 @@ def seconds_between(started_at: float | None, ended_at: float | None) -> float |
 # -- runs -------------------------------------------------------------------------------------------------------
 
 
-def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int]) -> Shape:
+def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int]) -> RunShape:
     """Return a run. `counts` has the number of tasks in each state, `instances` that of instances of mapped tasks."""
     return {
         "run_id": run.run_id,
@@ -103,12 +139,12 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
     }
 
 
-def _request_shape(request: RunRequest) -> Shape:
+def _request_shape(request: RunRequest) -> RequestShape:
     """Return the last change of a run that a person or program requested."""
     return {"action": request.action, "requested_by": request.requested_by, "at": iso(request.at)}
 
 
-def _parent_shape(run: RunRecord) -> Shape:
+def _parent_shape(run: RunRecord) -> ParentShape:
     """Return the task that executes a child run."""
     index = run.parent_map_index
     return {
@@ -127,12 +163,12 @@ def child_shape(child: ChildView) -> Shape:
     }
 
 
-def fire_shape(fire: RunFire) -> Shape:
+def fire_shape(fire: RunFire) -> RunFireShape:
     """Return the fire of a trigger that started a run."""
     return {"trigger": fire.trigger_id, "at": iso(fire.at), "started_by": fire.started_by}
 
 
-def summary_shape(summary: RunSummary) -> Shape:
+def summary_shape(summary: RunSummary) -> RunShape:
     """Return a run without its tasks."""
     return run_shape(summary.run, summary.counts, summary.instances)
 
@@ -150,8 +186,10 @@ def view_shape(view: RunView) -> Shape:
         **run_shape(view.run, *view.tally()),
         "outputs": dict(view.outputs),
         "tasks": [
-            task_shape(task, attempts, instances.get(task.task_id, ()), view.stale)
-            | {"group": view.parents.get(task.task_id)}
+            {
+                **task_shape(task, attempts, instances.get(task.task_id, ()), view.stale),
+                "group": view.parents.get(task.task_id),
+            }
             for task in view.tasks
         ],
         "groups": group_shapes(Groups(view.groups, view.parents)),
@@ -168,7 +206,7 @@ def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
     return {**shape, "counts": {}, "tasks": []}
 
 
-def cancelled_run_shape(run: RunRecord) -> Shape:
+def cancelled_run_shape(run: RunRecord) -> CancelledRunShape:
     """Return what `cancel` has made of a run."""
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
 
@@ -212,7 +250,7 @@ def _values_shape(values: Sequence[ValueDifference]) -> Shape:
     return {value.key: value.values and list(value.values) for value in values}
 
 
-def decision_shape(decided: Decided) -> Shape:
+def decision_shape(decided: Decided) -> DecisionShape:
     """Return a decision about a task that waited; `at_once` is false where the next resume acts on it."""
     approval, choice = decided.approval, decided.choice
     return {
@@ -225,12 +263,12 @@ def decision_shape(decided: Decided) -> Shape:
     }
 
 
-def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> Shape:
+def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> ChangedTasksShape:
     """Return a run, and its tasks and instances that `clear --task` or `mark` has changed."""
     return {**cancelled_run_shape(run), "tasks": list(names)}
 
 
-def workflow_shape(summary: WorkflowSummary) -> Shape:
+def workflow_shape(summary: WorkflowSummary) -> WorkflowShape:
     """Return a workflow with its latest run."""
     return {
         "workflow": summary.dag.dag_id,
@@ -249,7 +287,7 @@ def task_shape(
     attempts: Attempts,
     instances: Sequence[InstanceRecord] = (),
     stale: Mapping[tuple[str, int], str] = EMPTY_MAPPING,
-) -> Shape:
+) -> TaskShape:
     """Return a task of a run, or an instance of a mapped task, with its attempts. A mapped task has `instances`."""
     return {
         "task": record.task_id,
@@ -268,7 +306,7 @@ def task_shape(
     }
 
 
-def group_shapes(groups: Groups) -> list[Shape]:
+def group_shapes(groups: Groups) -> list[GroupShape]:
     """Return the groups of a run; `group` is the group around one."""
     members = groups.members()
     return [
@@ -286,7 +324,7 @@ def group_shapes(groups: Groups) -> list[Shape]:
     ]
 
 
-def attempt_shape(attempt: AttemptRecord) -> Shape:
+def attempt_shape(attempt: AttemptRecord) -> AttemptShape:
     """Return an attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing.
 
     `host` is null where it ran on the machine of the run, or has not ended.
@@ -307,7 +345,7 @@ def attempt_shape(attempt: AttemptRecord) -> Shape:
     }
 
 
-def trace_shape(text: str | None) -> list[Shape] | None:
+def trace_shape(text: str | None) -> list[RaisedShape] | None:
     """Return the frames of the user's code for a Python exception and its causes; null where there is none."""
     return [
         {
@@ -356,7 +394,7 @@ def outputs_shape(outputs: Outputs) -> Shape:
     }
 
 
-def output_shape(output: Output) -> Shape:
+def output_shape(output: Output) -> OutputShape:
     """Return a stored value."""
     record = output.record
     return {
@@ -369,7 +407,7 @@ def output_shape(output: Output) -> Shape:
     }
 
 
-def explanation_shape(explanation: Explanation) -> Shape:
+def explanation_shape(explanation: Explanation) -> ExplanationShape:
     """Return why a task is in its state."""
     return {
         "run_id": explanation.run_id,
@@ -383,7 +421,7 @@ def explanation_shape(explanation: Explanation) -> Shape:
 # -- pools and checkpoints --------------------------------------------------------------------------------------
 
 
-def pool_shape(view: PoolView) -> Shape:
+def pool_shape(view: PoolView) -> PoolShape:
     """Return a pool with its holders and its queue."""
     return {
         "pool": view.pool.name,
@@ -396,7 +434,7 @@ def pool_shape(view: PoolView) -> Shape:
     }
 
 
-def _slot_shape(slot: SlotRecord) -> Shape:
+def _slot_shape(slot: SlotRecord) -> SlotUseShape:
     since = slot.asked_at if slot.taken_at is None else slot.taken_at
     return {"run_id": slot.run_id, "task": slot_owner(slot), "slots": slot.slots, "since": iso(since)}
 

@@ -224,7 +224,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             approvals=_approvals(history, run, instances),
             children=child_views(history, run.run_id),
             outputs=run_outputs(history, run.run_id),
-            **groups_of(history, run, rows, instances)._asdict(),
+            **groups_of(history, run, rows, ((each.task_id, each.started_at) for each in instances))._asdict(),
         )
 
 

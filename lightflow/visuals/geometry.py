@@ -7,7 +7,7 @@ the geometry stays the same while a run changes.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from lightflow.visuals.dot import node_ids, to_dot
 from lightflow.visuals.layout import LayoutWords, lay_out
@@ -18,6 +18,28 @@ TIMEOUT_S: Final = 20
 _ROOM: Final = "✓ cancelled"
 _ROOM_S: Final = 59 * 60 + 59.0
 _WORDS: Final = LayoutWords(drawing="the graph", advice="the table has every task")
+
+
+class BoxColumns(TypedDict):
+    """The boxes around groups, as columns."""
+
+    columns: list[str]
+    rows: list[Any]
+
+
+class GeometryShape(BoxColumns):
+    """Where the nodes of a graph, the boxes around its groups and its edges are.
+
+    The rows are nodes; an edge has the numbers of its ends, nodes first, and its points. `members` are the tasks of
+    what is one box; `folded` says in words what is folded, and `layered` whether only layers are drawn.
+    """
+
+    size: list[float]
+    boxes: BoxColumns
+    edges: list[Any]
+    members: dict[str, list[str]]
+    folded: str | None
+    layered: bool
 
 
 def geometry_dot(picture: Picture) -> str:
@@ -33,7 +55,7 @@ def places(dot: str) -> dict[str, Any]:
     return laid_out
 
 
-def geometry(picture: Picture, placed: dict[str, Any]) -> dict[str, Any]:
+def geometry(picture: Picture, placed: dict[str, Any]) -> GeometryShape:
     """Return the geometry of a picture as columns and rows; edges name nodes and boxes by their numbers."""
     names = node_ids(picture)
     nodes = [

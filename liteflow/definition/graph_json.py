@@ -18,7 +18,8 @@ from liteflow.digest import sha256, sha256_hex
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
 from liteflow.planning.graph import Graph
-from liteflow.work import Body, Command, Ref, stays_here
+from liteflow.values.secrets import Secret
+from liteflow.work import Body, Command, Item, Ref, stays_here
 
 #: Options that have a key of their own in the row of a task.
 _TOP_KEYS: Final = ("retries", "timeout", "priority", "max_parallel", "setup", "teardown", "resources")
@@ -160,13 +161,11 @@ def _check_code(task: Task, row: Mapping[str, Any]) -> None:
 class _Digests:
     """Digests that change when the work of a task changes.
 
-    The code and the constants of a function are hashed once, however many tasks call it, and so is a call with
-    arguments of the same names.
+    The code and the constants of a function are hashed once, however many tasks call it.
     """
 
     def __init__(self) -> None:
         self._functions: dict[int, str] = {}  # by id: the bodies keep the functions alive meanwhile
-        self._calls: dict[tuple[str, ...], str] = {}
 
     def of(self, body: Body) -> str:
         """Return the digest of a body."""
@@ -177,13 +176,25 @@ class _Digests:
         code = self._functions.get(id(body.func))
         if code is None:
             code = self._functions[id(body.func)] = _hash(_code_parts(body.func))
-        if not body.kwargs:
+        if not body.kwargs and not body.env:
             return code
-        call = (code, *sorted(body.kwargs))
-        digest = self._calls.get(call)
-        if digest is None:
-            digest = self._calls[call] = _hash([code, list(call[1:])])
-        return digest
+        text = f"{code}{_text_of(body.kwargs)}{sorted(body.env.items()) if body.env else ''}"
+        return sha256_hex(text.encode("utf-8", "replace"))[:16]
+
+
+def _name_of(value: object) -> str:
+    return repr(value) if isinstance(value, Secret | Item) else type(value).__qualname__
+
+
+_encode = json.JSONEncoder(skipkeys=True, default=_name_of).encode
+
+
+def _text_of(arguments: Mapping[str, Any]) -> str:
+    """Return arguments as a text that is the same for equal plain data. Of another object its class counts."""
+    try:
+        return _encode(dict(arguments))
+    except (ValueError, RecursionError):  # a list in itself, or too many in each other
+        return repr(sorted(arguments))
 
 
 def _hash(parts: list[object]) -> str:

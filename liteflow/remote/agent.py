@@ -3,8 +3,8 @@
     python -m liteflow.remote.agent        the ticket is the first line of the standard input
 
 It ends, and all that it has started ends with it, when its link to the owner is closed, when its standard input is (its
-place has ended), when its keeper is killed, or when its lease is over. The guardian has the lease, so that a stopped
-agent does not outlive it.
+place has ended), when its keeper is killed, or when its lease is over. The guardian and the keeper have the lease, so
+that a stopped agent does not outlive it.
 
 Messages in:  ("open", facts) or ("refused",) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
@@ -146,7 +146,7 @@ class Agent:
             outcomes=self._outcomes,
             on_session=place.notes.session,
         )
-        self._guardian.set_lease(self._lease.deadline)
+        self._note_lease()
         self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier, self._values)
         self._goodbye: float | None = None  # the grace with which the owner ends everything
 
@@ -290,7 +290,12 @@ class Agent:
         offset = self._lease.answered(sent_at, owners_time)
         if offset is not None:
             self._courier.clock_offset_s = offset
+        self._note_lease()
+
+    def _note_lease(self) -> None:
+        """Give the end of the lease to those who end everything then, even if this process is stopped."""
         self._guardian.set_lease(self._lease.deadline)
+        self._place.notes.lease(self._lease.deadline)
 
     def _close(self, grace_s: float) -> None:
         """End all that runs, send the rest of the logs, and the message that nothing is left."""

@@ -8,6 +8,8 @@ from liteflow.record import Record
 
 #: Seconds for which an agent works without an answer of the orchestrator.
 DEFAULT_LEASE_S: Final = 15.0
+#: Seconds for which a run waits for a machine of a cluster that had one before.
+DEFAULT_PATIENCE_S: Final = 600.0
 
 
 class Certificates(Record):
@@ -30,6 +32,7 @@ class Cluster(Record):
     slots: int  #: how many attempts run there at once, at most
     hosts: tuple[str, ...] = ()  #: the names of its machines; empty: only its placer knows them
     lease_s: float = DEFAULT_LEASE_S  #: an agent that hears nothing for so long ends all that it has started
+    patience_s: float = DEFAULT_PATIENCE_S  #: for so long the run waits for a machine, once the cluster had one
     files: tuple[str, ...] = ()  #: files and folders of `folder` that each machine gets, relative to it
     folder: str = ""  #: absolute; on the machines, paths in it lead to their copy of it, if there are `files`
     plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted

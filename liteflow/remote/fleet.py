@@ -31,18 +31,18 @@ from liteflow.version import __version__
 _SWEEP_S: Final = 1.0  # between the end of a lease and the end of the last process
 _CHECKS_IN_A_LEASE: Final = 10
 _RESTART_S: Final = 1.0  # before a placer that has ended is started again
-_PATIENCE_S: Final = 600.0  # how long a cluster may have no machine, if it had one before
 
 
 class Patience:
     """How long a cluster may fail: not at all at first, because a mistake is likely; for a while once it has worked."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
         self._limit_s = 0.0
         self._since: float | None = None
 
     def worked(self) -> None:
-        self._limit_s, self._since = _PATIENCE_S, None
+        self._limit_s, self._since = self._longest_s, None
 
     def failed(self) -> bool:
         """Note that no machine can be had now. Return whether the patience is over."""
@@ -104,7 +104,7 @@ class Fleet:
         self._listener = Listener(cluster, outcomes, self._welcome, self._note_failure)
         self._placement: Placement | None = None
         self._wanted = 0
-        self._patience = Patience()
+        self._patience = Patience(cluster.patience_s)
         self._agents: set[FarAgent] = set()  # all, also those that are not ready yet, or doubtful
         self.ready = ReadyAgents(outcomes)  # those that are ready
         self._check: Timer | None = None
@@ -119,18 +119,23 @@ class Fleet:
         if self._placement is None and count:
             self._place()
         elif self._placement is not None:
-            self._placement.want(count)
+            self._placement.want(count, self._busy)
 
     @property
     def wanted(self) -> int:
         return self._wanted
+
+    @property
+    def _busy(self) -> dict[str, int]:
+        """How many attempts each agent has, by its id."""
+        return {agent.agent_id: len(agent.nodes) for agent in self._agents if agent.nodes}
 
     def _place(self) -> None:
         if self._placement is not None or not self._wanted:
             return
         ticket = ticket_to(self._cluster, self._listener.port, self._listener.key)
         self._placement = Placement(self._cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
-        self._placement.want(self._wanted)
+        self._placement.want(self._wanted, self._busy)
         if self._check is None:
             self._check_later()
 
@@ -253,6 +258,8 @@ class Fleet:
         for agent in list(self._agents):
             if time.monotonic() - agent.received_at > limit_s:
                 self._lose(agent, f"nothing was heard of it for {limit_s:g} s")
+                if self._placement is not None and agent.agent_id:
+                    self._placement.lost(agent.agent_id)
         self._check_later()
 
     # -- the end of the run --------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from liteflow.errors import LiteflowError
@@ -71,6 +72,12 @@ class HostState:
         self.due = 0.0  # monotonic
 
     @property
+    def is_trusted(self) -> bool:
+        """Whether the last agent could be started here, or this one has worked for a while."""
+        has_worked = self.running is not None and time.monotonic() - self.running.started_at >= _WORKED_S
+        return not self.failures or has_worked
+
+    @property
     def delay_s(self) -> float:
         return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self.failures))
 
@@ -82,6 +89,7 @@ class HostPlacer:
         self._states = [HostState(host) for host in hosts]
         self._selector = selectors.DefaultSelector()
         self._ticket: Ticket | None = None
+        self._wanted = 0
         self._input = b""
         self._is_over = False
 
@@ -96,7 +104,8 @@ class HostPlacer:
             dues = [state.due for state in self._states if state.share and state.running is None]
             pause_s = max(0.0, min(dues) - time.monotonic()) if dues else None
             for key, _ in self._selector.select(pause_s):
-                key.data()
+                if key.fd in self._selector.get_map():  # the end of a program closes all its streams
+                    key.data()
         self._end_all()
 
     # -- lines of the owner --------------------------------------------------------------------------------
@@ -114,18 +123,30 @@ class HostPlacer:
             if self._ticket is None:
                 self._ticket = ticket_from(line)
             else:
-                self._share(int(json.loads(line)["want"]))
+                self._obey(json.loads(line))
 
-    def _share(self, wanted: int) -> None:
-        """Give each host its share of the slots, one after the other, so that all have work."""
+    def _obey(self, message: dict[str, Any]) -> None:
+        """Do what a line of the owner says."""
+        if "want" in message:
+            self._wanted = int(message["want"])
+            self._share(message.get("busy", {}))
         for state in self._states:
-            state.share = 0
-        left = min(wanted, sum(state.host.slots for state in self._states))
-        while left:
-            for state in self._states:
-                if left and state.share < state.host.slots:
-                    state.share += 1
-                    left -= 1
+            if state.running is not None and state.running.agent_id == message.get("lost"):
+                state.running.failure = f"{state.host.name}: its connection is lost"
+                state.running.process.kill()  # which is handled like its end
+
+    def _share(self, busy: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Give each host its share of the slots; those that have failed last get what the others do not have.
+
+        The attempts of agents, in `busy`, have their slots first.
+        """
+        left = self._wanted
+        for state in self._states:
+            used = 0 if state.running is None else busy.get(state.running.agent_id, 0)
+            state.share = min(used, left, state.host.slots)
+            left -= state.share
+        left = _deal([state for state in self._states if state.is_trusted], left)
+        _deal([state for state in self._states if not state.is_trusted], left)
         for state in self._states:
             running = state.running
             if running is not None and running.slots != state.share:
@@ -215,6 +236,7 @@ class HostPlacer:
         """Report why a host has no agent; it is final when no other has one, or may still have one."""
         state.failures += 1
         state.due = time.monotonic() + state.delay_s
+        self._share()
         others_may_work = any(
             other.running is not None or (other.share and not other.failures) for other in self._states
         )
@@ -234,6 +256,16 @@ class HostPlacer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _deal(states: Sequence[HostState], slots: int) -> int:
+    """Give hosts slots, one after the other, so that all have work. Return how many slots are left."""
+    while slots and any(state.share < state.host.slots for state in states):
+        for state in states:
+            if slots and state.share < state.host.slots:
+                state.share += 1
+                slots -= 1
+    return slots
 
 
 def _filled(word: str, words: dict[str, str]) -> str:

@@ -3,12 +3,16 @@
 The agent is a fork of it. All orphans of the agent, its guardian among them, become children of the keeper. When the
 agent has ended, for any reason, the keeper kills what is left, removes the folder of the agent, and ends. So the end of
 the keeper with exit code 0 says that nothing of the agent lives.
+
+The keeper has the lease of the agent, too, and kills an agent that has not ended by itself when it is over: agent and
+guardian may both be stopped.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,9 +21,13 @@ from typing import Any, Final
 
 from liteflow.processes import tree
 from liteflow.processes.forks import close_in_forks
+from liteflow.processes.guardian import boot_time
 
 #: Exit codes of a keeper: nothing is left, and some processes cannot be killed.
 CLEAN, SURVIVORS = 0, 3
+#: How long an agent may take to end when its lease is over, before it is killed. The owner waits for a second.
+_END_S: Final = 0.3
+_LEASE_CHECK_S: Final = 1.0  # a pause does not count the time in which the machine sleeps; the lease does
 _IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
@@ -41,6 +49,10 @@ class Notes:
     def folder(self, path: str) -> None:
         self._note({"folder": path})
 
+    def lease(self, deadline: float) -> None:
+        """Note the moment of the boot-time clock at which the lease ends."""
+        self._note({"lease": deadline})
+
     def failed(self, text: str) -> None:
         """Note in words why the agent cannot work."""
         self._note({"failed": text})
@@ -60,17 +72,16 @@ def run_guarded_agent(agent: Callable[[Notes], None]) -> int:
     agent_end.close()
     for number in _IGNORED:  # only the end of the agent ends its keeper
         signal.signal(number, signal.SIG_IGN)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    facts = _facts(own_end)
-    sessions = {fact["session"] for fact in facts if "session" in fact}
-    swept = tree.sweep(lambda tag: tree.session_of(tag) in sessions, roots=tree.own_root(), spare=(os.getpid(),))
-    for fact in facts:
-        if "folder" in fact and os.path.exists(fact["folder"]):
-            import shutil  # it loads compression formats
+    facts = _Facts(own_end)
+    _await_end(pid, facts)
+    facts.read()
+    swept = tree.sweep(lambda tag: tree.session_of(tag) in facts.sessions, roots=tree.own_root(), spare=(os.getpid(),))
+    if facts.folder and os.path.exists(facts.folder):
+        import shutil  # it loads compression formats
 
-            shutil.rmtree(fact["folder"], ignore_errors=True)
-        if "failed" in fact:
-            print(json.dumps({"failed": fact["failed"]}), flush=True)
+        shutil.rmtree(facts.folder, ignore_errors=True)
+    if facts.failure:
+        print(json.dumps({"failed": facts.failure}), flush=True)
     return SURVIVORS if swept.left else CLEAN
 
 
@@ -87,13 +98,57 @@ def _be_agent(agent: Callable[[Notes], None], agent_end: socket.socket) -> None:
         os._exit(code)
 
 
-def _facts(sock: socket.socket) -> list[dict[str, Any]]:
-    """Return what the agent has noted: it has ended, so all of it has arrived."""
-    sock.setblocking(False)
-    data = b""
-    try:
-        while chunk := sock.recv(65536):
-            data += chunk
-    except BlockingIOError:
-        pass  # a fork of the agent holds the other end
-    return [json.loads(line) for line in data.split(b"\n") if line]
+class _Facts:
+    """The notes of an agent that have arrived."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._data = b""
+        self.sessions: set[int] = set()
+        self.folder = ""
+        self.failure = ""
+        self.lease: float | None = None  # the end of the lease, as boot time; None: there is none yet
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bool:
+        """Read what has arrived. Return whether more may arrive."""
+        try:
+            while chunk := self._socket.recv(65536):
+                self._data += chunk
+        except BlockingIOError:
+            may_continue = True
+        else:
+            may_continue = False
+        *lines, self._data = self._data.split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+        return may_continue
+
+    def _take(self, fact: dict[str, Any]) -> None:
+        if "session" in fact:
+            self.sessions.add(fact["session"])
+        self.folder = fact.get("folder", self.folder)
+        self.failure = fact.get("failed", self.failure)
+        self.lease = fact.get("lease", self.lease)
+
+
+def _await_end(pid: int, facts: _Facts) -> None:
+    """Wait for the end of the agent, and kill it when it has outlived its lease."""
+    end = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    poll.register(facts, select.POLLIN)
+    while True:
+        left_s = None if facts.lease is None else facts.lease + _END_S - boot_time()
+        if left_s is not None and left_s <= 0:
+            os.kill(pid, signal.SIGKILL)
+            left_s = None
+        ready = poll.poll(None if left_s is None else min(left_s, _LEASE_CHECK_S) * 1000)
+        if any(fd == end for fd, _ in ready):
+            break
+        if ready and not facts.read():
+            poll.unregister(facts)
+    os.close(end)

@@ -156,7 +156,8 @@ class Lane(Backend):
     # -- slots ---------------------------------------------------------------------------------------------
 
     def room(self) -> dict[str, int]:
-        return {self._name: self._fleet.ready.room() - len(self._queue)}
+        most = self._most_slots - len(self._attempts)  # agents may join those of a placer that was killed
+        return {self._name: min(self._fleet.ready.room() - len(self._queue), most)}
 
     def want(self, place: str, count: int) -> None:
         if place == self._name:

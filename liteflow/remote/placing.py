@@ -1,7 +1,9 @@
 """The placer of a cluster, as the owner of a run sees it: a program that starts agents and says what becomes of them.
 
-Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count}: how many slots the run
-                      can use now, all together; it may be fewer than before
+Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count, "busy": {agent: count}}:
+                      how many slots the run can use now, all together, and how many of them agents use; it may be
+                      fewer than before · {"lost": agent}: nothing was heard of
+                      this agent for longer than its lease, so its slots are to be had elsewhere
 Lines that it writes: {"gone": agent}: the agent has ended, and nothing that it started lives · {"failed": reason,
                       "final": true or false, "host": name}: a machine cannot be reached, or none can now; it tries
                       again. The name is that of the machine, where it is known
@@ -58,9 +60,13 @@ class Placement:
         outcomes.watch(self._socket.fileno(), self._read)
         self._write(ticket_line(ticket))
 
-    def want(self, count: int) -> None:
-        """Say how many slots the run can use."""
-        self._write(json.dumps({"want": count}).encode() + b"\n")
+    def want(self, count: int, busy: Mapping[str, int]) -> None:
+        """Say how many slots the run can use, and how many of them each agent uses."""
+        self._write(json.dumps({"want": count, "busy": busy}).encode() + b"\n")
+
+    def lost(self, agent_id: str) -> None:
+        """Say that nothing was heard of an agent for longer than its lease."""
+        self._write(json.dumps({"lost": agent_id}).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
         with suppress(OSError):  # it has ended, which its output says

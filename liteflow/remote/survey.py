@@ -62,7 +62,7 @@ class Survey:
         self._listener = Listener(cluster, self._outcomes, self._welcome, partial(self._note, "", None))
         ticket = ticket_to(cluster, self._listener.port, self._listener.key)
         self._placement = Placement(cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
-        self._placement.want(cluster.slots)
+        self._placement.want(cluster.slots, {})
 
     def run(self, limit_s: float) -> list[Machine]:
         """Return what is known of each machine, after the last answer, or after so many seconds."""

@@ -79,6 +79,8 @@ class OutcomeHandler:
             if answer is None:
                 return
             outcome, previous = answer
+        elif outcome.verdict == "TIMED_OUT":
+            outcome = self._waits.timed_out(outcome)
         outcome, skips, repeat_s = self._completed(outcome)
         self._stopping.ended(node)
         if previous == "RUNNING":

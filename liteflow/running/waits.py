@@ -253,6 +253,11 @@ class Waits:
         wait.is_polled, wait.shares = True, shares
         return DuePoll(Start(node, wait.origin.log_path), str(wait.waiting.handle), wait.poll.limit_s)
 
+    def timed_out(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of an attempt that timed out before it waited: it ends as its wait would."""
+        poll = self._poll_of(outcome.node)
+        return outcome if poll is None else outcome._replace(verdict=poll.on_timeout)
+
     def answer(self, outcome: Outcome) -> Outcome | None:
         """Take the outcome of a poll. Return the outcome of the attempt; None: it waits on."""
         node = outcome.node

@@ -37,6 +37,7 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
+from liteflow.state.run_conditions import RunConditions
 from liteflow.state.run_fires import FIRE_COLUMN, FireHistory, RunFire, run_fire
 from liteflow.state.run_requests import REQUEST_COLUMN, RunRequest, run_request
 from liteflow.state.schema import INSTANCE_VALUES_SQL
@@ -46,16 +47,6 @@ from liteflow.state.stored_texts import from_json, is_id, is_task, path_as_named
 from liteflow.state.wait_history import WaitHistory
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
-
-
-class RunConditions(Record):
-    """Which runs are listed; None: all."""
-
-    text: str | None = None  #: in their id, their parameters or their reason
-    hides_params: bool = False  #: whether the text is not looked for in parameters
-    trigger: str | None = None  #: the id of the trigger that started them
-    since: float | None = None  #: when they were created at the earliest, in seconds since 1970
-    until: float | None = None  #: before when they were created
 
 
 class RunRecord(Record, kw_only=False):
@@ -289,7 +280,6 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         self,
         dag_id: str | None = None,
         *,
-        status: str | None = None,
         limit: int = 20,
         before: int | None = None,
         with_children: bool = False,
@@ -298,25 +288,20 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         """Return runs, the newest first.
 
         Args:
-            dag_id, status: only runs of this dag, in this state.
+            dag_id: only runs of this dag.
             limit, before: the most runs, and the `run_no` below which they are: the next page.
             with_children: whether runs that tasks have started are among them.
             matching: further conditions.
         """
         matching = matching or RunConditions()
-        params = "''" if matching.hides_params else "coalesce(params, '')"
-        conditions = {
-            "dag_id=?": dag_id,
-            "status=?": status,
-            "run_no<?": before,
-            f"instr(run_id || ' ' || {params} || ' ' || coalesce(reason, ''), ?) > 0": matching.text,
-            "run_id IN (SELECT run_id FROM liteflow_fires WHERE trigger_id=?)": matching.trigger,
-            "created_at>=?": matching.since,
-            "created_at<?": matching.until,
-        }
+        conditions = {"dag_id=?": dag_id, "run_no<?": before, **matching.by_columns()}
         where = ["1" if with_children else "parent_run_id IS NULL"]
         where += [condition for condition, value in conditions.items() if value is not None]
         parameters = [value for value in conditions.values() if value is not None]
+        if matching.statuses:
+            ownerless = [run_no for run_no, *_ in self.open_runs() if not self.is_owned(run_no)]
+            condition, values = matching.by_status(ownerless)
+            where, parameters = [*where, condition], [*parameters, *values]
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
@@ -685,7 +670,6 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
-    "RunConditions",
     "RunRecord",
     "ValueRecord",
 ]

@@ -8,19 +8,19 @@ from typing import Any, NamedTuple, Protocol
 from liteflow.state.row_kinds import ID, INSTANCE_STATE_KINDS, INT, STATE, Kind
 
 
-class InstanceState(NamedTuple):
-    """A task instance or a hook in a list of those of a run: fields of `InstanceRecord`."""
+class InstanceStates(NamedTuple):
+    """The task instances and hooks of a run, as columns: fields of `InstanceRecord`."""
 
-    task_id: str
-    map_index: int
-    map_key: str | None
-    status: str
-    try_number: int
-    started_at: float | None
-    ended_at: float | None
-    reason: str | None
-    tolerated: int
-    kind: str
+    task_id: Sequence[str]
+    map_index: Sequence[int]
+    map_key: Sequence[str | None]
+    status: Sequence[str]
+    try_number: Sequence[int]
+    started_at: Sequence[float | None]
+    ended_at: Sequence[float | None]
+    reason: Sequence[str | None]
+    tolerated: Sequence[int]
+    kind: Sequence[str]
 
 
 class InstanceStateHistory(Protocol):
@@ -28,15 +28,15 @@ class InstanceStateHistory(Protocol):
 
     def _rows(self, sql: str, parameters: Sequence[object], kinds: Sequence[Kind]) -> list[Any]: ...
 
-    def instance_states(self, run_id: str) -> list[InstanceState]:
+    def instance_states(self, run_id: str) -> InstanceStates:
         """Return the task instances of a run by task id and map index, and then its hooks, by id."""
-        sql = f"SELECT {', '.join(InstanceState._fields)} FROM liteflow_task_instances WHERE run_id=? AND"
+        sql = f"SELECT {', '.join(InstanceStates._fields)} FROM liteflow_task_instances WHERE run_id=? AND"
         rows = [
             row
             for kinds in ("kind='task'", "kind IN ('hook', 'precondition')")
             for row in self._rows(f"{sql} {kinds} ORDER BY task_id, map_index", (run_id,), INSTANCE_STATE_KINDS)
         ]
-        return list(map(InstanceState._make, rows))
+        return InstanceStates._make(zip(*rows, strict=True) if rows else [()] * len(InstanceStates._fields))
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Return task id, map index and status of the task instances of a run, ordered by task id."""

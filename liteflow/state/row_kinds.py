@@ -70,7 +70,7 @@ def holds(column: Sequence[object], kind: Kind) -> bool:
         return False
     words = STORED_ID_PATTERN if _Id in kind else STATE_PATTERN if _State in kind else None
     if words is not None:
-        return all(words.match(value) for value in set(column) if isinstance(value, str))
+        return all(map(words.match, {value for value in column if isinstance(value, str)}))
     if _Positive in kind:
         return all(isinstance(value, int) and value > 0 for value in column)
-    return float not in types or all(isfinite(value) for value in column if type(value) is float)
+    return float not in types or all(map(isfinite, [value for value in column if isinstance(value, float)]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.record import Record
-from liteflow.state.row_kinds import ID, INT, REAL, STATE, Kind
+from liteflow.state.row_kinds import ID, INT, INT_OR_NOT, REAL, STATE, Kind
 
 #: The fire of the run of a row, as JSON; a part of a statement that selects runs.
 FIRE_COLUMN: Final = (
@@ -39,11 +39,19 @@ def run_fire(text: str | None) -> RunFire | None:
     return None
 
 
-class FireDelays(NamedTuple):
-    """How late fires were claimed."""
+class FireStatistics(NamedTuple):
+    """How many fires there are, and how late they were claimed."""
 
-    numbers: tuple[int, ...]  # of fires up to each bound, and of all
-    seconds: float  # the sum
+    through: int  # the number of the last fire that is counted
+    counts: dict[str, int]  # by status
+    delays: tuple[int, ...]  # how many were claimed up to each bound, and how many at all
+    seconds: float  # the sum of the delays
+
+    def plus(self, other: FireStatistics) -> FireStatistics:
+        """Return the statistics of these fires and later ones."""
+        counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in self.counts | other.counts}
+        delays = tuple(map(sum, zip(self.delays, other.delays, strict=True)))
+        return FireStatistics(other.through, counts, delays, self.seconds + other.seconds)
 
 
 class FireHistory(Protocol):
@@ -53,12 +61,32 @@ class FireHistory(Protocol):
 
     def _has(self, table: str) -> bool: ...
 
-    def fire_counts(self) -> dict[str, int]:
-        """Return the number of fires by status."""
+    def first_open_fire(self) -> int | None:
+        """Return the number of the oldest fire that is not decided; None where there is none."""
         if not self._has("liteflow_fires"):
-            return {}
-        sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
-        return dict(self._rows(sql, (), (STATE, INT)))
+            return None
+        sql = "SELECT min(fire_no) FROM liteflow_fires WHERE status IN ('CLAIMED', 'WAITING')"
+        oldest: int | None = self._rows(sql, (), (INT_OR_NOT,))[0][0]
+        return oldest
+
+    def fire_statistics(self, bounds: Sequence[float], after: int, before: int | None = None) -> FireStatistics:
+        """Return the statistics of the fires with numbers above one, and below another; `bounds` are in seconds."""
+        if not self._has("liteflow_fires"):
+            return FireStatistics(after, {}, (0,) * (len(bounds) + 1), 0.0)
+        late = "claimed_at - due_at"
+        columns = "".join(f"coalesce(sum({late} <= {bound!r}), 0), " for bound in bounds)
+        sql = (
+            f"SELECT status, count(*), max(fire_no), {columns}count({late}), coalesce(sum(max(0.0, {late})), 0.0) "
+            "FROM liteflow_fires WHERE fire_no>? AND fire_no<? GROUP BY status ORDER BY status"
+        )
+        kinds = (STATE, INT, INT, *[INT] * (len(bounds) + 1), REAL)
+        rows = self._rows(sql, (after, 2**63 - 1 if before is None else before), kinds)
+        return FireStatistics(
+            through=max((row[2] for row in rows), default=after),
+            counts={row[0]: row[1] for row in rows},
+            delays=tuple(map(sum, zip(*(row[3:-1] for row in rows), strict=True))) or (0,) * (len(bounds) + 1),
+            seconds=sum(row[-1] for row in rows),
+        )
 
     def broken_triggers(self) -> dict[str, int]:
         """Return the number of triggers with a problem by dag, for dags with one."""
@@ -69,18 +97,6 @@ class FireHistory(Protocol):
             "GROUP BY dag_id ORDER BY dag_id"
         )
         return dict(self._rows(sql, (), (ID, INT)))
-
-    def fire_delays(self, bounds: Sequence[float]) -> FireDelays:
-        """Return how late fires were claimed; `bounds` are in seconds, ascending."""
-        if not self._has("liteflow_fires"):
-            return FireDelays((0,) * (len(bounds) + 1), 0.0)
-        columns = "".join(f"coalesce(sum(claimed_at - due_at <= {bound!r}), 0), " for bound in bounds)
-        sql = (
-            f"SELECT {columns}count(*), coalesce(sum(max(0.0, claimed_at - due_at)), 0.0) FROM liteflow_fires "
-            "WHERE claimed_at IS NOT NULL AND due_at IS NOT NULL"
-        )
-        (row,) = self._rows(sql, (), (*[INT] * (len(bounds) + 1), REAL))
-        return FireDelays(tuple(row[:-1]), row[-1])
 
     def next_fires(self) -> dict[str, float]:
         """Return when a schedule of each dag is due next, for dags with one that is active."""

@@ -1,6 +1,6 @@
 """The run of R28: sixteen hostile tasks on the machines of a cluster.
 
-    python tests/crash/far_run.py FOLDER MARK READY '[words of the placer]' LEASE
+    python tests/crash/far_run.py FOLDER MARK READY '[words of the placer]' LEASE ADDRESS
 
 The second attempt of a task ends at once: where its agent was killed the engine starts it again, and only what was
 there before has to be gone.
@@ -38,8 +38,9 @@ def in_worker(here: str, kind: str, mark: str, ready: str) -> None:
         escapees.behave(kind, f"{mark}a1", ready)
 
 
-def main(folder: str, mark: str, ready: str, placer: str, lease: str) -> None:
-    cluster = Cluster(argv=tuple(json.loads(placer)), slots=16, lease_s=float(lease), shipping=ByValue())
+def main(folder: str, mark: str, ready: str, placer: str, lease: str, address: str) -> None:
+    words = tuple(json.loads(placer))
+    cluster = Cluster(argv=words, slots=16, lease_s=float(lease), address=address, shipping=ByValue())
     dag = Dag("hostile", f"{folder}/state.db", clusters={"far": cluster})
     for kind in escapees.KINDS:
         script = (

@@ -10,26 +10,52 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import escapees
 from crashkit import HERE, await_none, command_line, descendants, lines, marked, process_table
 
 LEASE_S = 30.0  # a machine that is busy with other tests does not lose its agents
+SHORT_LEASE_S = 6.0
 LIMIT_S = 2.0  # how long anything may live on
+AFTER_LEASE_S = 1.0  # the same when a lease ends it
+GOES_ON_S = 1.0  # how long attempts are watched that a fault must not end
 READY_S = 120.0
+
+
+@contextlib.contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Stop processes, and continue those that live at the end of the block."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 class Trial:
     """One run of hostile tasks, and the processes of its cluster."""
 
-    def __init__(self, folder: Path, placer: Sequence[str], roots: Sequence[int], lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        placer: Sequence[str],
+        roots: Sequence[int],
+        lease_s: float = LEASE_S,
+        address: str = "127.0.0.1",
+    ) -> None:
         """Start a run whose cluster has this placer; its agents are below the processes `roots`."""
+        folder.mkdir()
+        self.lease_s = lease_s
         self.mark = f"lf{os.urandom(3).hex()}"  # of the tasks
         self.ready = folder / "ready"
         self.roots = roots
         words = [str(HERE / "far_run.py"), str(folder), self.mark, str(self.ready), json.dumps(placer), str(lease_s)]
+        words.append(address)
         self.orchestrator = subprocess.Popen([sys.executable, *words], cwd=folder, start_new_session=True)
 
     def await_ready(self) -> None:
@@ -55,7 +81,13 @@ class Trial:
         keepers = [pid for pid in python if table[pid].parent not in python]
         agents = [pid for pid in python if table[pid].parent in keepers]
         guardians = [pid for pid in python if table[pid].parent in agents]
-        return {"agents": agents, "guardians": guardians, "agents and guardians": [*guardians, *agents]}[name]
+        return {
+            "keepers": keepers,
+            "agents": agents,
+            "guardians": guardians,
+            "agents and guardians": [*guardians, *agents],
+            "agents and a guardian": [guardians[0], *agents],
+        }[name]
 
     def agent_processes(self) -> list[int]:
         """Return keepers, agents, guardians and workers."""
@@ -67,16 +99,50 @@ class Trial:
             if words[-2:] == ["-m", "liteflow.remote.agent"] and "python" in os.path.basename(words[0])
         ]
 
-    def left(self) -> list[str]:
-        """Return the processes of first attempts that live."""
-        return [f"{pid} {row.name}" for pid, row in marked(f"{self.mark}a1").items() if pid != self.orchestrator.pid]
+    def left(self, among: Collection[int] | None = None) -> list[str]:
+        """Return the processes of first attempts that live, in words."""
+        return [f"{pid} {command_line(pid)}" for pid in self.left_pids() if among is None or pid in among]
 
-    def kill(self, victims: Sequence[int]) -> float:
-        """Kill processes, and return after how many seconds the last one of a task has ended."""
+    def left_pids(self) -> list[int]:
+        return [pid for pid in marked(f"{self.mark}a1") if pid != self.orchestrator.pid]
+
+    def kill(self, victims: Sequence[int], below: int | None = None) -> float:
+        """Kill processes, and return after how many seconds the last one of a task has ended.
+
+        With `below`, only the tasks count that are below this process.
+        """
         assert victims
+        tasks = None if below is None else {*descendants(below)} & {*self.left_pids()}
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        took, left = await_none(self.left, LIMIT_S)
+        took, left = await_none(lambda: self.left(tasks), LIMIT_S)
+        assert left == []
+        return took
+
+    def stop(self, victims: Sequence[int]) -> float:
+        """Stop processes. Return after how many seconds their lease has ended the last process of a task."""
+        assert victims
+        with stopped(victims):
+            took, left = await_none(self.left, self.lease_s + AFTER_LEASE_S)
+            assert left == []
+        return took
+
+    def count(self) -> int:
+        """Return how many processes of first attempts live."""
+        return len(self.left_pids())
+
+    def goes_on(self) -> None:
+        """Watch attempts that go on in spite of a fault."""
+        before = self.count()
+        end = time.monotonic() + GOES_ON_S
+        while time.monotonic() < end:
+            assert self.count() == before
+            time.sleep(0.05)
+
+    def end_by(self, number: signal.Signals) -> float:
+        """End the orchestrator by a signal, and return after how many seconds nothing lives, not even an agent."""
+        self.orchestrator.send_signal(number)
+        took, left = await_none(lambda: [*self.left(), *self.agent_processes()], LIMIT_S)
         assert left == []
         return took
 

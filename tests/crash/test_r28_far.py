@@ -1,10 +1,12 @@
 """R28: a task on another machine does not outlive its run, its agent, its place or its lease.
 
 Proved: the eight hostile kinds of R3 as commands and as Python tasks, 28 processes and more, on two hosts that are
-reached by a real server of ssh, while the orchestrator is killed, stopped or asked to end, or while the agents, their
-guardians, both, the clients of ssh or the placer are killed: two seconds later (stopped: by the end of the lease)
-nothing of them lives, and a run whose orchestrator lives starts the lost tasks again and succeeds.
-Not proved: a machine that is cut off from its network. The lease ends its tasks, as for a stopped orchestrator.
+reached by a real server of ssh. Killed are the orchestrator, the agents, their keepers, their guardians, agents and
+guardians, the clients of ssh and the placer: two seconds later nothing of the tasks lives. Stopped are the
+orchestrator, the agents (with and without their guardian) and the clients of ssh: nothing lives a second after the
+lease has ended. A guardian, a keeper or a placer that is stopped changes nothing. A run whose orchestrator lives starts
+the lost tasks again and succeeds. The control takes the sweep of the keepers away.
+Not proved: a machine that is cut off from its network; see R31.
 
     pytest tests/crash/test_r28_far.py --crash-scale 5
 """
@@ -13,22 +15,24 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from crashkit import await_none
-from far_trials import LIMIT_S, Trial
+from crashkit import HERE, await_none
+from far_trials import LIMIT_S, SHORT_LEASE_S, Trial, stopped
 from ssh_kit import SshServer, ssh_server
 
-SHORT_LEASE_S = 6.0
 #: Options of ssh as `lightflow.clusters.ssh` gives them.
 SSH = ("-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-R", "{socket}:{address}:{port}")
-#: The parts that are killed: the run goes on.
-PARTS = ("agents", "guardians", "agents and guardians", "clients", "placer")
+AGENT = (sys.executable, "-m", "liteflow.remote.agent")
+#: The parts that are killed, and those that are stopped until their lease has ended everything: the run goes on.
+KILLED = ("agents", "keepers", "guardians", "agents and guardians", "clients", "placer")
+STOPPED = ("agents and a guardian", "clients")
+CARELESS_AGENT = (sys.executable, str(HERE / "careless_agent.py"), *AGENT[1:])
 
 
 @pytest.fixture(scope="module")
@@ -41,38 +45,33 @@ Start = Callable[..., Trial]
 
 
 @pytest.fixture
-def trial(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     server.use(monkeypatch)
-    agent = (sys.executable, "-m", "liteflow.remote.agent")
-    hosts = [
-        {"name": name, "slots": 8, "argv": ["ssh", *SSH, f"{getpass.getuser()}@{name}", *agent]}
-        for name in ("w1", "w2")
-    ]
-    placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(hosts))
-    started: list[Trial] = []
+    with ExitStack() as started:
 
-    def start(number: int, **options: float) -> Trial:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        made = Trial(folder, placer, [server.pid], **options)
-        started.append(made)
-        made.await_ready()
-        return made
+        def start(number: int = 0, agent: Sequence[str] = AGENT, **options: float) -> Trial:
+            hosts = [
+                {"name": name, "slots": 8, "argv": ["ssh", *SSH, f"{getpass.getuser()}@{name}", *agent]}
+                for name in ("w1", "w2")
+            ]
+            placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(hosts))
+            made = Trial(tmp_path / str(number), placer, [server.pid], **options)
+            started.callback(made.end)
+            made.await_ready()
+            return made
 
-    yield start
-    for made in started:
-        made.end()
+        yield start
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", KILLED)
 def test_r28_a_killed_part_leaves_nothing_and_its_tasks_run_again(
-    trial: Start, part: str, figure: Callable[..., str], scaled: Callable[[int], int]
+    start: Start, part: str, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
     worst = 0.0
     for number in range(scaled(1)):
-        run = trial(number)
+        run = start(number)
         worst = max(worst, run.kill(run.parts(part)))
         run.await_success()
     figure("R28", killed=part.replace(" ", "_"), rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
@@ -82,30 +81,45 @@ def test_r28_a_killed_part_leaves_nothing_and_its_tasks_run_again(
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGTERM])
 def test_r28_the_end_of_the_orchestrator_leaves_nothing(
-    trial: Start, fault: signal.Signals, figure: Callable[..., str], scaled: Callable[[int], int]
+    start: Start, fault: signal.Signals, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    worst = 0.0
-    for number in range(scaled(1)):
-        run = trial(number)
-        os.kill(run.orchestrator.pid, fault)
-        took, left = await_none(lambda run=run: [*run.left(), *run.agent_processes()], LIMIT_S)  # type: ignore[misc]
-        assert left == []
-        worst = max(worst, took)
+    worst = max(start(number).end_by(fault) for number in range(scaled(1)))
     figure("R28", orchestrator=fault.name, rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_r28_the_lease_ends_the_tasks_of_a_stopped_orchestrator(
-    trial: Start, figure: Callable[..., str], scaled: Callable[[int], int]
+@pytest.mark.parametrize("part", ["orchestrator", *STOPPED])
+def test_r28_the_lease_ends_the_tasks_of_a_stopped_part_and_they_run_again(
+    start: Start, part: str, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
     worst = 0.0
     for number in range(scaled(1)):
-        run = trial(number, lease_s=SHORT_LEASE_S)
-        os.kill(run.orchestrator.pid, signal.SIGSTOP)
-        took, left = await_none(run.left, SHORT_LEASE_S + LIMIT_S)
-        os.kill(run.orchestrator.pid, signal.SIGCONT)
-        assert left == []
-        worst = max(worst, took)
+        run = start(number, lease_s=SHORT_LEASE_S)
+        victims = [run.orchestrator.pid] if part == "orchestrator" else run.parts(part)
+        worst = max(worst, run.stop(victims))
         run.await_success()
-    figure("R28", orchestrator="SIGSTOP", lease_s=SHORT_LEASE_S, rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
+    words = {"lease_s": SHORT_LEASE_S, "rounds": scaled(1), "left": 0, "worst_stopped_ms": round(worst * 1000)}
+    figure("R28", stopped=part.replace(" ", "_"), **words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_r28_a_stopped_guardian_keeper_or_placer_ends_nothing(start: Start, figure: Callable[..., str]) -> None:
+    run = start()
+    for part in ("guardians", "keepers", "placer"):
+        with stopped(run.parts(part)):
+            run.goes_on()
+    figure("R28", stopped="guardians,keepers,placer", rounds=1, ended=0)
+    run.end_by(signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_r28_without_the_sweep_of_the_keepers_processes_are_left(start: Start, figure: Callable[..., str]) -> None:
+    run = start(agent=CARELESS_AGENT)
+    with pytest.raises(AssertionError):
+        run.kill(run.parts("agents and guardians"))
+    _, left = await_none(run.left, LIMIT_S)
+    figure("R28-control-no_sweep", killed="agents_and_guardians", left=len(left))
+    assert left

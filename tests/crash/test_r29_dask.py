@@ -1,24 +1,33 @@
 """R29: a task on a worker of Dask does not outlive its run, its agent or its worker, and Dask repeats none.
 
-Proved: the hostile tasks of R28 on two workers of a real Dask cluster, while the agents, guardians, both or the workers
-are killed, or the orchestrator is killed: two seconds later nothing of the tasks lives, and a run whose
-orchestrator lives starts the lost tasks again and succeeds.
-Not proved: a scheduler that is killed. Attempts outlive the placer: their agents belong to the workers of Dask.
+Proved: the hostile tasks of R28 on two workers of a real Dask cluster. Killed are the orchestrator, the agents, their
+keepers, their guardians, agents and guardians, the workers and a nanny: two seconds later nothing of the tasks lives.
+Stopped are the orchestrator and the agents, with and without their guardian: nothing lives a second after the lease has
+ended. A run whose orchestrator lives starts the lost tasks again and succeeds. The placer and the scheduler may be
+killed, and all but the agents may be stopped: the attempts go on, and end with their run. Plain Dask is beside it: what
+its own tasks leave after the same faults.
 
     pytest tests/crash/test_r29_dask.py --crash-scale 5
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from crashkit import await_none, command_line, process_table
+from crashkit import Harness
 from dask_kit import DaskCluster, dask_cluster
-from far_trials import LIMIT_S, Trial
+from far_trials import SHORT_LEASE_S, Trial, stopped
+
+#: The parts that are killed: the run goes on.
+KILLED = ("agents", "keepers", "guardians", "agents and guardians", "workers")
+#: The parts that attempts do not need.
+NOT_NEEDED = ("guardians", "keepers", "placer", "workers", "nannies", "scheduler")
 
 
 @pytest.fixture
@@ -27,52 +36,94 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
         yield running
 
 
-def start(cluster: DaskCluster, folder: Path) -> Trial:
-    folder.mkdir()
-    placer = (sys.executable, "-m", "lightflow.clusters.dask", cluster.address)
-    made = Trial(folder, placer, cluster.nannies)
-    made.await_ready()
-    return made
+Start = Callable[..., Trial]
 
 
-def workers(cluster: DaskCluster) -> list[int]:
-    """Return the processes below the nannies that run agents."""
-    return [
-        pid
-        for pid, row in process_table().items()
-        if row.parent in cluster.nannies and "spawn_main" in command_line(pid)
-    ]
+@pytest.fixture
+def start(cluster: DaskCluster, tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as started:
+
+        def start(name: str = "run", **options: float) -> Trial:
+            placer = (sys.executable, "-m", "lightflow.clusters.dask", cluster.address)
+            made = Trial(tmp_path / name, placer, cluster.nannies, **options)
+            started.callback(made.end)
+            made.await_ready()
+            return made
+
+        yield start
+
+
+def parts(cluster: DaskCluster, run: Trial, part: str) -> list[int]:
+    """Return the processes of a part of the cluster, or of the run."""
+    of_cluster = {
+        "scheduler": [cluster.scheduler],
+        "nannies": list(cluster.nannies),
+        "workers": cluster.workers(),
+    }
+    return of_cluster[part] if part in of_cluster else run.parts(part)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_r29_a_killed_part_leaves_nothing_and_its_tasks_run_again(
-    cluster: DaskCluster, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
+    cluster: DaskCluster, start: Start, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    worst: dict[str, float] = {}
-    for number in range(scaled(1)):
-        for part in ("agents", "guardians", "agents and guardians", "workers"):
-            run = start(cluster, tmp_path / f"{part.replace(' ', '_')}-{number}")
-            try:
-                victims = workers(cluster) if part == "workers" else run.parts(part)
-                worst[part] = max(worst.get(part, 0.0), run.kill(victims))
-                run.await_success()
-            finally:
-                run.end()
-    for part, took in worst.items():
-        figure("R29", killed=part.replace(" ", "_"), rounds=scaled(1), left=0, worst_ms=round(took * 1000))
+    for part in KILLED:
+        worst = 0.0
+        for number in range(scaled(1)):
+            run = start(f"{part.replace(' ', '_')}-{number}")
+            worst = max(worst, run.kill(parts(cluster, run, part)))
+            run.await_success()
+        figure("R29", killed=part.replace(" ", "_"), rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
+    run = start("nanny")
+    nanny = cluster.nannies[0]
+    worst = run.kill([nanny], below=nanny)  # it does not come back
+    run.kill(run.parts("agents"))
+    run.await_success()
+    figure("R29", killed="nanny", rounds=1, left=0, worst_ms=round(worst * 1000))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_r29_a_killed_orchestrator_leaves_nothing(
-    cluster: DaskCluster, tmp_path: Path, figure: Callable[..., str]
+def test_r29_the_lease_ends_the_tasks_of_a_stopped_part_and_they_run_again(
+    start: Start, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    run = start(cluster, tmp_path / "run")
-    try:
-        run.orchestrator.send_signal(signal.SIGKILL)
-        took, left = await_none(lambda: [*run.left(), *run.agent_processes()], LIMIT_S)
-        assert left == []
-    finally:
-        run.end()
-    figure("R29", orchestrator="SIGKILL", rounds=1, left=0, worst_ms=round(took * 1000))
+    for part in ("orchestrator", "agents and a guardian"):
+        worst = 0.0
+        for number in range(scaled(1)):
+            run = start(f"{part.replace(' ', '_')}-{number}", lease_s=SHORT_LEASE_S)
+            victims = [run.orchestrator.pid] if part == "orchestrator" else run.parts(part)
+            worst = max(worst, run.stop(victims))
+            run.await_success()
+        words = {"lease_s": SHORT_LEASE_S, "rounds": scaled(1), "left": 0, "worst_stopped_ms": round(worst * 1000)}
+        figure("R29", stopped=part.replace(" ", "_"), **words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_r29_attempts_go_on_without_what_they_do_not_need_and_end_with_their_run(
+    cluster: DaskCluster, start: Start, figure: Callable[..., str]
+) -> None:
+    run = start()
+    for part in NOT_NEEDED:
+        with stopped(parts(cluster, run, part)):
+            run.goes_on()
+    figure("R29", stopped=",".join(NOT_NEEDED), rounds=1, ended=0)
+    worst = run.end_by(signal.SIGKILL)
+    figure("R29", killed="orchestrator", rounds=1, left=0, worst_ms=round(worst * 1000))
+    run = start("again")
+    for part in ("placer", "scheduler"):
+        for pid in parts(cluster, run, part):
+            os.kill(pid, signal.SIGKILL)
+        run.goes_on()
+    worst = run.end_by(signal.SIGTERM)
+    figure("R29", killed="placer,scheduler", rounds=1, ended=0, worst_ms=round(worst * 1000))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_r29_plain_dask_leaves_processes(harness: Harness, figure: Callable[..., str], seed: int) -> None:
+    report = harness.run("plain_dask", seed=seed)
+    for fault, (before, left, new) in report["faults"].items():
+        figure("R29-plain-dask", **{f"{fault}_before": before, f"{fault}_left": left, f"{fault}_new": new})
+    assert any(left for _, left, _ in report["faults"].values()), "the trial shows what is left"

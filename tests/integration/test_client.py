@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-from lightflow.client import Client
+from lightflow.client import Client, ServerError
 from lightflow.server.api import ROUTES, STREAM, TABLE
 from lightflow.server.openapi import operation_id
 from lightflow.server.routing import Route, RouteTable, check_body, read_query
+
+
+def follow(client: Client) -> None:
+    """Follow the feed to the end of the server."""
+    with pytest.raises(ServerError, match="the server has ended"):
+        list(client.events(["run:r"], as_of="1"))
+
 
 #: The call of each route, by the name of its operation.
 CALLS: dict[str, Callable[[Client], Any]] = {
@@ -77,7 +84,7 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "delete_pool": lambda client: client.delete_pool("p"),
     "list_events": lambda client: client.changes(limit=2, after="1"),
     "list_events_of_run": lambda client: client.changes("r"),
-    "stream": lambda client: list(client.events(["run:r"], as_of="1")),
+    "stream": follow,
 }
 #: An answer with all that the methods read.
 ANSWER = {

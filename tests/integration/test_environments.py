@@ -165,6 +165,17 @@ def test_unused_environments_are_removed_and_used_ones_stay(folder: Path) -> Non
     assert not os.path.exists(path)
 
 
+def test_an_environment_without_its_python_is_built_again(folder: Path) -> None:
+    """The Python of an environment is a link; an upgrade of the machine may remove its target."""
+    with python_environment.environment_in(str(folder), Requirements()) as path:
+        link = Path(path) / "bin" / "python"
+    link.unlink()
+    link.symlink_to(folder / "removed")
+    with python_environment.environment_in(str(folder), Requirements()) as path:
+        assert subprocess.run([link, "-c", "print('works')"], capture_output=True, check=True).stdout == b"works\n"
+    assert not Path(f"{path}.building").exists()
+
+
 def test_the_digest_depends_on_the_content_alone() -> None:
     one = Requirements(packages=("a==1", "b==2"))
     assert digest(one) == digest(Requirements(packages=("b==2", "a==1")))

@@ -164,6 +164,16 @@ def test_a_cut_answer_leaves_no_file(server: Server, requests: Requests) -> None
     assert os.listdir("out") == []
 
 
+def test_an_answer_that_is_not_expected_replaces_no_file(server: Server, requests: Requests) -> None:
+    Path("data.json").write_text("before")
+    _, codes, _ = requests.failure(server.url("/echo"), save="data.json", expect={"json": {"$.method": "PUT"}})
+    assert codes == ("http:expect",)
+    assert Path("data.json").read_text() == "before"
+    assert not Path("data.json.part").exists()
+    requests.value(server.url("/echo"), save="data.json", expect={"json": {"$.method": "GET"}})
+    assert json.loads(Path("data.json").read_text())["method"] == "GET"
+
+
 def test_values_that_are_expected(server: Server, requests: Requests) -> None:
     url = server.url("/echo")
     assert requests.value(url, expect={"json": {"$.method": "GET", "$.headers.accept": "*/*"}})["method"] == "GET"

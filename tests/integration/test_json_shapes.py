@@ -88,7 +88,7 @@ def lightflow(folder: Path, code: int, *words: str) -> Any:
 
 def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
-    assert set(run) == RUN | {"tasks", "groups", "hooks", "child_runs", "standing", "overlooked"}
+    assert set(run) == RUN | {"tasks", "groups", "hooks", "child_runs", "standing", "overlooked", "outputs"}
     tasks = {task["task"]: task for task in run["tasks"]}
     assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from http_kit import Server, serving
 
-from lightflow.tasks import connection, docker, http, mail, notify, python, shell, wait
+from lightflow.tasks import connection, docker, http, mail, notify, python, shell, sql, wait
 from liteflow import Call, Command, Dag, DagRun, DefinitionError, Secret, task
 from liteflow.api import History
 
@@ -176,3 +176,29 @@ def test_a_hook_that_fails_is_tried_again(folder: Path, server: Server, monkeypa
     dag.task(number)
     assert run(dag).status == "SUCCESS"
     assert len(server.received) == 2
+
+
+# -- changes ---------------------------------------------------------------------------------------------------------
+
+
+def counted(label: str, count: object = None) -> None:
+    with Path("ran").open("a") as file:
+        file.write(f"{label}\n")
+
+
+def test_a_changed_argument_is_a_changed_definition(folder: Path) -> None:
+    def dag_of(statement: str, label: str) -> Dag:
+        dag = Dag("changes", "state.db", secrets=[Secret("TOKEN", env="HOME")])
+        with dag:
+            rows = dag.add("rows", sql("sqlite:///a.db", statement, rows="value"))
+            dag.task(counted, "first", label="first")
+            dag.task(counted, "second", label=label, count={"rows": rows, "token": Secret("TOKEN"), 3: {4}})
+        return dag
+
+    assert run(dag_of("SELECT 1", "old")).value("rows") == 1
+    assert dag_of("SELECT 1", "old").retry(changed=True).status == "SUCCESS"
+    assert Path("ran").read_text().split() == ["first", "old"], "nothing has changed"
+    assert dag_of("SELECT 2", "old").retry(changed=True).value("rows") == 2
+    assert Path("ran").read_text().split() == ["first", "old", "old"], "what follows runs, too"
+    dag_of("SELECT 2", "new").retry(changed=True)
+    assert Path("ran").read_text().split() == ["first", "old", "old", "new"]

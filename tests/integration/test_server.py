@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from openapi_spec_validator import validate
 from scheduler_kit import until
-from server_kit import RunningServer, environment, lightflow, serving
+from server_kit import Answered, RunningServer, check_described, environment, lightflow, serving
 
 from lightflow.client import Client, ServerError
 from lightflow.server.api import OPEN_ROUTES, ROUTES, STREAM
 from lightflow.server.options import WebOptions
 from lightflow.server.tokens import load_tokens
 from lightflow.server.web import WebServer
+from liteflow import Dag
 from liteflow.api import History
 
 FLOW = """
@@ -61,9 +64,9 @@ def run_id(server: RunningServer) -> str:
     return text
 
 
-def in_path(path: str, run: str) -> str:
+def in_path(path: str, run: str, task: str = "a") -> str:
     """Return the path of a route for this run, or with names that do not exist."""
-    task = "m" if "{index}" in path or "instances" in path else "a"
+    task = "m" if "{index}" in path or "instances" in path else task
     names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"} | {
         "trigger": "none:schedule"
     }
@@ -91,11 +94,14 @@ def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str
 def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
     secret = "a-value-to-hide"
     (tmp_path / f"{secret}.csv").touch()
-    params = f"params: {{n: 3, who: {{type: string, default: {secret}}}, in: {{type: path}}}}"
+    params = f"params: {{n: 3, who: {{type: string, default: {secret}}}, in: {{type: path}}, "
+    params += f"kind: {{type: enum, values: [{secret}, other], default: other}}}}"
     trigger = "on: {file: {path: '*.csv', param: in, settle: 0s, initial: true}}"
     text = FLOW.replace("params: {n: 3}", f"{params}\n{trigger}").replace("[1, 2, 3]", f"[1, 2, {secret}]")
+    text += f"  e: {{run: 'true', if: \"params.who == '{secret}-2'\"}}\n"
     (tmp_path / "five.yaml").write_text(text)
     lightflow(tmp_path, "run", "five.yaml", "--run-id", "hidden", "-p", "in=x")
+    assert secret in lightflow(tmp_path, "why", "hidden", "e").stdout
     lightflow(tmp_path, "fork", "hidden", "--from", "d", "--run-id", "forked")
     assert lightflow(tmp_path, "status", "hidden", "--json").stdout.count(secret) > 1
     with serving(tmp_path, "serve", "--hide-values") as server:
@@ -103,8 +109,8 @@ def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
         until(lambda: [fire["status"] for fire in server.get("/api/v1/fires")["fires"]] == ["STARTED"])
         as_of = client.runs()["as_of"]
         for route in ROUTES:
-            if route.method == "GET":
-                body = server.request("GET", in_path(route.path, "hidden")).body
+            for task in ("a", "m", "e") if route.method == "GET" else ():
+                body = server.request("GET", in_path(route.path, "hidden", task)).body
                 assert route.path.endswith("/log") or secret.encode() not in body, route.path
         refused = server.request("GET", f"/api/v1/runs/hidden/tasks/m/instances?label={secret}")
         assert refused.status == 403
@@ -113,6 +119,8 @@ def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
         query = '{ run(id: "hidden") { params task(id: "m", index: 2) { label values { key content } } } '
         query += 'workflow(name: "five") { params } fires { nodes { key } } }'
         answer = server.request("POST", "/graphql", {"query": query})
+        reasons = '{ run(id: "hidden") { reason task(id: "e") { reason why } events { nodes { reason } } } }'
+        assert secret.encode() not in server.request("POST", "/graphql", {"query": reasons}).body
         assert secret.encode() not in answer.body
         assert answer.json()["data"]["run"] == {"params": None, "task": {"label": None, "values": []}}
         lightflow(tmp_path, "resume", "hidden", "-p", f"who={secret}")
@@ -383,6 +391,41 @@ def test_the_document_of_the_api_has_every_route(server: RunningServer) -> None:
     assert len(names) == len(set(names))
 
 
+def test_the_document_is_openapi_and_a_wrong_answer_breaks_it(server: RunningServer) -> None:
+    validate(server.get("/api/v1/openapi.json"))
+    runs = server.request("GET", "/api/v1/runs")
+    check_described("GET", "/api/v1/runs", runs)
+    for run in ({"run_id": 1}, {"created_at": "yesterday"}, {"colour": "red"}):
+        body = runs.json()
+        body["runs"][0] |= run
+        with pytest.raises(AssertionError, match="runs/0"):
+            check_described("GET", "/api/v1/runs", runs._replace(body=json.dumps(body).encode()))
+
+
+def test_a_server_that_ends_ends_its_streams(tmp_path: Path) -> None:
+    Dag("first", str(tmp_path / "lightflow.db")).run()
+    with serving(tmp_path, "ui", "lightflow.db") as server, socket.create_connection(("127.0.0.1", server.port)) as raw:
+        head = f"GET /api/v1/stream?topics=runs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        raw.sendall(f"{head}Authorization: Bearer {server.viewer}\r\n\r\n".encode())
+        received = b""
+        while b"retry" not in received:
+            received += raw.recv(65536)
+        query = {"query": "subscription { events { seq } }"}
+        subscribed = threading.Thread(target=lambda: answers.append(server.request("POST", "/graphql", query)))
+        answers = list[Answered]()
+        subscribed.start()
+        until(lambda: server.get("/api/v1/system")["stream_clients"] == 2)
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        while part := raw.recv(65536):
+            received += part
+        assert received.endswith(b"0\r\n\r\n"), "the end is a part of the answer"
+        subscribed.join(30)
+        assert b"the server ends" in answers[0].body
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+
+
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
@@ -457,6 +500,18 @@ def test_a_killed_run_becomes_interrupted_in_the_feed(operated: RunningServer) -
         if "INTERRUPTED" in seen:
             break
     assert set(seen) <= {"PENDING", "RUNNING", "INTERRUPTED"}
+    states = {}
+    for state in ("INTERRUPTED", "RUNNING", "SUCCESS", "SUCCESS&status=INTERRUPTED"):
+        states[state] = [run["workflow"] for run in operated.get(f"/api/v1/runs?status={state}")["runs"]]
+        query = f"{{ runs(state: {json.dumps(state.split('&status='))}) {{ nodes {{ workflow }} }} }}"
+        answer = operated.request("POST", "/graphql", {"query": query}).json()["data"]["runs"]["nodes"]
+        assert [node["workflow"] for node in answer] == states[state]
+    assert states == {
+        "INTERRUPTED": ["long"],
+        "RUNNING": [],
+        "SUCCESS": ["first"],
+        "SUCCESS&status=INTERRUPTED": ["long", "first"],
+    }
 
 
 def test_pools_are_set_and_deleted(operated: RunningServer) -> None:

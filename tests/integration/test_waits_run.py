@@ -127,14 +127,16 @@ def test_a_command_that_fails_fails_the_wait_and_a_timeout_skips(tmp_path: Path)
         """
         tasks:
           failing: {type: wait, command: exit 3, every: 0.1}
-          late: {type: wait, file: never, every: 0.1, timeout: 0.5s, on_timeout: skip}
+          late: {type: wait, file: never, every: 0.1, timeout: 2s, on_timeout: skip}
+          slow: {type: wait, command: sleep 60, timeout: 2s, on_timeout: skip}
         """,
     )
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
     tasks = {each["task"]: each for each in status(tmp_path)["tasks"]}
     assert (tasks["failing"]["status"], tasks["late"]["status"]) == ("FAILED", "SKIPPED")
+    assert (tasks["slow"]["status"], tasks["slow"]["reason"]) == ("SKIPPED", "timed out after 2 s"), "in its first look"
     assert tasks["failing"]["reason"].startswith("exit code 3")
-    assert tasks["late"]["reason"] == "timed out after 0.5 s; it waited for: file never"
+    assert tasks["late"]["reason"] == "timed out after 2 s; it waited for: file never"
 
 
 def test_it_waits_for_another_run(tmp_path: Path, running: Any) -> None:

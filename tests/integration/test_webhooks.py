@@ -179,12 +179,21 @@ def test_a_sender_learns_neither_files_nor_secrets_and_the_log_has_the_reason(
         "workflow_name: flow\nsecrets: [NO_SUCH_KEY]\non: {webhook: {secret: NO_SUCH_KEY, scheme: github}}\n"
         "tasks: {a: {run: 'true'}}\n"
     )
+    reads = tmp_path / "reads"
+    (tmp_path / "other.yaml").write_text(
+        f"workflow_name: other\nsecrets: {{KEY: {{command: 'echo >> {reads}; exit 1'}}}}\n"
+        "on: {webhook: {secret: KEY, scheme: github}}\ntasks: {a: {run: 'true'}}\n"
+    )
     with serving(tmp_path, "serve") as server:
         for _ in range(3):
             answer = server.request("POST", "/hooks/flow/webhook", BODY, token=None, headers=github(BODY, "x"))
             assert answer.status == 503
             assert not any(word in answer.body for word in (b"NO_SUCH_KEY", b"flow.yaml", bytes(tmp_path)))
         assert server.get("/api/v1/fires")["fires"] == []
+        for number in range(3):
+            answer = server.request("POST", "/hooks/other/webhook", BODY, token=None, headers=github(BODY, f"{number}"))
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert reads.read_text() == "\n", "a secret that cannot be read is not read for each sender"
         server.process.terminate()
         log = server.process.communicate(timeout=30)[1]
     assert log.count("NO_SUCH_KEY is not set") == 1

@@ -34,7 +34,7 @@ ROWS = {
     "liteflow.state.history.EventRecord",
     "liteflow.state.history.InstanceRecord",
     "liteflow.state.history.RunRecord",
-    "liteflow.state.instance_states.InstanceState",
+    "liteflow.state.instance_states.InstanceStates",
     "liteflow.state.pool_history.SlotRecord",
     "liteflow.state.history.ValueRecord",
     "liteflow.work.HookEvent",

@@ -125,7 +125,7 @@ def test_a_function_in_a_container_is_refused_with_what_to_write() -> None:
     dag = Dag("d")
     with pytest.raises(DefinitionError, match=r"no option 'container'; a function stays .*docker\(IMAGE"):
         task(container="python:3.12-slim")
-    with pytest.raises(DefinitionError, match=r"no argument 'container'; a function cannot .*docker\(IMAGE"):
+    with pytest.raises(DefinitionError, match=r"no argument 'container'; a function stays .*docker\(IMAGE"):
         dag.task(extract, container="python:3.12-slim")
 
 

@@ -41,8 +41,8 @@ CLUSTER: Final = block(
             "x-expects": "an address such as tcp://192.0.2.5:8786, or the path of a scheduler file",
         },
         "slots": integer(
-            "Of a Dask cluster: how many tasks run there at once, at most. Each holds a thread of a worker until the "
-            "run ends.",
+            "Of a Dask cluster: how many tasks run there at once, at most. Each holds a thread of a worker while the "
+            "run uses it.",
             1,
             MAX_SLOTS,
             default=DEFAULT_DASK_SLOTS,

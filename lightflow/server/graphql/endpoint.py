@@ -7,6 +7,7 @@ the data of the other fields. `extensions.code` is for programs.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from graphql import ExecutionResult, OperationType
 
@@ -23,7 +24,7 @@ from liteflow.api import History
 _places = threading.BoundedSemaphore(2)
 
 
-def answer(request: CheckedRequest) -> Answer:
+def answer(request: CheckedRequest) -> Answer[Any]:
     """Execute an operation; the answer to a subscription is a stream."""
     try:
         operation = checked_operation(request)
@@ -42,7 +43,7 @@ def answer(request: CheckedRequest) -> Answer:
     return _answer(result)
 
 
-def _answer(result: ExecutionResult) -> Answer:
+def _answer(result: ExecutionResult) -> Answer[Any]:
     reached_no_field = bool(result.errors) and all(error.path is None for error in result.errors or ())
     return Answer(body=result_shape(result), status=400 if reached_no_field else 200)
 

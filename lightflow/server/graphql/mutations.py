@@ -48,7 +48,7 @@ def _act(
         if key is not None and not is_request_key(key):
             message = "must be 1 to 200 printable ASCII characters"
             raise RequestProblem(400, "BAD_INPUT", f"requestKey {message}", fields={"requestKey": message})
-        answer: Answer = handler(request)
+        answer: Answer[Any] = handler(request)
     except (RequestProblem, LiteflowError, LightflowError) as error:
         problem = problem_of(error)
         if problem is None or problem.code not in _REPAIRABLE:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from lightflow.server.answers import ApprovalShape
 from lightflow.server.feed import FeedPosition
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.paging import (
@@ -17,10 +18,11 @@ from lightflow.server.graphql.paging import (
 )
 from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
-from lightflow.server.shapes import approval_shape, scheduler_shape, without_defaults
+from lightflow.server.shapes import approval_shape, scheduler_shape, schema_without_values
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
 from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.shape_types import PoolShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
     AttemptRecord,
@@ -29,6 +31,7 @@ from liteflow.api import (
     History,
     InstanceRecord,
     Record,
+    RunConditions,
     RunRecord,
     critical_path_of,
     day_text,
@@ -38,7 +41,7 @@ from liteflow.api import (
 
 Resolver = Callable[..., Any]
 _MOMENT_S: Final = 0.001  # DateTime has milliseconds
-_PAGE: Final = 200  # runs that are read at once where a filter passes some over
+_PAGE: Final = 200  # tasks that are read at once where a filter passes some over
 _LARGEST_VALUE: Final = 65536
 _LAST_INDEX: Final = 2**31
 _ORDERS: Final = ("failures", "index", "duration")
@@ -118,28 +121,19 @@ def list_runs(
     _: object, context: OperationContext, first: int | None = None, after: str | None = None, **selected: Any
 ) -> Connection:
     """Return a page of runs, the newest first; `selected` are the fields of a `RunSelection`."""
-    size, runs, rule = checked_first(first, 50), list[RunRecord](), RunSelection(**selected)
-    for run in _runs(context, rule, decode_number(after)):
-        if rule.since is not None and run.created_at < rule.since:
-            break
-        if rule.state and run.status not in rule.state:
-            continue
-        if rule.until is not None and run.created_at >= rule.until + _MOMENT_S:
-            continue
-        runs.append(run)
-        if len(runs) > size:
-            break
+    size, rule = checked_first(first, 50), RunSelection(**selected)
+    runs = context.history.runs(
+        rule.workflow,
+        limit=size + 1,
+        before=decode_number(after),
+        with_children=bool(rule.all),
+        matching=RunConditions(
+            statuses=tuple(rule.state or ()),
+            since=rule.since,
+            until=None if rule.until is None else rule.until + _MOMENT_S,
+        ),
+    )
     return connection(runs, size, context.as_of, lambda run: run.run_no)
-
-
-def _runs(context: OperationContext, rule: RunSelection, before: int | None) -> Iterator[RunRecord]:
-    while True:
-        page = context.history.runs(rule.workflow, limit=_PAGE, before=before, with_children=bool(rule.all))
-        yield from page
-        if len(page) < _PAGE:
-            return
-        before = page[-1].run_no
-        context.check_time()
 
 
 def get_run(_: object, context: OperationContext, id: str) -> RunRecord | None:  # noqa: A002 - the name of the argument
@@ -167,11 +161,7 @@ def _params_schema(node: WorkflowNode, context: OperationContext) -> Any:
     if node.served is None:
         return None
     schema = node.served.params_schema
-    return without_defaults(schema) if context.services.hides_values else schema
-
-
-def _params(run: RunRecord, context: OperationContext) -> Any:
-    return None if context.services.hides_values else run.params
+    return schema_without_values(schema) if context.services.hides_values else schema
 
 
 def _counts(run: RunRecord, context: OperationContext) -> list[dict[str, Any]]:
@@ -285,13 +275,11 @@ def _name(node: RunTask) -> str:
 
 
 def _values(node: RunTask, context: OperationContext) -> list[dict[str, Any]]:
-    if context.services.hides_values:
-        return []
     outputs = queries.outputs(context.services.db, node.run.run_id, _name(node), largest=_LARGEST_VALUE)
     return [{"key": shape["key"], "content": shape["value"]} for shape in map(output_shape, outputs.values)]
 
 
-def _approval(node: RunTask, context: OperationContext) -> dict[str, Any] | None:
+def _approval(node: RunTask, context: OperationContext) -> ApprovalShape | None:
     if node.record.status != "WAITING":
         return None
     name, index = node.record.task_id, node.record.map_index
@@ -329,12 +317,12 @@ def log_source(window: Any) -> dict[str, Any]:
 # -- pools and the server ----------------------------------------------------------------------------------------------
 
 
-def list_pools(_: object, context: OperationContext) -> list[dict[str, Any]]:
+def list_pools(_: object, context: OperationContext) -> list[PoolShape]:
     """Return the pools."""
     return [pool_shape(view) for view in pools.overview(context.services.db)]
 
 
-def get_pool(context: OperationContext, name: str) -> dict[str, Any] | None:
+def get_pool(context: OperationContext, name: str) -> PoolShape | None:
     """Return a pool, or nothing."""
     return next((pool for pool in list_pools(None, context) if pool["pool"] == name), None)
 
@@ -362,6 +350,13 @@ def _whoami(_: object, context: OperationContext) -> dict[str, Any]:
 def of(attribute: str) -> Resolver:
     """Return a resolver that reads an attribute."""
     return lambda source, context: getattr(source, attribute)
+
+
+def shown(resolver: Resolver, hidden: Any = None) -> Resolver:
+    """Return a resolver of what may hold values: `hidden` where the server hides them."""
+    return lambda source, context, **arguments: (
+        hidden if context.services.hides_values else resolver(source, context, **arguments)
+    )
 
 
 def _of_record(attribute: str) -> Resolver:
@@ -410,8 +405,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "id": of("run_id"),
         "workflow": of("dag_id"),
         "state": of("status"),
-        "reason": of("reason"),
-        "params": _params,
+        "reason": shown(of("reason")),
+        "params": shown(of("params")),
         "logicalDate": lambda run, _: None if run.logical_date is None else day_text(run.logical_date),
         "createdAt": of("created_at"),
         "startedAt": of("started_at"),
@@ -435,19 +430,19 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "TaskInstance": {
         "id": _of_record("task_id"),
         "index": lambda node, _: _index(node.record.map_index),
-        "label": lambda node, context: None if context.services.hides_values else node.record.map_key,
+        "label": shown(_of_record("map_key")),
         "kind": _of_record("kind"),
         "state": _of_record("status"),
-        "reason": _of_record("reason"),
+        "reason": shown(_of_record("reason")),
         "tryNumber": _of_record("try_number"),
         "startedAt": _of_record("started_at"),
         "endedAt": _of_record("ended_at"),
         "dependsOn": _of_record("dependencies"),
         "attempts": _attempts,
         "instances": list_instances,
-        "values": _values,
+        "values": shown(_values, []),
         "approval": _approval,
-        "why": _why,
+        "why": shown(_why, []),
     },
     "Attempt": {
         "number": _of_record("attempt"),
@@ -460,7 +455,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "log": _log,
     },
     "Approval": _keys("message", "since", "fields"),
-    "ApprovalField": _keys("name", "type", "description", "required", "values"),
+    "ApprovalField": {**_keys("name", "type", "description", "required"), "values": shown(_key("values"))},
     "Log": _keys("text", "offset", "size", "generation"),
     "Value": _keys("key", "content"),
     "Event": {
@@ -471,7 +466,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "attempt": of("attempt"),
         "previous": of("previous"),
         "state": of("status"),
-        "reason": of("reason"),
+        "reason": shown(of("reason")),
         "at": of("at"),
         "asOf": as_of_event,
     },

@@ -39,6 +39,15 @@ _WINDOW: Final = 65536
 _LINGER_S: Final = 0.5
 
 
+def _end(code: str, message: str) -> dict[str, Any]:
+    """Return the error that ends a subscription."""
+    return {"data": None, "errors": [{"message": message, "extensions": {"code": code}}]}
+
+
+_ENDING: Final = _end("UNAVAILABLE", "the server ends; follow again once it is back")
+_RESET: Final = _end("RESET", "the position is too old, or of another state file; read the data again")
+
+
 def open_stream(request: CheckedRequest, operation: Operation) -> AsyncIterator[bytes]:
     """Return the frames of a subscription.
 
@@ -118,10 +127,12 @@ async def _events(
     with feed.waiter() as changed:
         yield None
         while True:
+            if feed.is_ending:
+                yield _ENDING
+                return
             batch = None if cursor is None else feed.after(cursor)
             if batch is None:
-                message = "the position is too old, or of another state file; read the data again"
-                yield {"data": None, "errors": [{"message": message, "extensions": {"code": "RESET"}}]}
+                yield _RESET
                 return
             cursor = batch.cursor
             events = [change.event for change in batch.changes if run_id in (None, change.event.run_id)]
@@ -170,6 +181,9 @@ async def _log(
     reader, generation = await run_in_threadpool(find_log, services.db, run_id, task_id, map_index, attempt), -1
     ended_at, beat = None, time.monotonic()
     while True:
+        if services.feed.is_ending:
+            yield _ENDING
+            return
         size, current = reader.state()
         if generation not in (-1, current):
             offset = max(0, size - _WINDOW)  # the middle of the log was cut out

@@ -10,7 +10,7 @@ from lightflow.scheduler import overview
 from lightflow.scheduler.overview import TriggerView
 from lightflow.server.graphql.context import OperationContext
 from lightflow.server.graphql.paging import Connection, checked_first, connection, decode_cursor, decode_number
-from lightflow.server.graphql.resolvers import CONNECTION, Resolver, get_run, of
+from lightflow.server.graphql.resolvers import CONNECTION, Resolver, get_run, of, shown
 from lightflow.server.problems import RequestProblem
 from liteflow import RunNotFound
 from liteflow.api import FIRE_STATUSES, FireRecord, RunRecord, read_fires
@@ -27,10 +27,7 @@ def list_triggers(
 ) -> Connection:
     """Return a page of triggers, by id."""
     size, last = checked_first(first, 50), decode_cursor(after)
-    try:
-        views = overview.overview(context.services.db, workflow).triggers
-    except RunNotFound:
-        views = []
+    views = overview.triggers_of(context.services.db, workflow).triggers
     page = [view for view in views if last is None or view.row.trigger_id > last]
     return connection(page[: size + 1], size, context.as_of, lambda view: view.row.trigger_id)
 
@@ -58,13 +55,9 @@ def list_fires(
     size = checked_first(first, 50)
     if not set(state or ()) <= set(FIRE_STATUSES):
         raise RequestProblem(400, "BAD_INPUT", f"state must be of {', '.join(FIRE_STATUSES)}")
-    try:
-        triggers = overview.chosen_triggers(context.services.db, workflow, trigger)
-    except RunNotFound:
-        triggers = []
     fires = read_fires(
         context.services.db,
-        triggers,
+        overview.chosen_triggers(context.services.db, workflow, trigger),
         statuses=tuple(state or ()),
         before=decode_number(after),
         limit=size + 1,
@@ -115,10 +108,10 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
     "Fire": {
         "number": of("fire_no"),
         "trigger": of("trigger_id"),
-        "key": lambda fire, context: None if context.services.hides_values else fire.key.partition("\n")[0],
+        "key": shown(lambda fire, context: fire.key.partition("\n")[0]),
         "at": of("at"),
         "state": of("status"),
-        "reason": of("reason"),
+        "reason": shown(of("reason")),
         "startedBy": of("started_by"),
         "decidedAt": of("decided_at"),
         "run": _run,

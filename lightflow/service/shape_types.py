@@ -1,0 +1,204 @@
+"""The types of the JSON shapes of what is in a state file: see `json_shapes`.
+
+The checks of types hold the functions that write the shapes to them, and the OpenAPI document of the server is made
+from them. Keys are only ever added.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypedDict
+
+#: ISO 8601 in UTC, to the millisecond.
+Moment = Annotated[str, "date-time"]
+
+
+class RunFireShape(TypedDict):
+    """The fire of a trigger that started a run."""
+
+    trigger: str
+    at: Moment | None
+    started_by: str | None
+
+
+class RequestShape(TypedDict):
+    """The last change of a run that a person or program requested."""
+
+    action: str
+    requested_by: str | None
+    at: Moment | None
+
+
+class ParentShape(TypedDict):
+    """The task that executes a child run."""
+
+    run_id: str | None
+    task: str | None
+    map_index: int | None
+
+
+class RunShape(TypedDict):
+    """A run: the numbers of its tasks by state, and those of the instances of its mapped tasks."""
+
+    run_id: str
+    workflow: str
+    status: str
+    reason: str | None
+    created_at: Moment | None
+    started_at: Moment | None
+    ended_at: Moment | None
+    duration_s: float | None
+    counts: dict[str, int]
+    instances: dict[str, int]
+    source: str | None
+    logical_date: str | None
+    params: dict[str, Any] | None
+    origin: str | None
+    parent: ParentShape | None
+    selection: list[str] | None
+    trigger: RunFireShape | None
+    request: RequestShape | None
+
+
+class CancelledRunShape(TypedDict):
+    """A run after a request to cancel it."""
+
+    run_id: str
+    workflow: str
+    status: str
+
+
+class ChangedTasksShape(CancelledRunShape):
+    """A run, and its tasks and instances that `clear` or `mark` has changed."""
+
+    tasks: list[str]
+
+
+class DecisionShape(TypedDict):
+    """A decision about a task that waited; `at_once` is false where the next resume acts on it."""
+
+    run_id: str
+    task: str
+    map_index: int | None
+    decision: str
+    by: str | None
+    at_once: bool
+
+
+class WorkflowShape(TypedDict):
+    """A workflow with its latest run."""
+
+    workflow: str
+    description: str
+    source: str | None
+    latest: RunShape | None
+    next_at: Moment | None
+
+
+class FrameShape(TypedDict):
+    """A line of the user's code in a trace."""
+
+    file: str
+    line: int
+    function: str
+    source: str
+    repeats: int
+
+
+class RaisedShape(TypedDict):
+    """A Python exception with the frames of the user's code, the outermost first."""
+
+    error: str
+    relation: str | None
+    notes: list[str]
+    frames: list[FrameShape]
+    left_out: int
+
+
+class AttemptShape(TypedDict):
+    """An attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing."""
+
+    attempt: int
+    status: str
+    exit_code: int | None
+    error: str | None
+    codes: list[str]
+    started_at: Moment | None
+    ended_at: Moment | None
+    duration_s: float | None
+    log: str | None
+    trace: list[RaisedShape] | None
+    log_lost: str | None
+    host: str | None
+
+
+class TaskShape(TypedDict):
+    """A task of a run, or an instance of a mapped task, with its attempts."""
+
+    task: str
+    map_index: int | None
+    map_key: str | None
+    status: str
+    reason: str | None
+    stale: str | None
+    depends_on: list[str]
+    started_at: Moment | None
+    ended_at: Moment | None
+    wake_at: Moment | None
+    duration_s: float | None
+    attempts: list[AttemptShape]
+    instances: list[TaskShape] | None
+
+
+class GroupShape(TypedDict):
+    """A group of tasks; `group` is the group around it."""
+
+    id: str
+    group: str | None
+    status: str
+    reason: str | None
+    members: list[str]
+    started_at: Moment | None
+    ended_at: Moment | None
+    duration_s: float | None
+
+
+class OutputShape(TypedDict):
+    """A stored value."""
+
+    task: str
+    map_index: int | None
+    key: str
+    encoding: str
+    size: int
+    value: Any
+
+
+class ExplanationShape(TypedDict):
+    """Why a task is in its state."""
+
+    run_id: str
+    task: str
+    status: str
+    because: list[str]
+    trace: list[RaisedShape] | None
+
+
+class SlotUseShape(TypedDict):
+    """A task that holds slots of a pool, or waits for them."""
+
+    run_id: str
+    task: str | None
+    slots: int
+    since: Moment | None
+
+
+class PoolShape(TypedDict):
+    """A pool with its holders and its queue."""
+
+    pool: str
+    slots: int
+    used: int
+    description: str | None
+    set_by_hand: bool
+    holders: list[SlotUseShape]
+    waiting: list[SlotUseShape]

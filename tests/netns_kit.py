@@ -1,0 +1,112 @@
+"""Machines for tests whose links can be cut: network namespaces on a bridge. They need root, and are removed again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sql_servers import missing
+
+_PREFIX = "lfns"
+
+
+class Network:
+    """A bridge with the address of this machine, and machines behind it that are namespaces."""
+
+    def __init__(self, machines: int) -> None:
+        self._name = f"{_PREFIX}{os.getpid()}"
+        self._subnet = f"10.{random.randint(64, 127)}.{random.randint(0, 255)}"
+        self.address = f"{self._subnet}.1"
+        self._machines = machines
+
+    def open(self) -> None:
+        """Make everything."""
+        bridge = self._bridge
+        _ip("link", "add", bridge, "type", "bridge")
+        _ip("addr", "add", f"{self.address}/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        for number in range(self._machines):
+            space, link = self._space(number), self._link(number)
+            _ip("netns", "add", space)
+            _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
+            _ip("link", "set", link, "master", bridge, "up")
+            _ip("-n", space, "addr", "add", f"{self._host(number)}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                _ip("-n", space, "link", "set", device, "up")
+
+    def place(self, number: int) -> tuple[list[str], str]:
+        """Return the words before a command that execute it on a machine, and the address of the machine."""
+        return ["ip", "netns", "exec", self._space(number)], self._host(number)
+
+    def cut(self, number: int) -> None:
+        """Take the link of a machine away: nothing arrives, and nobody is told."""
+        _ip("link", "set", self._link(number), "nomaster")
+
+    def join(self, number: int) -> None:
+        """Connect a machine again."""
+        _ip("link", "set", self._link(number), "master", self._bridge)
+
+    def is_inside(self, pid: int, number: int) -> bool:
+        """Return whether a process is on a machine."""
+        try:
+            return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/run/netns/{self._space(number)}").st_ino
+        except OSError:
+            return False
+
+    @property
+    def _bridge(self) -> str:
+        return f"{self._name}b"
+
+    def _space(self, number: int) -> str:
+        return f"{self._name}-{number}"
+
+    def _link(self, number: int) -> str:
+        return f"{self._name}v{number}"
+
+    def _host(self, number: int) -> str:
+        return f"{self._subnet}.{number + 2}"
+
+
+@contextmanager
+def network(machines: int) -> Iterator[Network]:
+    """Have machines behind a bridge; it skips the test where this is not allowed."""
+    if os.getuid() != 0 or shutil.which("ip") is None:
+        missing("iproute2, or the right to make network namespaces (root),")
+    _remove_old()
+    made = Network(machines)
+    try:
+        made.open()
+        yield made
+    finally:
+        _remove(os.getpid())
+
+
+def _remove_old() -> None:
+    """Remove what tests have left that were killed."""
+    for name in _names():
+        owner = name.removeprefix(_PREFIX).split("-")[0].rstrip("b").split("v")[0]
+        if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
+            _remove(int(owner))
+
+
+def _names() -> list[str]:
+    spaces = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    return [name for name in (*spaces, *os.listdir("/sys/class/net")) if name.startswith(_PREFIX)]
+
+
+def _remove(owner: int) -> None:
+    own = f"{_PREFIX}{owner}"
+    for name in _names():
+        if name.startswith(f"{own}-"):
+            _ip("netns", "del", name, check=False)
+        elif name == f"{own}b" or name.startswith(f"{own}v"):
+            _ip("link", "del", name, check=False)
+
+
+def _ip(*words: str, check: bool = True) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"

@@ -7,11 +7,10 @@ import os
 import re
 import socket
 
-from lightflow.clusters.dask_worker import certificates_of
+from lightflow.clusters.dask_worker import client_certificates
 from lightflow.spec.cluster_limits import SCHEDULER_PATTERN
 from liteflow import DefinitionError
 from liteflow.api import Cluster, Record, replace
-from liteflow.remote.cluster import Certificates
 
 
 class DaskScheduler(Record):
@@ -28,7 +27,7 @@ class DaskScheduler(Record):
         match = re.fullmatch(SCHEDULER_PATTERN, address)
         assert match is not None
         address_here = cluster.address or _own_address(match[1].strip("[]"), int(match[2]))
-        certificates = cluster.certificates or _certificates() if address.startswith("tls://") else None
+        certificates = cluster.certificates or client_certificates() if address.startswith("tls://") else None
         return replace(
             cluster,
             argv=(*cluster.argv, address),
@@ -59,21 +58,6 @@ def checked_address(address: object) -> str:
     if isinstance(address, str) and re.fullmatch(SCHEDULER_PATTERN, address):
         return address
     raise DefinitionError(f"the scheduler {address!r} must be an address such as tcp://192.0.2.5:8786")
-
-
-def _certificates() -> Certificates:
-    """Return the certificates in the configuration of Dask. Raises DefinitionError: there are none."""
-    try:
-        from distributed import Security
-    except ImportError:
-        raise DefinitionError("Dask is not installed here: pip install 'lightflow-workflows[dask]'") from None
-    certificates = certificates_of(Security(), "client")
-    if certificates is None:
-        raise DefinitionError(
-            "a scheduler at tls://… needs certificates: name the files in the configuration of Dask, such as by "
-            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY"
-        )
-    return certificates
 
 
 def _own_address(host: str, port: int) -> str:

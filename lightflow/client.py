@@ -340,9 +340,12 @@ class Client(_Requests):
         """Return the attempts of a run."""
         return _rows(self._json("GET", _run(run_id, "attempts")))
 
-    def task(self, run_id: str, task: str, *, index: int | None = None) -> dict[str, Any]:
-        """Return a task of a run with its attempts."""
-        return self._json("GET", _run(run_id, "tasks", task, *_index(index)))
+    def task(
+        self, run_id: str, task: str, *, index: int | None = None, attempts: int = 1000, before: int | None = None
+    ) -> dict[str, Any]:
+        """Return a task of a run with its last `attempts`, or with the last of those before an attempt."""
+        query = {"attempts": attempts, "before": before}
+        return self._json("GET", _run(run_id, "tasks", task, *_index(index)), query=query)
 
     def instances(
         self, run_id: str, task: str, *, limit: int = 100, after: str | None = None, **conditions: Any

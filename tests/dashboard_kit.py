@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,33 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+AXE = next(
+    (
+        path
+        for path in (Path(os.environ.get("AXE", "")), Path(__file__).parents[1] / ".venv/axe/package/axe.min.js")
+        if path.is_file()
+    ),
+    None,
+)
+
+
+def findings_of_axe(page: Any) -> list[tuple[str, list[str]]]:
+    """Return the rules that a page breaks seriously, each with the elements; where there is no axe, skip the test."""
+    if AXE is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("needs axe-core: npm pack axe-core")
+        pytest.skip("needs axe-core (make axe)")
+    page.evaluate(AXE.read_text())
+    result = page.evaluate(
+        "axe.run({resultTypes: ['violations'], rules: {'label-content-name-mismatch': {enabled: true}}})"
+    )
+    return [
+        (each["id"], [node["html"][:100] for node in each["nodes"][:3]])
+        for each in result["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
 
 
 @contextlib.contextmanager

@@ -33,11 +33,15 @@ def cluster_of(
     hosts: Mapping[str, int],
     argv: tuple[str, ...] = AGENT,
     others: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    before: tuple[str, ...] = (),
     **options: Any,
 ) -> Cluster:
-    """Return a cluster whose hosts are this machine, each with so many slots; `others` have other command lines."""
+    """Return a cluster whose hosts are this machine, each with so many slots; `others` have other command lines.
+
+    The words `before` are those before the command line of the placer.
+    """
     listed = [{"name": name, "slots": slots, "argv": others.get(name, argv)} for name, slots in hosts.items()]
-    placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(listed))
+    placer = (*before, sys.executable, "-m", "liteflow.remote.hosts", json.dumps(listed))
     return Cluster(argv=placer, **{"slots": sum(hosts.values()), "shipping": ByValue(), **options})
 
 

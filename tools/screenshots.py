@@ -1,4 +1,4 @@
-"""Make pictures of every page of the dashboard: light, dark, narrow, empty, large, failed.
+"""Make pictures of every page of the dashboard: light, dark, narrow, enlarged, in forced colours, empty, large, failed.
 
 `python tools/screenshots.py` writes them to demo-out/screens. With `--docs` it writes the pictures of the documentation
 to docs/images instead. It needs Chromium.
@@ -97,6 +97,20 @@ tasks:
     run: "true"
     foreach: ${{ range(9998) }}
     depends_on: [prepare]
+"""
+#: Runs 100 groups of 100 tasks, one of which fails.
+PLAIN: Final = """
+from liteflow import Dag
+def work():
+    pass
+def fail():
+    raise ValueError("no such table")
+dag = Dag("plain", "lightflow.db")
+for number in range(100):
+    with dag.group(f"region_{number}"):
+        for task in range(100):
+            dag.task(fail if (number, task) == (41, 7) else work, f"load_{task}")
+dag.run(2, "thread", run_id="plain1")
 """
 
 
@@ -256,9 +270,13 @@ def take(world: World, browser: Any, out: Path, options: argparse.Namespace) -> 
             shoot(page, address, pages, out, "light")
             page.emulate_media(color_scheme="dark")
             shoot(page, address, pages, out, "dark")
-            page.emulate_media(color_scheme="light")
+            page.emulate_media(color_scheme="light", forced_colors="active")
+            shoot(page, address, pages, out, "forced")
+            page.emulate_media(forced_colors="none")
             page.set_viewport_size({"width": 360, "height": 720})
             shoot(page, address, pages, out, "narrow")
+            page.set_viewport_size({"width": 640, "height": 400})  # what a zoom of 200 % leaves of 1,280 x 800
+            shoot(page, address, pages, out, "enlarged")
             context.close()
         finally:
             for process in long:
@@ -281,15 +299,18 @@ def empty_and_large(world: World, browser: Any, out: Path) -> None:
         shoot(page, address, empty, out, "empty")
     (folder / "large.yaml").write_text(LARGE)
     other.lightflow("run", "large.yaml")
+    subprocess.run([sys.executable, "-c", PLAIN], cwd=folder, env=other.environment, capture_output=True, check=False)
     with other.serving("serve") as (address, token):
         page = watched(browser.new_context(viewport={"width": 1280, "height": 800}).new_page())
         log_in(page, address, token)
         page.goto(f"{address}/#/runs")
-        page.click("table.runs a")
+        page.click("table.runs a:text-is('large')")
         page.wait_for_selector("h1")
         run = page.url.partition("#/r/")[2]
         tabs = {name: f"#/r/{run}/{name}" for name in ("graph", "table", "gantt", "events")}
         shoot(page, address, {**tabs, "workflow-grid": "#/w/large", "task": f"#/r/{run}/t/each"}, out, "large")
+        tabs = {name: f"#/r/plain1/{name}" for name in ("graph", "table", "gantt")}
+        shoot(page, address, {**tabs, "workflow-grid": "#/w/plain"}, out, "plain")
 
 
 if __name__ == "__main__":

@@ -281,6 +281,10 @@ def _failures(config: Mapping[str, Any]) -> Iterator[_Step]:
         raise failure(text, f"smtp:{error.smtp_code}", final=error.smtp_code >= 500) from None
     except ssl.SSLError as error:
         raise failure(f"TLS: {error}", "mail:tls", final=True) from None
+    except SystemExit:  # the attempt is being ended
+        if step.name == "data":
+            print("the message was being sent; whether it has arrived is unknown", flush=True)
+        raise
     except (smtplib.SMTPException, OSError) as error:
         if step.name == "data":
             text = f"the connection broke while the message was sent, so it may have arrived: {error}"

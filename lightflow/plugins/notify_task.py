@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 from lightflow.plugins.base import PluginContext, TaskType
@@ -133,6 +134,16 @@ def _without_markup(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+@contextmanager
+def _noting_its_end(service: str) -> Iterator[None]:
+    """Note in the log that the attempt is being ended while a message is sent."""
+    try:
+        yield
+    except SystemExit:
+        print(f"{service}: whether the message has arrived is unknown", flush=True)
+        raise
+
+
 def _post(service: str, url: str, content: Any, context: PluginContext, token: str | None = None) -> None:
     """Post JSON. A message that may have arrived is sent again: twice is better than never. Raises TaskFailed."""
     from lightflow.plugins.http_client import HttpRequest, exchange, failed, retry_after_s
@@ -150,7 +161,7 @@ def _post(service: str, url: str, content: Any, context: PluginContext, token: s
         redirects=0,
         deadline=context.deadline,
     )
-    with exchange(request) as reply:
+    with _noting_its_end(service), exchange(request) as reply:
         if 200 <= reply.status < 300:
             print(f"{service}: sent")
             return

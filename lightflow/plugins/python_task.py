@@ -115,6 +115,9 @@ class PythonTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if "container" in config and (other := next((key for key in ("environment", "file") if key in config), "")):
             yield ConfigProblem(other, "the image of a container has its own Python: write the code under `run`")
+        if "container" in config and "call" in config:
+            message = "a function cannot run in a container, where its module is not: write the code under `run`"
+            yield ConfigProblem("container", message)
         yield from container_problems(config.get("container"), "container.")
         if config.get("environment") == "script" and "call" in config:
             message = "a function has no block `# /// script`: name its `packages`"

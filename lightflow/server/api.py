@@ -41,6 +41,10 @@ _LOG_QUERY: Final = (
     Query(name="limit", about="The most bytes.", kind="integer", default=65536, minimum=1, maximum=1024 * 1024),
     Query(name="find", about="Begin at the next line with this text, from `offset` on."),
 )
+_ATTEMPTS_QUERY: Final = (
+    Query(name="attempts", about="The most attempts.", kind="integer", default=1000, minimum=0, maximum=100_000),
+    Query(name="before", about="Only attempts before this one.", kind="integer", minimum=1),
+)
 _FOLD_QUERY: Final = (
     Query(
         name="fold",
@@ -168,13 +172,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("POST", f"{_RUN}/again", actions.start_again, role="operator", starts=True, status=201, takes_key=True),
     _route("POST", f"{_RUN}/clear", actions.clear_tasks, role="operator"),
     _route("POST", f"{_RUN}/mark", actions.mark_tasks, role="operator"),
-    _route("GET", _TASK, resources.get_task),
+    _route("GET", _TASK, resources.get_task, query=_ATTEMPTS_QUERY),
     _route("POST", f"{_TASK}/decision", actions.decide, role="operator"),
     _route("POST", f"{_TASK}/{{index}}/decision", actions.decide, role="operator"),
     _route("GET", f"{_TASK}/why", resources.get_why),
     _route("GET", f"{_TASK}/instances", resources.list_instances, query=_INSTANCES_QUERY),
     _route("GET", f"{_TASK}/attempts/{{attempt}}/log", resources.get_log, query=_LOG_QUERY, media_type="text/plain"),
-    _route("GET", f"{_TASK}/{{index}}", resources.get_task),
+    _route("GET", f"{_TASK}/{{index}}", resources.get_task, query=_ATTEMPTS_QUERY),
     _route("GET", f"{_TASK}/{{index}}/why", resources.get_why),
     _route(
         "GET",

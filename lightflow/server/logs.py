@@ -74,7 +74,8 @@ def find_log(db: str, run_id: str, task_id: str, map_index: int, attempt: int) -
     """
     with History(db) as history:
         run = history.run(run_id)
-        attempts = history.attempts(run.run_id, task_id, map_index)
+        place = (task_id, map_index, attempt + 1)
+        attempts = history.attempts(run.run_id, task_id, map_index, after=place, limit=1, newest_first=True)
     for record in attempts:
         if record.attempt == attempt:
             return LogReader(record.log_path)

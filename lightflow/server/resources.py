@@ -77,6 +77,7 @@ from liteflow.api import (
     RunRecord,
     arranged,
     critical_path_of,
+    gc_paused,
     picture_of_graph,
     read_fires,
 )
@@ -135,10 +136,11 @@ def get_run(request: CheckedRequest) -> Answer[RunAnswer]:
 
 def list_tasks(request: CheckedRequest) -> Answer[RunColumns]:
     """Return all task instances and hooks of a run, as columns."""
-    with reading(request) as (history, as_of):
-        run = _run(history, request)
-        states = history.instance_states(run.run_id)
-    return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
+    with gc_paused():
+        with reading(request) as (history, as_of):
+            run = _run(history, request)
+            states = history.instance_states(run.run_id)
+        return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
 
 
 def list_attempts(request: CheckedRequest) -> Answer[RunColumns]:
@@ -272,11 +274,14 @@ def cursor_number(cursor: str | None) -> int | None:
 
 
 def get_task(request: CheckedRequest) -> Answer[TaskAnswer]:
-    """Return a task of a run, or an instance of it, with its attempts."""
+    """Return a task of a run, or an instance of it, with its last attempts, the oldest first."""
+    before, limit = request.query["before"], request.query["attempts"]
     with reading(request) as (history, as_of):
         run = _run(history, request)
         record = find_instance(history, run, name_in_path(request))
-        attempts = history.attempts(run.run_id, record.task_id, record.map_index)
+        place = record.task_id, record.map_index
+        after = None if before is None else (*place, before)
+        attempts = history.attempts(run.run_id, *place, after=after, limit=limit, newest_first=True)[::-1]
     shape = task_shape(record, {(record.task_id, record.map_index): attempts})
     return shown(request, {"as_of": as_of, "run_id": run.run_id, **shape})
 

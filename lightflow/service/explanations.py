@@ -178,8 +178,12 @@ class _Explainer:
         """Return where the last attempt failed in the user's code."""
         if instance.status not in (Status.FAILED, Status.UP_FOR_RETRY) or not instance.try_number:
             return None
-        attempts = self._history.attempts(self._run.run_id, instance.task_id, instance.map_index)
-        return attempts[-1].trace if attempts else None
+        last = self._last_attempt(instance)
+        return last.trace if last is not None else None
+
+    def _last_attempt(self, instance: InstanceRecord) -> AttemptRecord | None:
+        where = self._run.run_id, instance.task_id, instance.map_index
+        return next(iter(self._history.attempts(*where, limit=1, newest_first=True)), None)
 
     def _hooks_of_instances(self, task_id: str) -> list[InstanceRecord]:
         """Return the hooks of this name of the instances of a mapped task; of many the unsuccessful ones first."""
@@ -206,8 +210,7 @@ class _Explainer:
                 return instance.reason or tally_text({instance.status: len(hooks)})
             if instance.task_id in self._tallies and instance.status != Status.PENDING:
                 return self._mapped_reason(instance)
-        attempts = self._history.attempts(self._run.run_id, instance.task_id, instance.map_index)
-        last = attempts[-1] if attempts else None
+        last = self._last_attempt(instance)
         match instance.status:
             case Status.PENDING | Status.UP_FOR_RETRY | Status.QUEUED | Status.WAITING:
                 return self._waiting.reason(instance).reason

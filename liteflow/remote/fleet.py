@@ -150,11 +150,13 @@ class Fleet:
             self._note_failure(str(line["failed"]), is_final=bool(line.get("final")))
 
     def _on_placer_end(self) -> None:
+        """Start another placer later; one that was not killed has ended because it cannot work."""
+        was_killed = False
         if self._placement is not None:
-            self._placement.close()
+            was_killed = self._placement.close() < 0
             self._placement = None
         self._outcomes.at(time.monotonic() + _RESTART_S, self._place)
-        self._note_failure("its placer has ended", is_final=True)
+        self._note_failure("its placer has ended", is_final=not was_killed)
 
     def _note_failure(self, reason: str, *, is_final: bool = False) -> None:
         """Note why an agent does not come. Raises ResourceError: none is left that could."""

@@ -89,15 +89,14 @@ class Placement:
             self._outcomes.unwatch(self._socket.fileno())
             self._on_end()
 
-    def close(self) -> None:
-        """Have the placer end its agents, and wait for its end; kill one that does not end."""
-        if self._socket.fileno() < 0:
-            return
-        self._outcomes.unwatch(self._socket.fileno())
-        keep_open_in_forks(self._socket)
-        self._socket.close()
+    def close(self) -> int:
+        """Have the placer end its agents, and wait for its end; kill one that does not end. Return its exit code."""
+        if self._socket.fileno() >= 0:
+            self._outcomes.unwatch(self._socket.fileno())
+            keep_open_in_forks(self._socket)
+            self._socket.close()
         try:
-            self._process.wait(_CLOSE_S)
+            return self._process.wait(_CLOSE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            return self._process.wait()

@@ -513,21 +513,26 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         *,
         after: tuple[str, int, int] | None = None,
         limit: int | None = None,
+        newest_first: bool = False,
     ) -> list[AttemptRecord]:
         """Return the attempts of a run, of one of its tasks, or of an instance, by task id, map index and attempt.
 
-        `after` the task id, the map index and the attempt of the last one returns the next `limit` attempts.
+        `after` the task id, the map index and the attempt of the last one returns the next `limit` attempts. With
+        `newest_first` the order is the other one, and the next ones are those before.
         """
+        sign, order = ("<", "1 DESC, 2 DESC, 3 DESC") if newest_first else (">", "1, 2, 3")
         where, parameters = "run_id=?", list[object]([run_id])
         if task_id is not None:
             where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         ended = running = where
-        if after is not None:
-            ended = f"{where} AND (task_id, map_index, attempt) > (?, ?, ?)"
-            running = f"{where} AND (task_id, map_index, try_number) > (?, ?, ?)"
-            parameters += after
+        if after is not None:  # without what is given already, SQLite finds the number of an attempt in the index
+            place = [name for name, value in (("task_id", task_id), ("map_index", map_index)) if value is None]
+            marks = ", ".join("?" * (len(place) + 1))
+            ended = f"{where} AND ({', '.join([*place, 'attempt'])}) {sign} ({marks})"
+            running = f"{where} AND ({', '.join([*place, 'try_number'])}) {sign} ({marks})"
+            parameters += after[2 - len(place) :]
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
             "log_lost, host, codes "
@@ -535,7 +540,7 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, "
             f"NULL FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
             "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
-            "ORDER BY 1, 2, 3 LIMIT ?",
+            f"ORDER BY {order} LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             ATTEMPT_KINDS,
         )

@@ -38,7 +38,7 @@ from crashkit import (
     process_table,
     report,
 )
-from far_chaos_run import LEASE_S, names
+from far_chaos_run import INTERRUPTED, LEASE_S, names
 
 sys.path.append(str(HERE.parent))
 from dask_kit import DaskCluster, dask_cluster
@@ -66,6 +66,7 @@ KILLED_IN_CONTROL = "agent and guardian"
 STOPS = {"agent": 2, "guardian": 1, "ssh client": 1, "placer": 1, "dask worker": 1, "orchestrator": 1}
 SCHEDULER_EVERY_S = 90.0
 PAUSE_S = 0.6  # on average, between two blows
+AWAIT_S = 5.0  # how long a blow waits for something of its kind
 
 
 class Cluster:
@@ -141,6 +142,7 @@ class Chaos(Faults):
         self._dice = random.Random(seed)
         self._scheduler_due = time.monotonic() + SCHEDULER_EVERY_S / 2
         self._due = 0.0  # when the next blow is dealt
+        self._next = self._choice()
         self._continued: list[tuple[float, int]] = []  # when to continue what is stopped
         self.blows: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
@@ -179,29 +181,24 @@ class Chaos(Faults):
             self._cluster.owner = 0
             if owner.returncode == 0:
                 return
+            self.totals["interrupted"] += owner.returncode == INTERRUPTED
             self.totals["resumes"] += 1
-            if b"Traceback" in (folder / "out").read_bytes():
-                self.fault("traceback", (folder / "out").read_text()[-2000:])
+            if owner.returncode not in (INTERRUPTED, -signal.SIGKILL):
+                self.fault("crash", f"{owner.returncode}: {(folder / 'out').read_text()[-2000:]}")
                 return
             if give_up is not None and time.monotonic() > give_up:
                 self.fault("stuck", f"{folder}: {(folder / 'out').read_text()[-2000:]}")
                 return
 
     def _strike(self) -> None:
+        """Deal the next blow when it is due, and there is what it is for."""
         if time.monotonic() < self._due:
             return
-        if self._cluster.is_control:
-            part, kills = KILLED_IN_CONTROL, True
-        elif time.monotonic() > self._scheduler_due:
-            self._scheduler_due = time.monotonic() + SCHEDULER_EVERY_S
-            part, kills = "scheduler", True
-        else:
-            kills = self._dice.random() < 0.85
-            table = KILLS if kills else STOPS
-            (part,) = self._dice.choices([*table], [*table.values()])
+        part, kills = self._next
         victims = self._cluster.victims(part, self._dice)
-        if not victims:
+        if not victims and time.monotonic() < self._due + AWAIT_S:
             return
+        self._next = self._choice()
         self._due = time.monotonic() + self._dice.expovariate(1 / PAUSE_S)
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
@@ -209,7 +206,20 @@ class Chaos(Faults):
             if not kills:
                 stopped_s = self._dice.choice((0.2, 1.0, LEASE_S + 3.0))
                 self._continued.append((time.monotonic() + stopped_s, pid))
-        self.blows[f"{'killed' if kills else 'stopped'} {part}"] += 1
+        if victims:
+            self.blows[f"{'killed' if kills else 'stopped'} {part}"] += 1
+
+    def _choice(self) -> tuple[str, bool]:
+        """Return the kind of the next victim, and whether it is killed."""
+        if self._cluster.is_control:
+            return KILLED_IN_CONTROL, True
+        if time.monotonic() > self._scheduler_due:
+            self._scheduler_due = time.monotonic() + SCHEDULER_EVERY_S
+            return "scheduler", True
+        kills = self._dice.random() < 0.85
+        table = KILLS if kills else STOPS
+        (part,) = self._dice.choices([*table], [*table.values()])
+        return part, kills
 
     def _continue(self) -> None:
         """Continue what has been stopped for long enough."""
@@ -273,7 +283,7 @@ def _in_folder(folder: Path) -> list[int]:
 
 
 #: What must not happen.
-KINDS = ("rerun", "successes", "overlap", "left", "false", "ghost", "stuck", "traceback")
+KINDS = ("rerun", "successes", "overlap", "left", "false", "ghost", "stuck", "crash")
 
 
 @contextlib.contextmanager

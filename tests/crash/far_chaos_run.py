@@ -8,9 +8,11 @@ overlap are seen by the kernel. It writes its begin and its end into the file `e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import sqlite3
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,11 +24,14 @@ from far_kit import ByValue  # noqa: E402
 
 from liteflow import Command, Dag, Task  # noqa: E402
 from liteflow.definition.options import make_options  # noqa: E402
+from liteflow.errors import ResourceError  # noqa: E402
 from liteflow.remote.cluster import Cluster  # noqa: E402
 
 LAYERS, WIDTH = 4, 8
 LEASE_S = 6.0
 PLACES = ("dask", "ssh", "process")
+#: The exit code of a run that was interrupted.
+INTERRUPTED = 5
 #: A killed worker is a failure of its task; everything else is a loss.
 RETRIES = 1000
 
@@ -73,6 +78,15 @@ def names() -> list[list[str]]:
     return [[f"t{layer}_{place}" for place in range(WIDTH)] for layer in range(LAYERS)]
 
 
+def is_stored(db: str) -> bool:
+    """Return whether the state file has the run: its owner may be killed before it has made it."""
+    if not os.path.exists(db):
+        return False
+    with contextlib.closing(sqlite3.connect(db, timeout=10)) as connection, contextlib.suppress(sqlite3.Error):
+        return bool(connection.execute("SELECT 1 FROM liteflow_dag_runs").fetchone())
+    return False
+
+
 def main(folder: str, clusters: str, seed: str) -> None:
     os.makedirs(f"{folder}/locks", exist_ok=True)
     os.chdir(folder)
@@ -99,9 +113,12 @@ def main(folder: str, clusters: str, seed: str) -> None:
             else:
                 values = dict(zip(("first", "second"), above, strict=False))
                 tasks[name] = dag.task(partial(work, folder, name, pause_s), name, **values, **options)
-    exists = os.path.exists(f"{folder}/began")
-    Path(f"{folder}/began").touch()
-    run = dag.run(6, run_id="r", raise_signals=False) if not exists else dag.resume("r", raise_signals=False)
+    exists = is_stored(f"{folder}/state.db")
+    try:
+        run = dag.resume("r", raise_signals=False) if exists else dag.run(6, run_id="r", raise_signals=False)
+    except ResourceError as error:  # a cluster has no machine now
+        print(error, flush=True)
+        sys.exit(INTERRUPTED)
     sys.exit(0 if run.status == "SUCCESS" else 1)
 
 

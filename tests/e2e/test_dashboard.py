@@ -11,12 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_kit import Tabs, launched, log_in
+from dashboard_kit import Tabs, findings_of_axe, launched, log_in
+from history_kit import multiply
 from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
 
@@ -78,6 +79,15 @@ FILES = {
           torn: {run: "echo torn", teardown_of: first}
     """,
 }
+
+NIGHT = """
+    workflow_name: night
+    schedule: {cron: "30 2 1 1 *", timezone: Europe/Berlin}
+    tasks:
+      extract: {run: "echo 12 rows"}
+      load: {run: "test -e mended && exit; echo connecting; echo ERROR timeout >&2; exit 3", depends_on: [extract]}
+      report: {run: "echo sent", depends_on: [load]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +227,30 @@ def test_a_failure_leads_to_its_output(page: Any, server: RunningServer) -> None
     wait_for_text(page, ".why", "exit code 1")
     page.keyboard.press("Escape")
     page.wait_for_selector(".failure")
+
+
+def test_a_newcomer_learns_what_happened_last_night(tabs: Tabs, tmp_path: Path) -> None:
+    """The clicks of docs/howto/dashboard.md: why it failed, what it printed, when it runs next, how the rest runs."""
+    (tmp_path / "night.yaml").write_text(textwrap.dedent(NIGHT))
+    assert lightflow(tmp_path, "run", "night.yaml").returncode == 1
+    with serving(tmp_path, "serve") as night:
+        page = log_in(tabs.tab(), night.url, night.operator)
+        row = page.locator("tr", has_text="night")
+        assert re.search(r"in \d+ days", row.locator(".next").inner_text())
+        row.get_by_role("link", name="failed", exact=True).click()
+        wait_for_text(page, ".failure h2", "load attempt 1 exit code 3")
+        wait_for_text(page, ".failure .tail", "ERROR timeout")
+        page.locator(".failure h2 a").click()
+        wait_for_text(page, ".log .line", "connecting")
+        wait_for_text(page, ".why", "exit code 3")
+        page.locator(".crumbs a").last.click()
+        (tmp_path / "mended").touch()
+        page.get_by_role("button", name="Resume…").click()
+        wait_for_text(page, "dialog", "2 tasks run again")
+        wait_for_text(page, "dialog", "1 task keeps its result")
+        page.locator("dialog").get_by_role("button", name="Resume").click()
+        wait_for_text(page, ".head .state", "success")
+        tabs.close()
 
 
 def test_a_run_that_begins_in_a_terminal_appears_and_changes(page: Any, server: RunningServer) -> None:
@@ -681,22 +715,7 @@ def test_times_are_those_of_the_browser_with_utc_beside_them(page: Any, server: 
     assert time.get_attribute("title").endswith("UTC")
 
 
-AXE = next(
-    (
-        path
-        for path in (Path(os.environ.get("AXE", "")), Path(__file__).parents[2] / ".venv/axe/package/axe.min.js")
-        if path.is_file()
-    ),
-    None,
-)
-
-
 def test_no_page_has_a_serious_finding_of_axe(tabs: Tabs, server: RunningServer) -> None:
-    if AXE is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("needs axe-core: npm pack axe-core")
-        pytest.skip("needs axe-core (make axe)")
-    source = AXE.read_text()
     run = server.get("/api/v1/runs?workflow=five")["runs"][-1]["run_id"]
     findings = []
     for scheme in ("light", "dark"):
@@ -707,22 +726,17 @@ def test_no_page_has_a_serious_finding_of_axe(tabs: Tabs, server: RunningServer)
             show(page, server, fragment)
             page.wait_for_selector("h1")
             page.locator("[aria-busy=true]").first.wait_for(state="detached")
-            page.evaluate(source)
-            result = page.evaluate(
-                "axe.run({resultTypes: ['violations'], rules: {'label-content-name-mismatch': {enabled: true}}})"
-            )
-            findings += [
-                (scheme, fragment, each["id"], [node["html"][:100] for node in each["nodes"][:3]])
-                for each in result["violations"]
-                if each["impact"] in ("serious", "critical")
-            ]
+            findings += [(scheme, fragment, *each) for each in findings_of_axe(page)]
     assert findings == [], "\n".join(map(str, findings))
 
 
-def test_ten_thousand_runs_have_a_last_page(tabs: Tabs, tmp_path: Path) -> None:
+def test_ten_thousand_runs_have_a_last_page(tabs: Tabs, tmp_path: Path, quick: Callable[[int, int], int]) -> None:
+    count = quick(999, 9_999)
     (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
     lightflow(tmp_path, "run", "form.yaml", "-p", "name=one")
-    copy_runs(tmp_path / "lightflow.db", 450)
+    name, db = "printf('copy-%05d', i)", tmp_path / "lightflow.db"
+    multiply(db, "liteflow_dag_runs", "true", range(count), run_id=name, run_no="NULL")
+    multiply(db, "liteflow_events", "task_id IS NULL", range(count), run_id=name, seq="NULL")
     with serving(tmp_path, "ui", "lightflow.db") as history:
         page = log_in(tabs.tab(), history.url, history.operator, "#/runs")
         page.wait_for_selector("table.runs")
@@ -730,7 +744,7 @@ def test_ten_thousand_runs_have_a_last_page(tabs: Tabs, tmp_path: Path) -> None:
             before = page.locator("tr[data-row]").count()
             page.click("text=Older runs")
             page.locator("tr[data-row]").nth(before).wait_for()
-        assert page.locator("tr[data-row]").count() == 451
+        assert page.locator("tr[data-row]").count() == count + 1
         page.locator("tr[data-row] a").last.click()
         page.wait_for_selector(".head .state")
         page.go_back()
@@ -738,21 +752,29 @@ def test_ten_thousand_runs_have_a_last_page(tabs: Tabs, tmp_path: Path) -> None:
         tabs.close()
 
 
-def copy_runs(path: Path, count: int) -> None:
-    """Copy the only run of a state file, with the events of the run itself."""
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        for table, number, where in (
-            ("liteflow_dag_runs", "run_no", ""),
-            ("liteflow_events", "seq", "WHERE task_id IS NULL"),
-        ):
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            others = ", ".join(name for name in columns if name not in ("run_id", number))
-            rows = connection.execute(f"SELECT {others} FROM {table} {where}").fetchall()
-            marks = ", ".join("?" * (len(rows[0]) + 1))
-            connection.executemany(
-                f"INSERT INTO {table} (run_id, {others}) VALUES ({marks})",
-                [(f"copy-{copy:05}", *row) for copy in range(count) for row in rows],
-            )
+def test_a_task_of_a_million_attempts_has_a_page(tabs: Tabs, tmp_path: Path, quick: Callable[[int, int], int]) -> None:
+    count = quick(20_000, 1_000_000)
+    (tmp_path / "often.yaml").write_text("workflow_name: often\ntasks: {often: {run: 'echo hello; exit 3'}}\n")
+    lightflow(tmp_path, "run", "often.yaml", "--run-id", "often1")
+    multiply(tmp_path / "lightflow.db", "liteflow_attempts", "attempt=1", range(2, count + 1), attempt="i")
+    with contextlib.closing(sqlite3.connect(tmp_path / "lightflow.db")) as connection, connection:
+        connection.execute("UPDATE liteflow_task_instances SET try_number=?", (count,))
+        connection.execute("UPDATE liteflow_events SET attempt=? WHERE attempt=1", (count,))
+    with serving(tmp_path, "ui", "lightflow.db") as history:
+        page = log_in(tabs.tab(), history.url, history.operator, "#/r/often1")
+        wait_for_text(page, ".failure", f"attempt {count:,}")
+        page.locator(".failure h2 a").click()
+        attempts = page.locator("nav[aria-label=Attempts] button")
+        page.get_by_role("button", name=f"attempt {count:,}", pressed=True).wait_for()
+        assert attempts.count() == 21  # the last twenty, and those before
+        wait_for_text(page, ".why", f"attempt {count}, its last")
+        wait_for_text(page, ".log .line", "hello")
+        page.keyboard.press("m")
+        page.get_by_role("button", name=f"attempt {count - 20:,}", pressed=True).wait_for()
+        wait_for_text(page, ".log .line", "hello")
+        attempts.last.click()
+        page.get_by_role("button", name=f"attempt {count:,}", pressed=True).wait_for()
+        tabs.close()
 
 
 # -- hostile text ------------------------------------------------------------------------------------------------------

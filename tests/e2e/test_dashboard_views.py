@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_kit import launched, logged_in
+from dashboard_kit import findings_of_axe, launched, logged_in
 from history_kit import multiply
 from server_kit import RunningServer, environment, lightflow, serving
 
@@ -422,6 +422,13 @@ def test_groups_fold_in_the_grid(page: Any, server: RunningServer) -> None:
     assert "toggled=load" in page.url
     page.keyboard.press("b")
     page.locator("tr[data-task='6']").wait_for()
+
+
+def test_folds_have_no_serious_finding_of_axe(page: Any, server: RunningServer) -> None:
+    for fragment in ("r/shapes1/table?toggled=load", "r/shapes1/table", "w/shapes?toggled=load", "w/shapes"):
+        page.goto(f"{server.url}/#/{fragment}")
+        page.locator(f"main .fold[aria-expanded={'false' if 'toggled' in fragment else 'true'}]").first.wait_for()
+        assert findings_of_axe(page) == [], fragment
 
 
 def test_10_000_tasks_in_groups_are_folded_at_first(page: Any) -> None:

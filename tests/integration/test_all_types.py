@@ -16,6 +16,9 @@ from urllib.parse import quote
 
 import pytest
 from flow_folder import COMMAND, environment, lightflow, status, write
+from http_kit import serving
+from scheduler_kit import until
+from smtp_kit import receiving
 
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
@@ -310,3 +313,24 @@ def test_no_message_is_still_being_sent_after_the_end(silent: SilentServer, tmp_
         process.send_signal(getattr(signal, how))
     assert silent.await_count(0)
     assert process.wait(30) != 0
+
+
+def test_a_cancelled_message_says_that_its_effect_is_unknown(tmp_path: Path) -> None:
+    with serving() as server, receiving() as post:
+        write(
+            tmp_path,
+            f"""
+            secrets: {{URL: {{from: env}}}}
+            tasks:
+              mail: {{type: mail, server: "smtp://127.0.0.1:{post.port}", tls: none, from: a@h.org, to: b@h.org}}
+              tell: {{type: notify, webhook: {{url: "${{{{ secrets.URL }}}}"}}}}
+            """,
+        )
+        env = environment({"URL": server.url("/wait"), "NO_PROXY": "*"})
+        process = subprocess.Popen([*COMMAND, "run", "flow.yaml", "-q", "--log-dir", "logs"], cwd=tmp_path, env=env)
+        until(lambda: server.held == 1 and len(post.identities) == 1)
+        process.terminate()
+        assert process.wait(60) != 0
+    logs = "".join(path.read_text() for path in (tmp_path / "logs").glob("*.log"))
+    assert "the message was being sent; whether it has arrived is unknown" in logs
+    assert "webhook: whether the message has arrived is unknown" in logs

@@ -240,9 +240,10 @@ def test_a_container_may_stay_after_a_failure(folder: Path, engine: Engine) -> N
 
 
 def test_the_same_in_python(folder: Path, engine: Engine) -> None:
+    (folder / "sub").mkdir()
     (folder / "program.py").write_text(
         textwrap.dedent(f"""
-        from lightflow.tasks import docker
+        from lightflow.tasks import docker, python, shell
         from liteflow import Dag, Secret
 
         def number():
@@ -256,8 +257,12 @@ def test_the_same_in_python(folder: Path, engine: Engine) -> None:
                 docker("{SHELL_IMAGE}", entrypoint="sh", args=program, env={{"LEVEL": "3"}}, secrets=["TOKEN"],
                        output="last_line"),
             )
+            values = {{"ROWS": first}}
+            dag.add("third", shell("echo $ROWS", container="{SHELL_IMAGE}", env=values, output="last_line"))
+            program = "import os; open('rows', 'w').write(os.environ['ROWS'] + ' ' + os.path.basename(os.getcwd()))"
+            dag.add("fourth", python(run=program, container="{PYTHON_IMAGE}", env=values, cwd="sub"))
         run = dag.run(log_dir="logs")
-        print(run.status, run.value("second"))
+        print(run.status, run.value("second"), run.value("third"), open("sub/rows").read())
         """)
     )
     done = subprocess.run(
@@ -268,7 +273,7 @@ def test_the_same_in_python(folder: Path, engine: Engine) -> None:
         text=True,
         check=False,
     )
-    assert done.stdout == "SUCCESS 42 3\n", done.stderr
+    assert done.stdout == "SUCCESS 42 3 42 42 sub\n", done.stderr
 
 
 def test_no_engine_is_named(tmp_path: Path) -> None:

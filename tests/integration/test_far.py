@@ -535,6 +535,15 @@ def test_secrets_reach_a_task_and_are_masked_in_its_log(far: Open) -> None:
     assert Path(outcome.log_path).read_text() == "***\n"
 
 
+def test_a_placer_that_is_killed_before_it_has_an_agent_is_started_again(far: Open, tmp_path: Path) -> None:
+    killed_once = f'[ -e {tmp_path}/killed ] || {{ touch {tmp_path}/killed; kill -9 $$; }}; exec "$@"'
+    made = far({"ok": Call(os.getpid)}, before=("/bin/sh", "-c", killed_once, "sh"))
+    made.submit("ok")
+    (outcome,) = made.collect()
+    assert outcome.verdict == "SUCCESS"
+    assert (tmp_path / "killed").exists()
+
+
 def test_a_host_without_an_agent_leaves_its_slots_to_the_others(far: Open) -> None:
     made = far({"ok": Call(os.getpid)}, {"w1": 4, "w2": 4}, others={"w1": ("false",)})
     made.submit("ok")

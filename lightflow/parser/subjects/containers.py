@@ -39,12 +39,6 @@ def check_containers(tree: Tree) -> Iterator[Problem]:
         if container is None:
             continue
         path, keys = container
-        if "call" in node.keys:
-            message = (
-                "a function cannot run in a container, where its module is not: write the code under `run`, or start "
-                "it with a shell task"
-            )
-            yield tree.problem([*node.path, "container"], message, key=True)
         yield from _check_volumes(tree, path, keys, unsafe=unsafe)
         if keys.get("options") and not unsafe:
             message = f"these options can give the container control over this machine: they need {_UNSAFE}"

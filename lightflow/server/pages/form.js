@@ -25,7 +25,7 @@ export const Field = ({ name, schema, required, text, error, onText, onLeave }) 
     ? html`<select ...${common} value=${text} onChange=${event => { onText(event.target.value); onLeave?.(); }}>${!schema.enum.map(fieldText).includes(text) && html`<option value=""></option>`}
         ${schema.enum.map(each => html`<option key=${fieldText(each)} value=${fieldText(each)}>${fieldText(each)}</option>`)}</select>`
     : schema.type === "boolean" ? html`<label class="check"><input type="checkbox" ...${common} checked=${text === "true"} onChange=${event => onText(String(event.target.checked))} /> ${text === "true" ? "true" : "false"}</label>`
-    : schema.type === "array" || schema.type === "object" || text.includes("\n") ? html`<textarea ...${common} rows="4" spellcheck=${false} value=${text} onInput=${event => onText(event.target.value)}></textarea>`
+    : schema.type === "array" || schema.type === "object" || text.includes("\n") ? html`<textarea ...${common} rows=${Math.min(12, text.split("\n").length)} spellcheck=${false} value=${text} onInput=${event => onText(event.target.value)}></textarea>`
     : html`<input ...${common} type="text" inputmode=${schema.type === "integer" ? "numeric" : schema.type === "number" ? "decimal" : undefined} autocomplete="off"
         placeholder=${schema.format === "date" ? "2026-01-31, today, yesterday" : undefined} value=${text} onInput=${event => onText(event.target.value)} />`;
   return html`<div class=${`field${error ? " wrong" : ""}`}><label for=${id}>${name}${required && html`<span class="bad" title="required"> *</span>`}</label>

@@ -459,11 +459,11 @@ export const Ago = ({ at }) => {
   return at == null ? "" : html`<time dateTime=${at} title=${`${moment(at)} ${ZONE}\n${at}`}>${relative(at, now)}</time>`;
 };
 
-/** An instant in a zone, how far it is, and what it is in the zone of the browser where that differs. */
+/** An instant in a zone, how far it is, and the time in the zone of the browser where that differs. */
 export const Instant = ({ at, zone }) => {
   const now = useNow(), here = moment(at, { seconds: false }), there = zone ? moment(at, { zone, seconds: false }) : here;
   return html`<time dateTime=${at} title=${`${moment(at, { zone: "UTC" })} UTC`}>${there}${zone && ` ${zone}`}
-    <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here})` : ""}</span></time>`;
+    <span class="muted"> · ${relative(at, now)}${there !== here ? ` (here ${here.replace(`${there.split(", ")[0]}, `, "")})` : ""}</span></time>`;
 };
 
 /** The duration of a row that may still be running. */

@@ -58,7 +58,7 @@ const Failures = ({ run, rows, onSelect }) => {
   const [first] = failed;
   return html`<section class="failure" aria-label="First failure">
     <h2><${State} state=${first.status} /> <a href=${taskHref(run.run_id, first)}>${instanceName(first)}</a>
-      <span class="muted"> attempt ${first.attempt}</span><span class="reason"> ${first.reason || ""}</span></h2>
+      <span class="muted"> attempt ${number(first.attempt)}</span><span class="reason"> ${first.reason || ""}</span></h2>
     <${Tail} run=${run.run_id} row=${first} key=${`${instanceName(first)} ${first.attempt}`} />
     <p>${failed.slice(1, 6).map(row => html`<a class="button quiet" key=${instanceName(row)} href=${taskHref(run.run_id, row)}>✗ ${instanceName(row)}</a> `)}
       ${failed.length > 6 && html`<span class="muted">and ${number(failed.length - 6)} more failures</span>`}</p></section>`;
@@ -109,7 +109,7 @@ function linesOf(rows, groups, folds, state, words) {
 const Table = ({ run, rows, state, text, selected, onSelect }) => {
   const body = useRef(), folds = useFolds(), groups = useGroups(run.run_id, run.graph);
   const lines = useMemo(() => linesOf(rows, groups || [], folds, state, text.toLowerCase()), [rows, groups, state, text, folds.fold, `${folds.toggled}`]);
-  const [first, last] = useWindow(lines.length, body), canFold = groups?.length > 0 || lines.some(line => line.children);
+  const [first, last] = useWindow(lines.length, body), canFold = groups?.length > 0;
   if (!groups) return html`<${Waiting} />`;
   return html`${canFold && html`<${Folding} folds=${folds} />`}<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
     <tbody ref=${body}><${Space} count=${first} />${lines.slice(first, last).map(node => {

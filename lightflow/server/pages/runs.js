@@ -66,7 +66,7 @@ export function Runs({ query }) {
   return html`<div class="head runs-filters"><h1>Runs</h1><span class="grow"></span>
       <input type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
         onChange=${choose("workflow")} />
-      <input type="search" class="wide" placeholder="Id, parameter, reason" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
+      <input type="search" class="wide" placeholder="Any text" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
       <select aria-label="Only runs in this state" value=${query.state || ""} onChange=${choose("state")}>
         <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select>
       <select class="wide" aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>

@@ -53,7 +53,7 @@ const Trace = ({ trace }) => html`<details class="trace" open><summary>Where it 
 /** The panel of a selected task beside the views of a run. */
 export const TaskPanel = ({ run, row, onClose }) => html`<aside class="panel" aria-label="Task ${instanceName(row)}">
   <header><h2>${instanceName(row)}</h2><span class="grow"></span><button type="button" class="quiet" ...${keyed("back")} aria-label="Close" onClick=${onClose}>✕</button></header>
-  <p><${State} state=${row.status} /> ${row.attempt > 0 && html`<span class="muted">attempt ${row.attempt}</span>`} <${Took} row=${row} />
+  <p><${State} state=${row.status} /> ${row.attempt > 0 && html`<span class="muted">attempt ${number(row.attempt)} ·</span>`} <${Took} row=${row} />
     ${row.map_key && html` <span class="muted">${row.map_key}</span>`}</p>
   <${Why} run=${run.run_id} row=${row} /><${Tail} run=${run.run_id} row=${row} key=${row.attempt} />
   <${TaskActions} run=${run} row=${row} />
@@ -64,18 +64,18 @@ const TaskDurations = ({ workflow, task }) => {
   const live = useLive(`workflows/${encode(workflow)}/durations?task=${encode(task)}&runs=50`);
   const of = live.data?.tasks[0];
   if (!of || of.durations_s.filter(each => each != null).length < 2) return null;
-  const points = live.data.runs.map((run, at) => ({ ...run, duration_s: of.durations_s[at] })).reverse();
+  const points = live.data.runs.map((run, at) => ({ ...run, duration_s: of.durations_s[at], ...(of.durations_s[at] != null && { status: "SUCCESS" }) })).reverse();
   return html`<${Durations} points=${points} median=${of.median_s} p95=${of.p95_s} label="Durations of ${task} in the last runs" onSelect=${run => go(href(["r", run, "t", task]))} />`;
 };
 
 export function Task({ id, task, index, query }) {
-  const path = taskPath(id, task, index), place = index == null ? null : Number(index);
+  const path = taskPath(id, task, index), place = index == null ? null : Number(index), [before, showBefore] = useState(null);
   const changes = (data, frame) => {
     if (frame.run && data.head) data = { ...data, head: frame.run };
     return rowsOf(frame.tasks || { columns: [], rows: [] }).some(row => row.task === task && (row.map_index ?? null) === place)
       ? { ...data, changes: (data.changes || 0) + 1 } : data;
   };
-  const live = useLive(path, `run:${id}`, changes), head = useLive(`runs/${encode(id)}`, `run:${id}`, (data, frame) => frame.run ? { ...data, ...frame.run } : data);
+  const live = useLive(`${path}?attempts=20${before ? `&before=${before}` : ""}`, `run:${id}`, changes), head = useLive(`runs/${encode(id)}`, `run:${id}`, (data, frame) => frame.run ? { ...data, ...frame.run } : data);
   const [attempt, choose] = useState(null);
   useEffect(() => { if (live.data?.changes) live.reload(); }, [live.data?.changes]);
   const back = html`<p class="crumbs"><a href=${href(["w", head.data?.workflow || ""])}>${head.data?.workflow || ""}</a> › <a ...${keyed("back")} href=${href(["r", id])}>${id}</a>
@@ -88,8 +88,8 @@ export function Task({ id, task, index, query }) {
       ${data.map_key && html`<span class="muted">${data.map_key}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
     <${Why} run=${id} row=${data} />
     <${TaskDurations} workflow=${head.data.workflow} task=${task} />
-    ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
-        <${State} state=${each.status} small /> attempt ${each.attempt}</button>`)}</nav>
+    ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts[0].attempt > 1 && html`<button type="button" ...${keyed("more")} onClick=${() => showBefore(data.attempts[0].attempt)}>‹ earlier</button>`}${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
+        <${State} state=${each.status} small /> attempt ${number(each.attempt)}</button>`)}${before && html`<button type="button" onClick=${() => showBefore(null)}>last ›</button>`}</nav>
         <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}${shown.host ? ` · on ${shown.host}` : ""}</span></div>
       ${shown.error && shown.error !== `exit code ${shown.exit_code}` && html`<p class="problem"><span>${shown.error}</span></p>`}
       ${shown.log_lost && html`<p class="problem"><span>${shown.log_lost}</span></p>`}

@@ -284,12 +284,21 @@ def test_a_starter_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert not is_running(starter)
 
 
+def wakes(pid: int) -> int:
+    """Return how often the main thread of a process has waited so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def test_a_second_server_waits_and_takes_over(tmp_path: Path) -> None:
     write(tmp_path, "workflow_name: tick\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}")
     with serving(tmp_path) as first:
         until(lambda: runs(tmp_path, "tick"), first)
         second = start(tmp_path)
         until(lambda: "standby" in log(tmp_path), second)
+        before = wakes(second.pid), len(runs(tmp_path, "tick"))
+        until(lambda: len(runs(tmp_path, "tick")) >= before[1] + 3, first)  # seconds
+        assert wakes(second.pid) - before[0] < 30, "a standby looks once a second"
         first.kill()
         first.wait(30)
         count = len(runs(tmp_path, "tick"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from flow_folder import lightflow, write
 from scheduler_kit import (
     COMMAND,
+    ROOT,
     children,
     end,
     environment,
@@ -282,6 +285,41 @@ def test_a_starter_that_is_killed_is_replaced(tmp_path: Path) -> None:
         until(lambda: len(runs(tmp_path, "tick")) > count, server)
         starter = starter_of(server)
     assert not is_running(starter)
+
+
+def open_files(pid: int) -> list[str]:
+    """Return what a process has open."""
+    names = list[str]()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(str(entry.readlink()))
+    return names
+
+
+def test_the_starter_has_nothing_of_the_server_and_is_replaced_after_an_upgrade(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "liteflow"
+    package.mkdir(parents=True)
+    for entry in (ROOT / "liteflow").iterdir():
+        if entry.name == "__init__.py":
+            shutil.copy(entry, package)
+        else:
+            (package / entry.name).symlink_to(entry)
+    write(tmp_path, "workflow_name: tick\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}")
+    options = ("--port", "0", "--token-file", "tokens.json")
+    server = start(tmp_path, *options, ui=True, first_path=str(tmp_path / "site"))
+    try:
+        until(lambda: runs(tmp_path, "tick"), server)
+        before = starter_of(server)
+        files = open_files(before)
+        assert any(name.startswith("pipe:") for name in files)
+        assert not [name for name in files if name.startswith("socket:") or "lightflow.db" in name]
+        os.utime(package / "__init__.py")
+        until(lambda: "the program has changed: the starter is replaced" in log(tmp_path), server)
+        count = len(runs(tmp_path, "tick"))
+        until(lambda: len(runs(tmp_path, "tick")) > count, server)
+        assert starter_of(server) != before
+    finally:
+        end(server)
 
 
 def wakes(pid: int) -> int:

@@ -210,6 +210,11 @@ def at_once_figures(bench: Bench) -> Figures:
     return {"at-once": Figure(f"{schedules.at_once_s(bench.new_folder('at-once')):.1f} s")}
 
 
+def take_over_figures(bench: Bench) -> Figures:
+    seconds = [schedules.take_over_s(bench.new_folder("take-over")) for _ in range(ROUNDS)]
+    return {"take-over": Figure(f"{max(seconds):.2f} s")}
+
+
 def run_figures(bench: Bench) -> Figures:
     ratio = schedules.run_ratio(bench.new_folder("run"))
     return {"run-ratio": Figure(f"{ratio:.0f} ×", ratio)}
@@ -346,6 +351,7 @@ MEASUREMENTS: Final[tuple[tuple[Sequence[Row], Callable[[Bench], Figures]], ...]
     (live_rows.PAGE, page_figures),
     (live_rows.DUE, due_figures),
     (live_rows.AT_ONCE, at_once_figures),
+    (live_rows.TAKE_OVER, take_over_figures),
     (live_rows.RUN, run_figures),
     (live_rows.READS, read_figures),
     (live_rows.FEED, feed_figures),

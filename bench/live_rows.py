@@ -51,6 +51,7 @@ DUE: Final = (
     Row("task", "due to the first task, p95", "100 ms"),
 )
 AT_ONCE: Final = (Row("at-once", "100 due in one instant, all at work", "4 s"),)
+TAKE_OVER: Final = (Row("take-over", "a standby server schedules after a `kill -9` of the other, at most", "2 s"),)
 RUN: Final = (Row("run-ratio", "CPU of a scheduled run, to a bare `fork` and `exec` of `true`", "20 ×", 40.0),)
 READS: Final = (
     Row("runs-page", "REST: page of runs, p50 / p95", "p95 30 ms"),
@@ -78,7 +79,7 @@ VIEWS: Final = (
 HEAP_HOUR: Final = (
     Row("heap-hour", "largest heap of a page on a busy engine, to that of its first two minutes", "1.1 ×", 1.25),
 )
-ROWS: Final = (*START, *IDLE, *PAGE, *DUE, *AT_ONCE, *RUN, *READS, *FEED, *ENGINE, *VIEWS, *HEAP_HOUR)
+ROWS: Final = (*START, *IDLE, *PAGE, *DUE, *AT_ONCE, *TAKE_OVER, *RUN, *READS, *FEED, *ENGINE, *VIEWS, *HEAP_HOUR)
 
 
 def exceeded(figures: Figures) -> list[Row]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.live_servers import environment
+from liteflow.api import scheduler_is_active
 
 WAITING: Final = 1_000  # schedules that are not due
 STEADY: Final = 3  # schedules of one second
@@ -110,6 +111,19 @@ def at_once_s(folder: Path) -> float:
             time.sleep(0.2)
     started = [start for _, start in delays(at_once)]
     return max(started) if len(started) == AT_ONCE else float("inf")
+
+
+def take_over_s(folder: Path) -> float:
+    """Return the seconds from a `kill -9` of a server until its standby is the active scheduler."""
+    flows = write_flows(folder / "standby", ["{every: 1h}"])
+    db = str(flows / "lightflow.db")
+    with serving(flows) as active, serving(flows):
+        active.kill()
+        active.wait()
+        began = time.perf_counter()
+        while not scheduler_is_active(db):
+            time.sleep(0.001)
+        return time.perf_counter() - began
 
 
 def run_ratio(folder: Path) -> float:

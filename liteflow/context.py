@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from liteflow.digest import sha256_hex
-from liteflow.errors import InputError
 from liteflow.outputs import output_path
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
@@ -175,18 +174,20 @@ class TaskContext:
         Raises:
             PayloadError: the stored value cannot be read back.
             StoreError: the state file cannot be read.
-            InputError: the task runs on another machine, where the state file is not.
         """
-        if self._info.is_far:
-            raise InputError(
-                f"xcom_pull() reads the state file, which is on another machine than task {self.task_id!r}: pass the "
-                "value as an argument of the task, or let the task run here (mode: process)"
-            )
+        payload = self._stored(task_id, key, map_index)
+        return default if payload is None else decode(payload)
+
+    def _stored(self, task_id: str, key: str, map_index: int) -> Payload | None:
+        """Return a stored value; on another machine than the state file is on, from the owner of the run."""
+        if self._info.agent_dir is not None:
+            from liteflow.values.pull import pull
+
+            return pull(self._info.agent_dir, task_id, key, map_index)
         from liteflow.state.history import History  # with SQLite, which `validate` and most tasks need not load
 
         with History(self.db_path) as history:
-            payload = history.value(self.run_id, task_id, key, map_index)
-        return default if payload is None else decode(payload)
+            return history.value(self.run_id, task_id, key, map_index)
 
 
 active_context: ContextVar[TaskContext] = ContextVar("liteflow_task")

@@ -22,7 +22,7 @@ from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
 from liteflow.definition.decorators import Partial, current_dag, named_function
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
-from liteflow.definition.expand import expand_over
+from liteflow.definition.expand import expand_body, expand_over
 from liteflow.definition.graph_json import restore_task
 from liteflow.definition.groups import (
     DagNodes,
@@ -241,15 +241,12 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             options: see `options`.
 
         Raises:
-            DuplicateTask: the id is taken.
-            DefinitionError: an invalid argument or option.
+            DefinitionError: an invalid argument or option, or (`DuplicateTask`) the id is taken.
         """
         name = self._full_id(task_id if task_id is not None else self._free_name("shell"))
         task_options = make_options(options, name)
         variables, expansion = dict(env or {}), None
         if expand is not None:
-            if twice := expand.keys() & variables.keys():
-                raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
             expansion, variables = expand_over(expand, variables, task_options.map_key, name)
         command = shell_command(
             script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
@@ -258,20 +255,23 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         task << depends_on
         return self.add_task(task)
 
-    def add(self, task_id: str, body: Body, *, depends_on: Any = (), **options: Any) -> Task:
+    def add(self, task_id: str, body: Body, *, depends_on: Any = (), expand: Any = None, **options: Any) -> Task:
         """Add a `Call` or a `Command` as a task and return it: `dag.add("fetch", http(url=address), retries=3)`.
 
         A Task among the arguments of the body, at any depth, means its return value, and the new task waits for it.
-        The timeout is that of the body, such as 5 minutes for a request, unless the options have one.
+        With lists in `expand` there is an instance for each item, which an `Item` in the body stands for. The timeout
+        is that of the body, such as 5 minutes for a request, unless the options have one.
 
         Raises:
-            DuplicateTask: the id is taken.
-            DefinitionError: an invalid argument or option.
+            DefinitionError: an invalid argument or option, or (`DuplicateTask`) the id is taken.
         """
-        name = self._full_id(task_id)
+        expansion, name = None, self._full_id(task_id)
         if isinstance(body, Call) and body.defaults is not None:
             options = {"timeout": body.defaults.timeout_s, **options}
-        task = Task(name, body=body, options=make_options(options, name))
+        task_options = make_options(options, name)
+        if expand is not None:
+            expansion = expand_body(expand, body, task_options.map_key, name)
+        task = Task(name, body=body, options=task_options, expansion=expansion)
         task << depends_on
         return self.add_task(task)
 

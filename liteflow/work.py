@@ -224,7 +224,7 @@ class RunInfo(Record):
     outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
-    is_far: bool = False  #: whether tasks run on another machine than the state file is on
+    agent_dir: str | None = None  #: the folder of the agent, on another machine than the state file is on; None: here
     parks: bool = False  #: whether the run ends when only long waits are left; its child runs do, too
 
     @property

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,13 +22,16 @@ _LIMIT_S = 120.0  # the library takes seconds to load on a busy machine
 class DaskCluster:
     """A cluster that runs; parts that were killed are started again by `revive`."""
 
-    def __init__(self, folder: Path, workers: int, threads: int, network: Network | None) -> None:
+    def __init__(
+        self, folder: Path, workers: int, threads: int, network: Network | None, tls: Sequence[str] = ()
+    ) -> None:
         self._folder = folder
         self._threads = threads
         self._network = network
         self._port = free_port()
         self._host = "127.0.0.1" if network is None else network.address
-        self.address = f"tcp://{self._host}:{self._port}"
+        self._tls = tls
+        self.address = f"{'tls' if tls else 'tcp'}://{self._host}:{self._port}"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
 
@@ -51,7 +54,8 @@ class DaskCluster:
     def revive(self) -> None:
         """Start what does not run."""
         if self._scheduler is None or self._scheduler.poll() is not None:
-            words = ["scheduler", "--host", self._host, "--port", str(self._port), "--no-dashboard"]
+            host = f"tls://{self._host}" if self._tls else self._host
+            words = ["scheduler", "--host", host, "--port", str(self._port), "--no-dashboard", *self._tls]
             self._scheduler = self._start("scheduler", [], words)
             self._await("scheduler", "Scheduler at", self._scheduler)
         for number, nanny in enumerate(self._workers):
@@ -61,7 +65,7 @@ class DaskCluster:
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         name = f"w{number + 1}"
         prefix, host = ([], "127.0.0.1") if self._network is None else self._network.place(number)
-        words = ["worker", self.address, "--host", host, "--nthreads", str(self._threads), "--no-dashboard"]
+        words = ["worker", self.address, "--host", host, "--nthreads", str(self._threads), "--no-dashboard", *self._tls]
         return self._start(name, prefix, [*words, "--name", name, "--local-directory", str(self._folder / name)])
 
     def _start(self, name: str, prefix: list[str], words: list[str]) -> subprocess.Popen[bytes]:
@@ -102,12 +106,12 @@ def _command_line(pid: int) -> bytes:
 
 @contextmanager
 def dask_cluster(
-    folder: Path, workers: int = 2, threads: int = 8, network: Network | None = None
+    folder: Path, workers: int = 2, threads: int = 8, network: Network | None = None, tls: Sequence[str] = ()
 ) -> Iterator[DaskCluster]:
-    """Run a cluster; it skips the test where Dask is not installed."""
+    """Run a cluster, with the options of its programs for TLS; it skips the test where Dask is not installed."""
     if importlib.util.find_spec("distributed") is None:
         missing("distributed")
-    cluster = DaskCluster(folder, workers, threads, network)
+    cluster = DaskCluster(folder, workers, threads, network, tls)
     try:
         cluster.revive()
         cluster.await_workers()

@@ -100,9 +100,9 @@ def runs(folder: Path, dag_id: str) -> list[tuple[Any, ...]]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the child processes of a process."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
+    """Return the child processes of all threads of a process."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(word) for text in texts for word in text.split()]
 
 
 def starter_of(server: subprocess.Popen[str]) -> int:

@@ -106,7 +106,8 @@ def checker(text: str) -> jsonschema_rs.Draft202012Validator:
 
 
 def check_described(method: str, path: str, answer: Answered) -> None:
-    """Check that an answer of a route is as the OpenAPI document describes it."""
+    """Check that an answer of a route is as the OpenAPI document describes it, and sets no cookie."""
+    assert "set-cookie" not in answer.headers
     try:
         route, _ = TABLE.find(method, urlsplit(path).path)
     except RequestProblem:

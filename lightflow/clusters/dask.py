@@ -23,7 +23,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lightflow.clusters.dask_worker import hold_slot
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.hold import give_back
+from liteflow.remote.ticket import ticket_from
 
 _CONNECT_S: Final = 10.0  # how long the scheduler may take to answer
 _LOOK_S: Final = 0.5  # how often the connection to the scheduler is looked at
@@ -149,6 +151,20 @@ def say(message: Mapping[str, Any]) -> None:
         os.write(1, json.dumps(message).encode() + b"\n")
 
 
+def _security(certificates: Certificates | None) -> Any:
+    """Return what a client of Dask needs for a scheduler that speaks TLS; None: nothing."""
+    if certificates is None:
+        return None
+    from distributed import Security
+
+    return Security(
+        tls_ca_file=certificates.ca_file,
+        tls_client_cert=certificates.certificate_file,
+        tls_client_key=certificates.key_file,
+        require_encryption=True,
+    )
+
+
 def _end_with_client(client: Any, address: str) -> None:
     """End this process when the connection to the scheduler has ended for good: the owner starts another placer."""
     while client.status != "closed":
@@ -166,7 +182,8 @@ def main(arguments: Sequence[str]) -> None:
         from distributed import Client
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the owner says what has failed
-        client = Client(address, timeout=_CONNECT_S, set_as_default=False, name="lightflow")
+        security = _security(ticket_from(ticket.encode()).certificates)
+        client = Client(address, security=security, timeout=_CONNECT_S, set_as_default=False, name="lightflow")
     except ImportError:
         say({"failed": "Dask is not installed here: pip install 'lightflow-workflows[dask]'", "final": True})
         sys.exit(2)

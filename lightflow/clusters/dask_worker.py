@@ -1,9 +1,12 @@
-"""The function that the workers of a Dask cluster import: it holds a slot for a run, in the name of its worker."""
+"""The functions that the workers of a Dask cluster import: one holds a slot for a run, in the name of its worker."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from liteflow import DefinitionError
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.hold import hold
 
 
@@ -21,4 +24,29 @@ def hold_slot(ticket: str, slot: str, topic: str) -> dict[str, Any]:
     def say(agent_id: str) -> None:
         worker.log_event(topic, {"slot": slot, "agent": agent_id, "worker": worker.address})
 
-    return hold(ticket, slot, name, say)
+    return hold(ticket, slot, name, say, certificates_of(worker.security, "worker"))
+
+
+def certificates_of(security: Any, role: str) -> Certificates | None:
+    """Return the certificates in a `distributed.Security`, of a worker or a client; None: it has none in files."""
+    parts = security.get_tls_config_for_role(role)
+    paths = [parts.get("ca_file"), parts.get("cert"), parts.get("key") or parts.get("cert")]
+    if not all(isinstance(path, str) and os.path.isfile(path) for path in paths):
+        return None
+    ca_file, certificate_file, key_file = map(os.path.abspath, paths)
+    return Certificates(ca_file=ca_file, certificate_file=certificate_file, key_file=key_file)
+
+
+def client_certificates() -> Certificates:
+    """Return the certificates in the configuration of Dask. Raises DefinitionError: there are none."""
+    try:
+        from distributed import Security
+    except ImportError:
+        raise DefinitionError("Dask is not installed here: pip install 'lightflow-workflows[dask]'") from None
+    certificates = certificates_of(Security(), "client")
+    if certificates is None:
+        raise DefinitionError(
+            "a scheduler at tls://… needs certificates: name the files in the configuration of Dask, such as by "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY"
+        )
+    return certificates

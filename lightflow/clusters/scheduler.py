@@ -7,6 +7,7 @@ import os
 import re
 import socket
 
+from lightflow.clusters.dask_worker import client_certificates
 from lightflow.spec.cluster_limits import SCHEDULER_PATTERN
 from liteflow import DefinitionError
 from liteflow.api import Cluster, Record, replace
@@ -26,7 +27,14 @@ class DaskScheduler(Record):
         match = re.fullmatch(SCHEDULER_PATTERN, address)
         assert match is not None
         address_here = cluster.address or _own_address(match[1].strip("[]"), int(match[2]))
-        return replace(cluster, argv=(*cluster.argv, address), address=address_here, at_start=None)
+        certificates = cluster.certificates or client_certificates() if address.startswith("tls://") else None
+        return replace(
+            cluster,
+            argv=(*cluster.argv, address),
+            address=address_here,
+            certificates=certificates,
+            at_start=None,
+        )
 
     def address(self) -> str:
         """Return the address of the scheduler. Raises DefinitionError: the file cannot be read, or has none."""

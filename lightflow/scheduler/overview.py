@@ -228,10 +228,8 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
         DefinitionError: a workflow has several triggers, the runs of the trigger are not for this moment, or the key
             was used for other parameters or another moment.
     """
-    try:
-        rows = find_triggers(db, trigger_id)
-    except RunNotFound:
-        rows = find_triggers(db, f"{trigger_id}:manual")
+    stored = read_triggers(db)
+    rows = _selected(stored, trigger_id) or _selected(stored, f"{trigger_id}:manual") or find_triggers(db, trigger_id)
     if len(rows) != 1:
         raise DefinitionError(f"{trigger_id} has several triggers; name one of {', '.join(r.trigger_id for r in rows)}")
     row, now = rows[0], time.time()

@@ -163,7 +163,7 @@ class Scheduler:
             self._store.forget_triggers()
 
     def _pause(self) -> float:
-        if self._starts.starting or self._starts.has_news:
+        if self._active and (self._starts.starting or self._starts.has_news):
             return _STARTING_TURN_S
         return max(0.0, min(_TURN_S, self._triggers.agenda.soonest() - time.time()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service.approvals import Decided
@@ -57,16 +57,13 @@ Shape = dict[str, Any]
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 
 
-_MILLISECONDS: Final = [f".{number:03}Z" for number in range(1000)]
-
-
 def iso(at: float | None) -> str | None:
     """Return a time as ISO 8601 in UTC, to the millisecond."""
     if at is None:
         return None
     try:
         second, milliseconds = divmod(int(at * 1000), 1000)
-        return _second_text(second) + _MILLISECONDS[milliseconds]
+        return _second_text(second) + _thousandths()[milliseconds]
     except (OverflowError, ValueError, OSError, TypeError):
         return None  # the state file was altered: an answer without the time is better than no answer
 

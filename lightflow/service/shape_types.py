@@ -4,7 +4,8 @@ The checks of types hold the functions that write the shapes to them, and the Op
 from them. Keys are only ever added.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: a TypedDict compiles the text of each annotation, which takes longer
+# than all else in this module.
 
 from typing import Annotated, Any, TypedDict
 
@@ -146,7 +147,7 @@ class TaskShape(TypedDict):
     wake_at: Moment | None
     duration_s: float | None
     attempts: list[AttemptShape]
-    instances: list[TaskShape] | None
+    instances: "list[TaskShape] | None"
 
 
 class GroupShape(TypedDict):

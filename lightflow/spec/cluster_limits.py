@@ -9,7 +9,7 @@ KINDS: Final = ("ssh", "dask")
 #: A machine for ssh, and how many tasks run there at once. The name cannot be an option of ssh.
 HOST_PATTERN: Final = r"([A-Za-z0-9_][A-Za-z0-9_.@-]{0,252})(?::([1-9][0-9]{0,5}))?"
 #: The address of the scheduler of a Dask cluster: its machine and its port.
-SCHEDULER_PATTERN: Final = r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
+SCHEDULER_PATTERN: Final = r"(?:tcp|tls)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
 #: How many tasks run at once on a Dask cluster, at most, where its declaration does not say it.
 DEFAULT_DASK_SLOTS: Final = 64
 #: Seconds: a shorter lease ends tasks that a busy machine still runs well.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from liteflow.definition.mapping import ListExpansion, MapRef
 from liteflow.definition.task import Task, check_value, with_refs
 from liteflow.errors import DefinitionError, PayloadError
 from liteflow.values.payload import Payload, encode
-from liteflow.work import KEYWORDS, Item, Ref
+from liteflow.work import KEYWORDS, Body, Call, Item, Ref
 
 
 def expand_over(
@@ -22,7 +22,7 @@ def expand_over(
     """
     twice = arguments.keys() & lists.keys()
     if twice:
-        raise DefinitionError(f"task {task_id!r}: argument {min(twice)!r} is given by partial() and by expand()")
+        raise DefinitionError(f"task {task_id!r}: {min(twice)!r} is given twice: by expand, and by partial or env")
     sources, items = dict[str, Ref | Sequence[Payload | Ref]](), dict[str, Item]()
     for name, source in lists.items():
         maps: tuple[Callable[[Any], Any], ...] = ()
@@ -31,6 +31,31 @@ def expand_over(
         items[name] = Item(name=name, maps=maps)
         sources[name] = _source(name, source, task_id)
     return ListExpansion(lists=sources, label=label), {**arguments, **items}
+
+
+def expand_body(lists: Mapping[str, Any], body: Body, label: str | None, task_id: str) -> ListExpansion:
+    """Return the expansion of a task whose body has an `Item` in the place of the item of each list.
+
+    Raises:
+        DefinitionError: as `expand_over`; or an `Item` has no list.
+    """
+    values = (body.kwargs, body.env) if isinstance(body, Call) else (body.argv, body.env)
+    names = {item.name for item in _items_in(values)}
+    if missing := sorted(names - lists.keys()):
+        raise DefinitionError(f"task {task_id!r}: its body has Item(name={missing[0]!r}), and expand has no such list")
+    if mapped := [name for name, source in lists.items() if isinstance(source, MapRef)]:
+        raise DefinitionError(f"task {task_id!r}: the functions of map() run in tasks that are functions: {mapped[0]}")
+    return expand_over(lists, {}, label, task_id)[0]
+
+
+def _items_in(value: Any) -> Iterator[Item]:
+    if isinstance(value, Item):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _items_in(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _items_in(item)
 
 
 def _source(name: str, source: Any, task_id: str) -> Ref | Sequence[Payload | Ref]:

@@ -28,6 +28,7 @@ class Graph:
 
     def __init__(self, dependencies: Mapping[str, Iterable[str]]) -> None:
         self.ids: list[str] = list(dependencies)
+        #: the number of each task; lists of all tasks share its integers, which take 28 bytes each
         self.index: dict[str, int] = {task_id: number for number, task_id in enumerate(self.ids)}
         #: the upstream tasks of each task, in order of definition
         self.upstream: list[tuple[int, ...]] = []
@@ -55,7 +56,7 @@ class Graph:
 
     def _sort(self) -> list[int]:
         waiting = [len(upstream) for upstream in self.upstream]
-        order = [number for number, count in enumerate(waiting) if not count]
+        order = [number for number, count in zip(self.index.values(), waiting, strict=True) if not count]
         for number in order:  # the body appends to this list
             for downstream in self.downstream[number]:
                 waiting[downstream] -= 1

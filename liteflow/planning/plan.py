@@ -131,7 +131,7 @@ class Plan:
             self._wait_on(node)
         for skipped in previous.skips.values():
             self._skip(skipped, transitions)
-        for node in range(len(table.graph)):
+        for node in table.graph.index.values():
             if table.status[node] == "PENDING" and upstreams.may_be_decided(node) and self._decide(node, transitions):
                 self._propagate_end(node, transitions)
 

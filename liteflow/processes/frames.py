@@ -44,10 +44,12 @@ class FrameReader:
     def __init__(self, longest: int = _LONGEST) -> None:
         self._longest = longest  # bytes of a frame
         self._incoming = bytearray()
+        self.fed = 0  # bytes in all
         self.is_broken = False
 
     def feed(self, data: bytes) -> None:
         self._incoming += data
+        self.fed += len(data)
 
     def read(self, sock: socket.socket, blocked: tuple[type[OSError], ...], *, until_blocked: bool = False) -> bool:
         """Feed the data that has arrived at a socket, a bounded amount; return whether the other side is still there.

@@ -9,10 +9,10 @@ that a stopped agent does not outlive it.
 Messages in:  ("open", facts) or ("refused",) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
-              · ("inspect",)
+              · ("inspect",) · ("pulled", number, payload, problem)
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
-              · ("inspected", facts)
+              · ("inspected", facts) · ("pull", number, task id, key, map index)
 Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
 """
 
@@ -37,11 +37,12 @@ from liteflow.processes.forks import close_in_forks
 from liteflow.processes.guardian import boot_time
 from liteflow.remote.agent_attempts import AgentAttempts, Folder
 from liteflow.remote.courier import Courier
-from liteflow.remote.ferry import ValueReceiver
 from liteflow.remote.handshake import LIMIT_S, greet
 from liteflow.remote.keeper import Notes, run_guarded_agent
 from liteflow.remote.link import Link, Message
+from liteflow.remote.pulls import Pulls
 from liteflow.remote.ticket import Ticket, ticket_from
+from liteflow.remote.tls import context
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
 from liteflow.version import __version__
@@ -130,7 +131,7 @@ class Agent:
         self._courier = Courier(link)
         self._folder = Folder(facts["folder"])
         place.notes.folder(self._folder.path)
-        self._values = ValueReceiver(self._folder.values)
+        self._pulls = Pulls(self._folder.path, self._folder.values, link, self._outcomes)
         _enter(self._folder.files.make(facts["cwd"]), ticket.host)
         sys.argv[:] = facts["argv"]
         tasks = ShippedTasks(
@@ -146,7 +147,7 @@ class Agent:
             on_session=place.notes.session,
         )
         self._note_lease()
-        self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier, self._values)
+        self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier)
         self._goodbye: float | None = None  # the grace with which the owner ends everything
 
     # -- the loop ------------------------------------------------------------------------------------------
@@ -270,9 +271,11 @@ class Agent:
             self._folder.files.complete(message[1])
             self._begin()
         elif kind == "value":
-            self._values.receive(*message[1:])
+            self._attempts.values.receive(*message[1:])
         elif kind == "value_end":
-            self._values.complete(*message[1:])
+            self._attempts.values.complete(*message[1:])
+        elif kind == "pulled":
+            self._pulls.answer(*message[1:])
         elif kind == "cancel":
             self._attempts.cancel(*message[1:])
         elif kind == "beat":
@@ -304,7 +307,8 @@ class Agent:
             self._flush(time.monotonic() + _FLUSH_S)
             self._link.send(("closed",))
             self._flush(time.monotonic() + _FLUSH_S)
-        self._values.close()
+        self._attempts.values.close()
+        self._pulls.close()
         self._folder.remove()
         self._link.close()
 
@@ -339,7 +343,7 @@ def _run_info(facts: Mapping[str, Any], folder: Folder) -> RunInfo:
         outputs_dir=folder.outputs if facts["has_outputs"] else None,
         logical_date=facts["logical_date"],
         secrets=None if facts["secrets"] is None else Secrets(facts["secrets"]),
-        is_far=True,
+        agent_dir=folder.path,
     )
 
 
@@ -358,6 +362,8 @@ def _connected(ticket: Ticket) -> socket.socket:
         else:
             sock = socket.create_connection((ticket.address, ticket.port), LIMIT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if ticket.certificates is not None:
+            sock = context(ticket.certificates, is_owner=False).wrap_socket(sock)
         greet(sock, bytes.fromhex(ticket.key))
     except (OSError, LiteflowError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)

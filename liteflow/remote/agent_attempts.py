@@ -58,14 +58,12 @@ class Folder:
 class AgentAttempts:
     """Starts attempts, each when a slot is free, and brings their outcomes to the courier."""
 
-    def __init__(
-        self, executor: Executor, tasks: ShippedTasks, folder: Folder, courier: Courier, values: ValueReceiver
-    ) -> None:
+    def __init__(self, executor: Executor, tasks: ShippedTasks, folder: Folder, courier: Courier) -> None:
         self._executor = executor
         self._tasks = tasks
         self._folder = folder
         self._courier = courier
-        self._values = values
+        self.values = ValueReceiver(folder.values)
         self._running: dict[int, Work] = {}  # by node
         self._queue: deque[Work] = deque()
         self._moved_at = 0.0  # monotonic; when the queue moved last
@@ -75,10 +73,6 @@ class AgentAttempts:
     def any(self) -> bool:
         """Whether there is an attempt."""
         return bool(self._running or self._queue)
-
-    @property
-    def some_run(self) -> bool:
-        return bool(self._running)
 
     @property
     def some_wait(self) -> bool:
@@ -115,8 +109,8 @@ class AgentAttempts:
             self._start(self._queue.popleft())
 
     def _start(self, work: Work) -> None:
-        if self._values.problem is not None:
-            self._courier.finish(failure(work, "FAILED", self._values.problem))
+        if self.values.problem is not None:
+            self._courier.finish(failure(work, "FAILED", self.values.problem))
             self._forget(work)
             return
         self._running[work.node] = work

@@ -12,6 +12,14 @@ DEFAULT_LEASE_S: Final = 15.0
 DEFAULT_PATIENCE_S: Final = 600.0
 
 
+class Certificates(Record):
+    """The files (PEM) by which one side of a link proves that it belongs to a cluster, and checks the other."""
+
+    ca_file: str  #: the certificate of the authority that has signed those of both sides
+    certificate_file: str
+    key_file: str  #: the private key of the certificate
+
+
 class Cluster(Record):
     """Other machines, and the program that starts agents on them.
 
@@ -28,6 +36,7 @@ class Cluster(Record):
     files: tuple[str, ...] = ()  #: files and folders of `folder` that each machine gets, relative to it
     folder: str = ""  #: absolute; on the machines, paths in it lead to their copy of it, if there are `files`
     plain_secrets: bool = False  #: whether secrets may pass over a connection that is not encrypted
+    certificates: Certificates | None = None  #: links are TLS with these; None: they are not
     address: str = "127.0.0.1"  #: the address of this machine at which agents reach it; empty: `at_start` knows it
     shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names
     takes_resources: bool = False  #: whether words NAME=COUNT for `argv` say what each slot takes of its machine

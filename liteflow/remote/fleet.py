@@ -25,7 +25,7 @@ from liteflow.remote.link import Link, Message
 from liteflow.remote.listener import Listener
 from liteflow.remote.placing import Placement
 from liteflow.remote.ready_agents import FarAgent, ReadyAgents
-from liteflow.remote.ticket import Ticket
+from liteflow.remote.ticket import ticket_to
 from liteflow.version import __version__
 
 _SWEEP_S: Final = 1.0  # between the end of a lease and the end of the last process
@@ -101,7 +101,7 @@ class Fleet:
         self._introduction = introduction
         self._outcomes = outcomes
         self._user = user
-        self._listener = Listener(cluster.address, outcomes, self._welcome, self._note_failure)
+        self._listener = Listener(cluster, outcomes, self._welcome, self._note_failure)
         self._placement: Placement | None = None
         self._wanted = 0
         self._patience = Patience(cluster.patience_s)
@@ -133,12 +133,7 @@ class Fleet:
     def _place(self) -> None:
         if self._placement is not None or not self._wanted:
             return
-        ticket = Ticket(
-            address=self._cluster.address,
-            port=self._listener.port,
-            key=self._listener.key.hex(),
-            lease_s=self._cluster.lease_s,
-        )
+        ticket = ticket_to(self._cluster, self._listener.port, self._listener.key)
         self._placement = Placement(self._cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
         self._placement.want(self._wanted, self._busy)
         if self._check is None:

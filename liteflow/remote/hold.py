@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from liteflow.record import replace
+from liteflow.record import fields_of, replace
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.keeper import CLEAN
-from liteflow.remote.ticket import ticket_from, ticket_line
+from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
 _lock = threading.Lock()
 _agents: dict[str, _HeldAgent] = {}  # by the key of the run
@@ -26,7 +27,7 @@ _agents: dict[str, _HeldAgent] = {}  # by the key of the run
 class _HeldAgent:
     """An agent that this process has started, with the slots that it holds for it."""
 
-    def __init__(self, line: bytes, name: str) -> None:
+    def __init__(self, ticket: Ticket, name: str) -> None:
         """Start an agent. Raises OSError: it cannot be started."""
         self.agent_id = os.urandom(6).hex()
         self.slots: set[str] = set()
@@ -40,7 +41,7 @@ class _HeldAgent:
             bufsize=0,
             start_new_session=True,
         )
-        self._write(ticket_line(replace(ticket_from(line), agent=self.agent_id, host=name, slots=1)))
+        self._write(ticket_line(replace(ticket, agent=self.agent_id, host=name, slots=1)))
         threading.Thread(target=self._await_end, name="lightflow-agent", daemon=True).start()
 
     def _write(self, line: bytes) -> None:
@@ -84,7 +85,9 @@ class _HeldAgent:
         return {"agent": self.agent_id, "is_clean": is_clean, "failure": self._failure}
 
 
-def hold(line: str, slot: str, name: str, on_agent: Callable[[str], object]) -> dict[str, Any]:
+def hold(
+    line: str, slot: str, name: str, on_agent: Callable[[str], object], certificates: Certificates | None = None
+) -> dict[str, Any]:
     """Hold a slot of this process for the run of a ticket, until its agent has ended or the slot is given back.
 
     Args:
@@ -92,16 +95,20 @@ def hold(line: str, slot: str, name: str, on_agent: Callable[[str], object]) -> 
         slot: the name of the slot.
         name: the name of this place for people.
         on_agent: called with the id of the agent that has the slot.
+        certificates: those of this place, for a run whose links are TLS.
 
     Returns:
         `agent` (its id), `is_clean` (whether nothing that it started lives) and `failure` (why it could not work, or
         nothing).
     """
-    key = ticket_from(line.encode()).key
+    ticket = ticket_from(line.encode())
+    if ticket.certificates is not None and certificates is not None:
+        ticket = replace(ticket, **fields_of(certificates))
+    key = ticket.key
     with _lock:
         agent = _agents.get(key)
         if agent is None or not agent.slots or agent.process.poll() is not None:
-            agent = _agents[key] = _HeldAgent(line.encode(), name)
+            agent = _agents[key] = _HeldAgent(ticket, name)
         agent.add(slot)
     try:
         on_agent(agent.agent_id)

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -246,11 +246,7 @@ class Lane(Backend):
         work = attempt.work
         try:
             for payloads in (work.inputs, work.items, work.previous):
-                for payload in files_of(payloads):
-                    name = os.path.basename(payload.file or "")
-                    if name not in agent.sent:
-                        yield from value_messages(payload)
-                        agent.sent.add(name)
+                yield from self._missing_values(payloads, agent)
             sent = replace(
                 work,
                 inputs=moved(work.inputs, ""),
@@ -279,12 +275,37 @@ class Lane(Backend):
             node, offset, data = message[1:]
             if node in agent.nodes:
                 self._attempts[node].write_log(offset, data)
+        elif kind == "pull":
+            agent.outbox.add(self._pulled(agent, *message[1:]))
         elif kind == "given_back":
             self._take_back(agent, message[1])
         elif kind == "value":
             self._values.receive(*message[1:])
         elif kind == "value_end":
             self._values.complete(*message[1:])
+
+    def _pulled(self, agent: FarAgent, number: int, task_id: str, key: str, map_index: int) -> Iterator[Message]:
+        """Yield the stored value that a task pulls, or why there is none."""
+        from liteflow.state.history import History  # few tasks pull
+
+        payload, problem = None, None
+        try:
+            with History(self._info.db_path) as history:
+                payload = history.value(self._info.run_id, task_id, key, map_index)
+            if payload is not None:
+                yield from self._missing_values({"": payload}, agent)
+                payload = moved_payload(payload, "")
+        except LiteflowError as error:
+            payload, problem = None, str(error)
+        yield ("pulled", number, None if payload is None else tuple(payload), problem)
+
+    def _missing_values(self, payloads: Mapping[str, Payload] | None, agent: FarAgent) -> Iterator[Message]:
+        """Yield the values that are files and that an agent does not have. Raises PayloadError: one cannot be read."""
+        for payload in files_of(payloads):
+            name = os.path.basename(payload.file or "")
+            if name not in agent.sent:
+                yield from value_messages(payload)
+                agent.sent.add(name)
 
     def _take_back(self, agent: FarAgent, nodes: Sequence[int]) -> None:
         """Queue attempts that were queued at an agent for too long, in their order, before all others."""
@@ -403,11 +424,11 @@ def facts_of(info: RunInfo, folder: str | None = None) -> dict[str, Any]:
 
 
 def _check_secrets(name: str, cluster: Cluster, info: RunInfo) -> None:
-    if info.secrets is None or cluster.plain_secrets or _is_loopback(cluster.address):
+    if info.secrets is None or cluster.plain_secrets or cluster.certificates or _is_loopback(cluster.address):
         return
     raise DefinitionError(
-        f"the run has secrets, and the connection to the cluster {name!r} is not encrypted: use ssh, or say "
-        "`plain_secrets: true` where others cannot read the network"
+        f"the run has secrets, and the connection to the cluster {name!r} is not encrypted: use ssh or a "
+        "scheduler at tls://…, or say `plain_secrets: true` where others cannot read the network"
     )
 
 

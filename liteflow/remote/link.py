@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from liteflow.processes.frames import FrameReader, frame, marshalled, pack
+from liteflow.remote.tls import blocked_errors, is_tls
 
 Message = tuple[Any, ...]
 
@@ -32,12 +33,12 @@ class Link:
     `eof` becomes true when the other side is closed, or sends other data than messages; sending then does nothing.
     """
 
-    def __init__(self, sock: socket.socket, blocked: tuple[type[OSError], ...] = (BlockingIOError,)) -> None:
-        """Take a connected socket; `blocked` are the errors by which it says that it would have to wait."""
+    def __init__(self, sock: socket.socket) -> None:
+        """Take a connected socket, which may be one of `ssl`."""
         sock.setblocking(False)
         self._socket = sock
-        self._blocked = blocked
-        self._is_tls = len(blocked) > 1
+        self._blocked = blocked_errors(sock)
+        self._is_tls = is_tls(sock)
         self._reader = FrameReader(LONGEST_FRAME)
         self._pieces = bytearray()
         self._sending = bytearray()  # frames of which a part may have been sent
@@ -137,13 +138,15 @@ class Link:
         return messages
 
     def _read(self) -> None:
-        # A record of TLS is shorter than a read, and more may be behind it.
-        if not self._reader.read(self._socket, self._blocked, until_blocked=self._is_tls):
-            self.eof = True
-            return
-        if self._is_tls:  # what is decrypted makes no descriptor readable
-            while pending := self._socket.pending():  # type: ignore[attr-defined]  # of an SSLSocket
-                self._reader.feed(self._socket.recv(pending))
+        # A record of TLS is shorter than a read, and more may be behind it. Decrypted data makes no descriptor
+        # readable, so it is read, too; meanwhile TLS may have messages of its own, which hold it up.
+        is_there = self._reader.read(self._socket, self._blocked, until_blocked=self._is_tls)
+        while is_there and self._is_tls and self._socket.pending():  # type: ignore[attr-defined]  # of an SSLSocket
+            fed = self._reader.fed
+            is_there = self._reader.read(self._socket, self._blocked)
+            if self._reader.fed == fed:
+                break
+        self.eof = self.eof or not is_there
 
     def close(self) -> None:
         self.eof = True

@@ -12,8 +12,10 @@ from typing import Final
 from liteflow.errors import ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue, Timer
 from liteflow.processes.forks import close_in_forks, keep_open_in_forks
+from liteflow.remote.cluster import Cluster
 from liteflow.remote.handshake import LIMIT_S, HandshakeFailed, OwnerHandshake
 from liteflow.remote.link import Link
+from liteflow.remote.tls import blocked_errors, context
 
 _MOST_VISITORS: Final = 256  # connections whose handshake is not over
 _KEY_BYTES: Final = 32
@@ -29,18 +31,21 @@ class Listener:
 
     def __init__(
         self,
-        address: str,
+        cluster: Cluster,
         outcomes: OutcomeQueue,
         on_link: Callable[[Link, socket.socket], None],
         on_failure: Callable[[str], None],
     ) -> None:
-        """Listen at an address of this machine.
+        """Listen at the address of this machine that a cluster names; with its certificates connections are TLS.
 
         `on_link` takes what has been let in, `on_failure` the reason why something was not.
 
         Raises:
             ResourceError: the address is not one of this machine.
+            LiteflowError: the certificates cannot be used.
         """
+        certificates, address = cluster.certificates, cluster.address
+        self._tls = None if certificates is None else context(certificates, is_owner=True)
         self.key = os.urandom(_KEY_BYTES)
         self._outcomes = outcomes
         self._on_link = on_link
@@ -68,6 +73,8 @@ class Listener:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         close_in_forks(sock)
         close_late = partial(self._turn_away, sock, "")
         self._visitors[sock] = self._outcomes.at(time.monotonic() + LIMIT_S, close_late)
@@ -75,17 +82,21 @@ class Listener:
 
     def _advance(self, sock: socket.socket, handshake: OwnerHandshake) -> None:
         try:
-            data = sock.recv(handshake.needed)
-            if not data:
-                raise HandshakeFailed("")
-            if answer := handshake.feed(data):
-                sock.sendall(answer)  # less than the buffer of any socket
-        except BlockingIOError:
+            if self._tls is not None:
+                sock.do_handshake()  # type: ignore[attr-defined]  # of an SSLSocket; it does nothing when it is over
+            while not handshake.is_over:
+                data = sock.recv(handshake.needed)
+                if not data:
+                    raise HandshakeFailed("")
+                if answer := handshake.feed(data):
+                    sock.sendall(answer)  # less than the buffer of any socket
+        except blocked_errors(sock):
             return
-        except (HandshakeFailed, OSError) as error:
+        except HandshakeFailed as error:
             self._turn_away(sock, str(error))
-            return
-        if handshake.is_over:
+        except OSError as error:
+            self._turn_away(sock, _reason(error))
+        else:
             self._forget(sock)
             self._on_link(Link(sock), sock)
 
@@ -110,3 +121,12 @@ class Listener:
         self._outcomes.unwatch(self._socket.fileno())
         keep_open_in_forks(self._socket)
         self._socket.close()
+
+
+def _reason(error: OSError) -> str:
+    reason = getattr(error, "reason", None)  # of an `ssl.SSLError`
+    return (
+        f"an agent has no certificate of the cluster, or does not trust that of the owner: {reason}"
+        if reason
+        else str(error)
+    )

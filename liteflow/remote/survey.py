@@ -19,7 +19,7 @@ from liteflow.remote.lane import facts_of
 from liteflow.remote.link import Link, Message
 from liteflow.remote.listener import Listener
 from liteflow.remote.placing import Placement
-from liteflow.remote.ticket import Ticket
+from liteflow.remote.ticket import ticket_to
 from liteflow.work import RunInfo
 
 _QUIET_S: Final = 2.0  # machines whose names are not known may come so long after the last one
@@ -59,13 +59,8 @@ class Survey:
         self._visits: set[_Visit] = set()
         self._is_over = False
         self._last_news = time.monotonic()
-        self._listener = Listener(cluster.address, self._outcomes, self._welcome, partial(self._note, "", None))
-        ticket = Ticket(
-            address=cluster.address,
-            port=self._listener.port,
-            key=self._listener.key.hex(),
-            lease_s=cluster.lease_s,
-        )
+        self._listener = Listener(cluster, self._outcomes, self._welcome, partial(self._note, "", None))
+        ticket = ticket_to(cluster, self._listener.port, self._listener.key)
         self._placement = Placement(cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
         self._placement.want(cluster.slots, {})
 

@@ -44,7 +44,7 @@ def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, str, _
     """Yield the number of each task that runs on a cluster, the name of the cluster, and what a slot takes there."""
     if not config.clusters:
         return
-    for node, task in enumerate(compiled.tasks):
+    for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
         mode = _mode(task.settings, config)
         if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
             takes = config.clusters[mode].takes_resources and task.settings.queue.needs

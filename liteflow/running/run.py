@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 from liteflow.definition.compiled import CompiledDag
+from liteflow.errors import ResourceError, StoreError
 from liteflow.executors import BackendFactory, Executor, HostProgram, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
@@ -60,8 +61,8 @@ def run(
     Raises:
         DefinitionError: a task cannot run in the requested mode; nothing ran.
         RunNotFound, RunOwned: the run to resume does not exist, or a live process owns it.
-        StoreError, ResourceError: the state file failed. Running tasks were ended; everything already stored is
-            correct.
+        StoreError, ResourceError: the state file failed, or no attempt can be started. Running tasks were ended;
+            everything already stored is correct, and a resume continues the run.
     """
     info = RunInfo(
         run_id=config.run_id,
@@ -112,9 +113,12 @@ def run(
             previous = runner.acquire(resume=resume)
             with stop_signals_handled(signals.receive, of_child_run=config.parent is not None):
                 return runner.run(previous, resumed=resume)
-        except BaseException:
+        except BaseException as error:
             executor.close(0.0)  # so that no task writes into the folder
             remove_folder(info.outputs_dir or "")
+            if isinstance(error, ResourceError) and store.run_id:
+                with contextlib.suppress(StoreError, ResourceError):  # it may be the state file that has no room
+                    store.interrupt(str(error))
             raise
 
 

@@ -283,6 +283,16 @@ class Store:
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             self._change_run("RUNNING", time.time(), note="tried again")
 
+    def interrupt(self, reason: str) -> None:
+        """Record that this process cannot continue the run, whose tasks have all been ended; a resume continues it."""
+        execute = self._connection.execute
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
+            sql = "SELECT epoch, status FROM liteflow_dag_runs WHERE run_no=?"
+            epoch, status = execute(sql, (self._run.run_no,)).fetchone()
+            if epoch == self._epoch and status not in RUN_ENDED:
+                transitions.change_run(self._connection, self._run, status, "INTERRUPTED", time.time(), reason=reason)
+                self._slots.clear(group=True)
+
     def _change_run(self, status: str, now: float, *, reason: str | None = None, note: str | None = None) -> None:
         previous = self.batch.transitions.run_status
         transitions.change_run(self._connection, self._run, previous, status, now, reason=reason, note=note)

@@ -62,6 +62,7 @@ KILLS = {
 }
 #: In the control, in which keepers leave what they find.
 KILLED_IN_CONTROL = "agent and guardian"
+SLOWNESS_OF_CONTROL = 10  # what is left lives until the next attempt has begun
 #: What is stopped: for less than the lease, or for longer.
 STOPS = {"agent": 2, "guardian": 1, "ssh client": 1, "placer": 1, "dask worker": 1, "orchestrator": 1}
 SCHEDULER_EVERY_S = 90.0
@@ -84,7 +85,8 @@ class Cluster:
         agent = [sys.executable, *([str(HERE / "careless_agent.py")] if self.is_control else [])]
         agent += ["-m", "liteflow.remote.agent"]
         words = ["ssh", *SSH, f"{getpass.getuser()}@server", *agent]
-        return json.dumps({"address": self.dask.address, "ssh": words})
+        slowness = SLOWNESS_OF_CONTROL if self.is_control else 1
+        return json.dumps({"address": self.dask.address, "ssh": words, "slowness": slowness})
 
     def agents(self) -> list[int]:
         """Return keepers, agents, guardians and workers."""

@@ -1,6 +1,6 @@
 """The workflow of R32, and the program that owns its runs.
 
-    python tests/crash/far_chaos_run.py FOLDER '{"address": "tcp://…", "ssh": ["words of an agent", …]}' SEED
+    python tests/crash/far_chaos_run.py FOLDER '{"address": "tcp://…", "ssh": ["words", …], "slowness": 1}' SEED
 
 Each attempt holds a lock of its task from its begin to its end, together with what it starts, so that two attempts that
 overlap are seen by the kernel. It writes its begin and its end into the file `effects` of the folder.
@@ -102,7 +102,7 @@ def main(folder: str, clusters: str, seed: str) -> None:
     tasks: dict[str, Task] = {}
     for layer, row in enumerate(names()):
         for place, name in enumerate(row):
-            pause_s = round(dice.choice((0.0, 0.05, 0.3, 0.8)) * dice.random(), 3)
+            pause_s = round(dice.choice((0.0, 0.05, 0.3, 0.8)) * dice.random() * words["slowness"], 3)
             options = {"retries": RETRIES, "retry_delay": 0, "mode": PLACES[(place + layer) % len(PLACES)]}
             above = [tasks[f"t{layer - 1}_{(place + step) % WIDTH}"] for step in (0, 1)] if layer else []
             if dice.random() < 0.4:

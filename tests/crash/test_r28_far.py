@@ -74,7 +74,7 @@ def test_r28_a_killed_part_leaves_nothing_and_its_tasks_run_again(
         run = start(number)
         worst = max(worst, run.kill(run.parts(part)))
         run.await_success()
-    figure("R28", killed=part.replace(" ", "_"), rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
+    figure("R28", trials=scaled(1), left=0, **{f"killed_{part.replace(' ', '_')}_ms": round(worst * 1000)})
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_r28_the_end_of_the_orchestrator_leaves_nothing(
     start: Start, fault: signal.Signals, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
     worst = max(start(number).end_by(fault) for number in range(scaled(1)))
-    figure("R28", orchestrator=fault.name, rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
+    figure("R28", trials=scaled(1), left=0, **{f"{fault.name}_to_orchestrator_ms": round(worst * 1000)})
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_r28_the_lease_ends_the_tasks_of_a_stopped_part_and_they_run_again(
         victims = [run.orchestrator.pid] if part == "orchestrator" else run.parts(part)
         worst = max(worst, run.stop(victims))
         run.await_success()
-    words = {"lease_s": SHORT_LEASE_S, "rounds": scaled(1), "left": 0, "worst_stopped_ms": round(worst * 1000)}
-    figure("R28", stopped=part.replace(" ", "_"), **words)
+    took = {f"stopped_{part.replace(' ', '_')}_ms": round(worst * 1000)}
+    figure("R28", trials=scaled(1), left=0, lease_s=SHORT_LEASE_S, **took)
 
 
 @pytest.mark.slow
@@ -110,8 +110,8 @@ def test_r28_a_stopped_guardian_keeper_or_placer_ends_nothing(start: Start, figu
     for part in ("guardians", "keepers", "placer"):
         with stopped(run.parts(part)):
             run.goes_on()
-    figure("R28", stopped="guardians,keepers,placer", rounds=1, ended=0)
     run.end_by(signal.SIGTERM)
+    figure("R28", trials=1, left=0, ended_without_need=0)
 
 
 @pytest.mark.slow
@@ -121,5 +121,5 @@ def test_r28_without_the_sweep_of_the_keepers_processes_are_left(start: Start, f
     with pytest.raises(AssertionError):
         run.kill(run.parts("agents and guardians"))
     _, left = await_none(run.left, LIMIT_S)
-    figure("R28-control-no_sweep", killed="agents_and_guardians", left=len(left))
+    figure("R28-control-no_sweep", left=len(left))
     assert left

@@ -74,13 +74,13 @@ def test_r29_a_killed_part_leaves_nothing_and_its_tasks_run_again(
             run = start(f"{part.replace(' ', '_')}-{number}")
             worst = max(worst, run.kill(parts(cluster, run, part)))
             run.await_success()
-        figure("R29", killed=part.replace(" ", "_"), rounds=scaled(1), left=0, worst_ms=round(worst * 1000))
+        figure("R29", trials=scaled(1), left=0, **{f"killed_{part.replace(' ', '_')}_ms": round(worst * 1000)})
     run = start("nanny")
     nanny = cluster.nannies[0]
     worst = run.kill([nanny], below=nanny)  # it does not come back
     run.kill(run.parts("agents"))
     run.await_success()
-    figure("R29", killed="nanny", rounds=1, left=0, worst_ms=round(worst * 1000))
+    figure("R29", trials=1, left=0, killed_nanny_ms=round(worst * 1000))
 
 
 @pytest.mark.slow
@@ -95,8 +95,8 @@ def test_r29_the_lease_ends_the_tasks_of_a_stopped_part_and_they_run_again(
             victims = [run.orchestrator.pid] if part == "orchestrator" else run.parts(part)
             worst = max(worst, run.stop(victims))
             run.await_success()
-        words = {"lease_s": SHORT_LEASE_S, "rounds": scaled(1), "left": 0, "worst_stopped_ms": round(worst * 1000)}
-        figure("R29", stopped=part.replace(" ", "_"), **words)
+        took = {f"stopped_{part.replace(' ', '_')}_ms": round(worst * 1000)}
+        figure("R29", trials=scaled(1), left=0, lease_s=SHORT_LEASE_S, **took)
 
 
 @pytest.mark.slow
@@ -108,16 +108,15 @@ def test_r29_attempts_go_on_without_what_they_do_not_need_and_end_with_their_run
     for part in NOT_NEEDED:
         with stopped(parts(cluster, run, part)):
             run.goes_on()
-    figure("R29", stopped=",".join(NOT_NEEDED), rounds=1, ended=0)
     worst = run.end_by(signal.SIGKILL)
-    figure("R29", killed="orchestrator", rounds=1, left=0, worst_ms=round(worst * 1000))
+    figure("R29", trials=1, left=0, ended_without_need=0, SIGKILL_to_orchestrator_ms=round(worst * 1000))
     run = start("again")
     for part in ("placer", "scheduler"):
         for pid in parts(cluster, run, part):
             os.kill(pid, signal.SIGKILL)
         run.goes_on()
     worst = run.end_by(signal.SIGTERM)
-    figure("R29", killed="placer,scheduler", rounds=1, ended=0, worst_ms=round(worst * 1000))
+    figure("R29", trials=1, left=0, ended_without_need=0, SIGTERM_to_orchestrator_ms=round(worst * 1000))
 
 
 @pytest.mark.slow

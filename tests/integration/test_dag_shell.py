@@ -209,7 +209,7 @@ def plain() -> int:
         ({"run_if": lambda context: True}, "run_if is for Python functions"),
         ({"depends_on": "other"}, "only tasks and lists of tasks can be connected"),
         ({"expand": {"X": "text"}}, "takes a list"),
-        ({"expand": {"X": [1]}, "env": {"X": "a"}}, "variable 'X' is given by env and by expand"),
+        ({"expand": {"X": [1]}, "env": {"X": "a"}}, "'X' is given twice: by expand, and by partial or env"),
     ],
 )
 def test_a_mistake_is_reported_at_definition(db: str, arguments: dict[str, Any], message: str) -> None:

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from far_kit import AGENT, cluster_of
 from process_kit import is_alive
 
-from liteflow.errors import DefinitionError, ResourceError
+from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors import Executor, open_executor
 from liteflow.processes import tree
+from liteflow.record import fields_of, replace
+from liteflow.remote.cluster import Certificates
 from liteflow.remote.lane import lane_of
 from liteflow.remote.shipping import ByName
 from liteflow.values.payload import decode, encode
@@ -328,6 +331,59 @@ def test_attempts_queued_at_an_agent_that_leaves_run_elsewhere(far: Open, tmp_pa
     Path(gate).touch()
     outcomes = made.collect(6)
     assert {outcome.verdict for outcome in outcomes} == {"SUCCESS"}
+
+
+# TLS
+
+
+def certificates(folder: Path, authority: trustme.CA) -> Certificates:
+    """Return the files of one machine."""
+    issued = authority.issue_cert("cluster.example")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    names = ("ca.pem", "cert.pem", "key.pem")
+    ca_file, certificate_file, key_file = (str(folder / name) for name in names)
+    return Certificates(ca_file=ca_file, certificate_file=certificate_file, key_file=key_file)
+
+
+def test_a_link_of_tls_brings_secrets_values_and_logs(far: Open, tmp_path: Path) -> None:
+    secrets = Secrets({"TOKEN": "s3cret-value"})
+    made = far(
+        {"t": Call(large, {"x": Ref("x")}), "c": Command(("/bin/sh", "-c", "yes far | head -c 3000000"))},
+        secrets=secrets,
+        certificates=certificates(tmp_path, trustme.CA()),
+        address="0.0.0.0",
+        argv=with_python("import os"),
+    )
+    value = "ä" * 6_000_000
+    made.submit("t", inputs={"x": encode(value, str(tmp_path / "values"))})
+    node = made.submit("c")
+    outcomes = made.collect(2)
+    assert {outcome.verdict for outcome in outcomes} == {"SUCCESS"}
+    first = next(outcome for outcome in outcomes if outcome.value is not None)
+    assert first.value is not None
+    assert decode(first.value) == value + "!"
+    assert (made.logs / f"c-{node}.log").stat().st_size == 3_000_000
+
+
+def test_an_agent_with_a_certificate_of_another_authority_is_not_let_in(far: Open, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    own, other = certificates(tmp_path, trustme.CA()), certificates(tmp_path / "other", trustme.CA())
+    argv = with_python(
+        "import liteflow.remote.agent as a; from liteflow.record import replace; whole = a._read_ticket\n"
+        f"files = {fields_of(other)!r}\n"
+        "a._read_ticket = lambda: (replace(whole()[0], **files), b'')"
+    )
+    made = far({"ok": Call(os.getpid)}, argv=argv, certificates=own)
+    with pytest.raises(ResourceError, match=r"w1 cannot reach the owner of the run at .*certificate verify failed"):
+        made.ready(1)
+
+
+def test_a_certificate_that_is_not_there_is_named(far: Open, tmp_path: Path) -> None:
+    wrong = replace(certificates(tmp_path, trustme.CA()), certificate_file=str(tmp_path / "none.pem"))
+    with pytest.raises(LiteflowError, match=r"the certificate .*none\.pem of the cluster cannot be used: No such file"):
+        far({"ok": Call(os.getpid)}, certificates=wrong)
 
 
 # Values, logs, bodies

@@ -6,13 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 from far_kit import cluster_of
 from process_kit import is_alive
 
-from liteflow import Change, Dag, Observer
+from liteflow import Change, Dag, Observer, current_context
 from liteflow.processes import tree
 from liteflow.state.history import History
 
@@ -125,3 +127,25 @@ def test_a_cancelled_run_leaves_nothing(folder: Path, db: str) -> None:
         dag.task(fail, mode="process")
     assert dag.run(log_dir=str(folder / "logs"), fail_fast=True).failures()
     assert not is_alive(int(pid_file.read_text()))
+
+
+def large() -> str:
+    return "ä" * 3_000_000
+
+
+def pull_all() -> list[int]:
+    context = current_context()
+    pulled = [context.xcom_pull("large"), context.xcom_pull("nothing", default="none"), context.xcom_pull("add")]
+    with ThreadPoolExecutor(4) as pool:
+        works = [pool.submit(copy_context().run, context.xcom_pull, "add") for _ in range(8)]
+    return [len(pulled[0]), len(pulled[1]), pulled[2], *{work.result() for work in works}]
+
+
+def test_a_task_on_another_machine_pulls_values_from_the_owner(folder: Path, db: str) -> None:
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 2})})
+    with dag:
+        first = [dag.task(large), dag.task(nothing), dag.task(add, a=1, b=2)]
+        first >> dag.task(pull_all)
+    run = dag.run(mode="lab", log_dir=str(folder / "logs"))
+    assert run.raise_for_failure()
+    assert run.value("pull_all") == [3_000_000, 4, 3, 3]

@@ -179,3 +179,24 @@ def test_altered_json_does_not_break_a_reader(db: str, run_id: str, column: str,
     with History(db) as history:
         result: Any = getattr(history.run(run_id), column)
         assert isinstance(result, dict), "what it is declared to be"
+
+
+def test_attempts_are_read_by_pages_from_either_end(db: str) -> None:
+    with Dag("flow", db) as dag:
+        for name in ("a", "b"):
+            dag.task(act, task_id=name, script=["fail"] * 3 + ["ok"], retries=3, retry_delay=0)
+    run_id = dag.run().run_id
+    everything = [(name, -1, number) for name in ("a", "b") for number in (1, 2, 3, 4)]
+    with History(db) as history:
+
+        def read(*place: Any, **options: Any) -> list[tuple[str, int, int]]:
+            records = history.attempts(run_id, *place, **options)
+            return [(each.task_id, each.map_index, each.attempt) for each in records]
+
+        assert read() == everything
+        assert read(newest_first=True) == everything[::-1]
+        assert read(after=("a", -1, 3), limit=2) == [("a", -1, 4), ("b", -1, 1)]
+        assert read(after=("b", -1, 2), limit=2, newest_first=True) == [("b", -1, 1), ("a", -1, 4)]
+        assert read("a", after=("a", -1, 2)) == [("a", -1, 3), ("a", -1, 4)]
+        assert read("b", -1, after=("b", -1, 4), limit=2, newest_first=True) == [("b", -1, 3), ("b", -1, 2)]
+        assert read("b", -1, limit=1, newest_first=True) == [("b", -1, 4)]

@@ -262,7 +262,7 @@ def test_labels_distinguish_instances(db: str) -> None:
         (lambda dag: dag.partial(double).expand(x="text"), r"expand\(x=…\) takes a list or a task"),
         (lambda dag: dag.partial(double).expand(x=5), r"expand\(x=…\) takes a list or a task"),
         (lambda dag: dag.partial(double).expand(y=[1]), r"takes no argument 'y'"),
-        (lambda dag: dag.partial(double, x=1).expand(x=[1]), r"'x' is given by partial\(\) and by expand\(\)"),
+        (lambda dag: dag.partial(double, x=1).expand(x=[1]), r"'x' is given twice: by expand, and by partial or env"),
         (lambda dag: dag.partial(double).expand(x=[lambda: 1]), r"task 'double': a value of type function cannot"),
         (lambda dag: dag.partial(double).expand_kwargs(3), r"expand_kwargs\(\) takes a list"),
         (lambda dag: dag.partial(double, fail_fast="yes").expand(x=[1]), r"fail_fast='yes' must be True or False"),

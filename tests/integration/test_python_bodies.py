@@ -12,7 +12,7 @@ from http_kit import Server, serving
 
 from lightflow.tasks import connection, docker, http, mail, notify, python, shell, sql, wait
 from liteflow import Call, Command, Dag, DagRun, DefinitionError, Secret, task
-from liteflow.api import History
+from liteflow.api import History, Item
 
 
 @pytest.fixture
@@ -177,6 +177,33 @@ def test_a_hook_that_fails_is_tried_again(folder: Path, server: Server, monkeypa
     dag.task(number)
     assert run(dag).status == "SUCCESS"
     assert len(server.received) == 2
+
+
+# -- lists -----------------------------------------------------------------------------------------------------------
+
+
+def paths() -> list[str]:
+    return ["a", "b c"]
+
+
+def test_a_body_is_expanded_over_lists(folder: Path, server: Server) -> None:
+    with Dag("lists", "state.db") as dag:
+        found = dag.task(paths)
+        body = http(server.url("/echo"), query={"path": Item(name="path")}, json={"n": [Item(name="n")]}, proxy="none")
+        dag.add("fetch", body, expand={"path": found, "n": [1, 2]}, map_key="{path}-{n}")
+        dag.add("say", Command(("echo", Item(name="word")), output="last_line"), expand={"word": ["x", "y"]})  # type: ignore[arg-type]
+    result = run(dag)
+    assert [value["path"] for value in result.value("fetch")] == ["/echo?path=a"] * 2 + ["/echo?path=b+c"] * 2
+    assert [json.loads(value["body"])["n"] for value in result.value("fetch")] == [[1], [2]] * 2
+    assert result.value("say") == ["x", "y"]
+
+
+def test_mistakes_in_the_lists_of_a_body() -> None:
+    dag = Dag("lists")
+    with pytest.raises(DefinitionError, match=r"'a': its body has Item\(name='url'\), and expand has no such list"):
+        dag.add("a", http(Item(name="url")), expand={"urls": ["http://h/"]})
+    with pytest.raises(DefinitionError, match=r"map\(\) run in tasks that are functions: url"):
+        dag.add("b", http(Item(name="url")), expand={"url": dag.task(paths).map(str)})
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------

@@ -90,7 +90,8 @@ def test_a_mistake_in_a_file_is_reported(tmp_path: Path) -> None:
 def test_an_unknown_trigger_has_a_hint(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {t: {run: 'true'}}")
     lightflow(tmp_path, "run", "flow.yaml")
-    done = lightflow(tmp_path, "schedule", "pause", "nothing")
-    assert done.returncode != 0
-    assert "there is no trigger or workflow" in done.stderr
+    for action in ("pause", "fire"):
+        done = lightflow(tmp_path, "schedule", action, "nothing")
+        assert done.returncode != 0
+        assert "there is no trigger or workflow 'nothing'" in done.stderr
     assert "no triggers yet" in lightflow(tmp_path, "schedule").stdout

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from flow_folder import lightflow, write
 from scheduler_kit import (
     COMMAND,
+    ROOT,
     children,
     end,
     environment,
@@ -284,12 +287,56 @@ def test_a_starter_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert not is_running(starter)
 
 
+def open_files(pid: int) -> list[str]:
+    """Return what a process has open."""
+    names = list[str]()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(str(entry.readlink()))
+    return names
+
+
+def test_the_starter_has_nothing_of_the_server_and_is_replaced_after_an_upgrade(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "liteflow"
+    package.mkdir(parents=True)
+    for entry in (ROOT / "liteflow").iterdir():
+        if entry.name == "__init__.py":
+            shutil.copy(entry, package)
+        else:
+            (package / entry.name).symlink_to(entry)
+    write(tmp_path, "workflow_name: tick\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}")
+    options = ("--port", "0", "--token-file", "tokens.json")
+    server = start(tmp_path, *options, ui=True, first_path=str(tmp_path / "site"))
+    try:
+        until(lambda: runs(tmp_path, "tick"), server)
+        before = starter_of(server)
+        files = open_files(before)
+        assert any(name.startswith("pipe:") for name in files)
+        assert not [name for name in files if name.startswith("socket:") or "lightflow.db" in name]
+        os.utime(package / "__init__.py")
+        until(lambda: "the program has changed: the starter is replaced" in log(tmp_path), server)
+        count = len(runs(tmp_path, "tick"))
+        until(lambda: len(runs(tmp_path, "tick")) > count, server)
+        assert starter_of(server) != before
+    finally:
+        end(server)
+
+
+def wakes(pid: int) -> int:
+    """Return how often the main thread of a process has waited so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def test_a_second_server_waits_and_takes_over(tmp_path: Path) -> None:
     write(tmp_path, "workflow_name: tick\nschedule: {every: 1s}\ntasks: {t: {run: 'true'}}")
     with serving(tmp_path) as first:
         until(lambda: runs(tmp_path, "tick"), first)
         second = start(tmp_path)
         until(lambda: "standby" in log(tmp_path), second)
+        before = wakes(second.pid), len(runs(tmp_path, "tick"))
+        until(lambda: len(runs(tmp_path, "tick")) >= before[1] + 3, first)  # seconds
+        assert wakes(second.pid) - before[0] < 30, "a standby looks once a second"
         first.kill()
         first.wait(30)
         count = len(runs(tmp_path, "tick"))

@@ -281,6 +281,26 @@ def test_a_log_in_windows(server: RunningServer, run_id: str) -> None:
     assert server.request("GET", f"/api/v1/runs/{run_id}/tasks/d/attempts/1/log").status == 404
 
 
+def test_a_log_whose_middle_was_cut_out_has_another_generation(server: RunningServer, run_id: str) -> None:
+    """The end of such a log moves down: who follows it begins again with the generation that the answer has."""
+    log = Path(server.get(f"/api/v1/runs/{run_id}/tasks/a")["attempts"][0]["log"])
+    away, base = log.with_suffix(".away"), f"/api/v1/runs/{run_id}/tasks/a/attempts/1/log"
+    log.rename(away)
+    try:
+        with log.open("wb") as file:  # as the engine writes it above 96 MiB; the file has holes
+            file.truncate(48 * 1024 * 1024)
+            file.seek(0, os.SEEK_END)
+            file.write("\n… 1,234,567 bytes dropped …\nthe end\n".encode())
+        topic = f"log:{run_id}:a:-1:1"
+        frame = next(event for event in Client(server.url, server.viewer).events([topic]) if event["event"] == "log")
+        end = server.request("GET", f"{base}?from=end&limit=8")
+        assert (end.body, end.headers["x-log-generation"]) == (b"the end\n", "1234567")
+        assert frame["data"] == {"topic": topic, "size": log.stat().st_size, "generation": 1234567}
+    finally:
+        log.unlink()
+        away.rename(log)
+
+
 def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     why = server.get(f"/api/v1/runs/{run_id}/tasks/d/why")
     assert why["status"] == "UPSTREAM_FAILED"

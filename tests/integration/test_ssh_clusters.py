@@ -86,6 +86,7 @@ def test_a_cluster_without_a_machine_interrupts_the_run_with_the_reason(folder: 
     assert "the cluster 'lab' has no machine that can run a task" in text
     assert "Could not resolve hostname unreachable" in text
     assert folder.hosts() == {"a": []}
+    assert "  → the run is INTERRUPTED: the cluster 'lab' has no machine" in folder.lightflow(0, "why", "a")
 
 
 def test_a_task_that_waits_for_a_slot_says_so(folder: Folder) -> None:

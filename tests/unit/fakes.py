@@ -598,6 +598,9 @@ class FakeStore:
     def end_backoff(self) -> None:
         self._change_run("RUNNING", "tried again")
 
+    def interrupt(self, reason: str) -> None:
+        self._change_run("INTERRUPTED", reason)
+
     def sync_if_idle(self) -> None:
         pass
 

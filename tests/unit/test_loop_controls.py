@@ -81,7 +81,8 @@ def slots_not_requested(patch: Patch) -> None:
 
 def slots_not_released(patch: Patch) -> None:
     """A task keeps its slots when it has ended."""
-    patch(Recorder, "free_slots", lambda self, node: None)
+    original = Recorder.hold_slots
+    patch(Recorder, "hold_slots", lambda self, node, needs: original(self, node, needs) if needs else None)
 
 
 def no_back_off(patch: Patch) -> None:

@@ -29,6 +29,7 @@ from liteflow.remote.ticket import ticket_from
 
 _CONNECT_S: Final = 10.0  # how long the scheduler may take to answer
 _LOOK_S: Final = 0.5  # how often the connection to the scheduler is looked at
+_MOST_FAILURES: Final = 3  # of a worker, while another one may still get an agent
 _END_S: Final = 4.0  # how long the agents may take to end
 
 
@@ -44,6 +45,7 @@ class DaskPlacer:
         self._wanted = 0
         self._futures: dict[str, Any] = {}  # by slot: those that are held, or wait for a worker
         self._held: dict[str, Mapping[str, str]] = {}  # by slot: the agent that has it, and the worker
+        self._failures: dict[str, int] = {}  # by worker
         self._returning: set[str] = set()  # slots that workers are to give back
         self._topic = f"lightflow-{uuid.uuid4().hex}"
         client.subscribe_topic(self._topic, self._note_held)
@@ -136,14 +138,21 @@ class DaskPlacer:
         future.release()
         if result.get("is_clean"):
             say({"gone": result["agent"]})
-        if result.get("failure"):
-            say({"failed": result["failure"], "final": True})
         with self._lock:
             self._held.pop(future.key, None)
             self._returning.discard(future.key)
-            if self._futures.pop(future.key, None) is not None and not result.get("failure"):
+            was_wanted = self._futures.pop(future.key, None) is not None
+            if result.get("failure"):
+                self._note_failure(result["failure"], result.get("host", ""))
+            elif was_wanted:
                 self._submit_missing()
             self._idle.notify_all()
+
+    def _note_failure(self, reason: str, host: str) -> None:
+        """Report why a worker has no agent; it is final when no slot is left, or the worker has failed often."""
+        self._failures[host] = self._failures.get(host, 0) + 1
+        is_final = not self._futures or self._failures[host] >= _MOST_FAILURES
+        say({"failed": reason, "host": host, "final": is_final})
 
 
 def say(message: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ It ends, and all that it has started ends with it, when its link to the owner is
 place has ended), when its keeper is killed, or when its lease is over. The guardian and the keeper have the lease, so
 that a stopped agent does not outlive it.
 
-Messages in:  ("open", facts) or ("refused",) · ("files", bytes) · ("files_end", digest)
+Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
               · ("inspect",) · ("pulled", number, payload, problem)
@@ -58,7 +58,7 @@ _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 
 
 class Refused(LiteflowError):
-    """The owner does not take this agent; it says itself why."""
+    """The owner does not take this agent; the message has its reason."""
 
 
 class Lease:
@@ -396,7 +396,7 @@ def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message
         if messages := link.take():
             if messages[0][0] == "open":
                 return messages[0][1], messages[1:]
-            raise Refused
+            raise Refused(messages[0][1])
     raise LiteflowError(f"the owner of the run did not answer {ticket.host}")
 
 
@@ -419,15 +419,8 @@ def _run_agent(ticket: Ticket, rest: bytes, notes: Notes) -> None:
         link = Link(sock)
         lease = Lease(ticket.lease_s)
         facts, messages = _opened(link, ticket)
-        try:
-            agent = Agent(ticket, link, Place(rest, notes), lease, facts)
-        except LiteflowError as error:
-            link.send(("failed", str(error)))
-            link.flush()
-            raise
+        agent = Agent(ticket, link, Place(rest, notes), lease, facts)
         agent.run(ticket.slots, messages)
-    except Refused:
-        return
     except LiteflowError as error:
         notes.failed(str(error))
 

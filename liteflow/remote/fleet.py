@@ -210,8 +210,6 @@ class Fleet:
             self.ready.update(agent)
         elif kind == "closed":
             agent.is_closed = True
-        elif kind == "failed":
-            self._note_failure(message[1], is_final=True)
         else:
             self._user.receive(agent, message)
 
@@ -222,9 +220,8 @@ class Fleet:
             agent.link.send(("open", self._introduction.facts))
             agent.outbox.add(file_messages(self._introduction.files))
             return
-        agent.link.send(("refused",))
+        agent.link.send(("refused", problem))  # its placer reports it, and knows whether other machines may come
         self._forget(agent)
-        self._note_failure(problem, is_final=True)
 
     # -- ends ----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ class _HeldAgent:
     def __init__(self, ticket: Ticket, name: str) -> None:
         """Start an agent. Raises OSError: it cannot be started."""
         self.agent_id = os.urandom(6).hex()
+        self.name = name
         self.slots: set[str] = set()
         self._failure = ""
         self._has_ended = False
@@ -82,7 +83,7 @@ class _HeldAgent:
         """Wait until the slot is taken away or the agent has ended, and return what became of it."""
         self._changed.wait_for(lambda: self._has_ended or slot not in self.slots)
         is_clean = self._has_ended and self.process.returncode == CLEAN
-        return {"agent": self.agent_id, "is_clean": is_clean, "failure": self._failure}
+        return {"agent": self.agent_id, "host": self.name, "is_clean": is_clean, "failure": self._failure}
 
 
 def hold(
@@ -98,8 +99,8 @@ def hold(
         certificates: those of this place, for a run whose links are TLS.
 
     Returns:
-        `agent` (its id), `is_clean` (whether nothing that it started lives) and `failure` (why it could not work, or
-        nothing).
+        `agent` (its id), `host` (the name of this place), `is_clean` (whether nothing that it started lives) and
+        `failure` (why it could not work, or nothing).
     """
     ticket = ticket_from(line.encode())
     if ticket.certificates is not None and certificates is not None:

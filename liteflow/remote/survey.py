@@ -59,7 +59,7 @@ class Survey:
         self._visits: set[_Visit] = set()
         self._is_over = False
         self._last_news = time.monotonic()
-        self._listener = Listener(cluster, self._outcomes, self._welcome, partial(self._note, "", None))
+        self._listener = Listener(cluster, self._outcomes, self._welcome, self._note)
         ticket = ticket_to(cluster, self._listener.port, self._listener.key)
         self._placement = Placement(cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
         self._placement.want(cluster.slots, {})
@@ -88,7 +88,7 @@ class Survey:
 
     def _on_line(self, line: Mapping[str, Any]) -> None:
         if "failed" in line:
-            self._note(str(line.get("host", "")), None, str(line["failed"]))
+            self._note(str(line["failed"]), str(line.get("host", "")))
 
     def _on_placer_end(self) -> None:
         self._is_over = True
@@ -119,8 +119,6 @@ class Survey:
             visit.link.send_urgent(("inspect",))
         elif kind == "beat":
             visit.link.send_urgent(("beat", message[1], time.time()))
-        elif kind == "failed":
-            self._note(visit.hello["host"], visit.hello, message[1])
         elif kind == "inspected":
             now, facts = time.time(), message[1]
             self._add(
@@ -142,12 +140,11 @@ class Survey:
             visit.link.send(("open", facts_of(RunInfo(run_id="doctor", dag_id="", db_path=""), folder)))
             visit.outbox.add(file_messages(self._files))
         else:
-            visit.link.send(("refused",))
-            self._note(hello["host"], hello, problem)
+            visit.link.send(("refused", problem))
 
-    def _note(self, host: str, hello: Mapping[str, Any] | None, reason: str) -> None:
+    def _note(self, reason: str, host: str = "") -> None:
         if host not in self._machines or self._machines[host].facts is None:
-            self._add(Machine(host=host, hello=hello, failure=reason))
+            self._add(Machine(host=host, failure=reason))
 
     def _add(self, machine: Machine) -> None:
         self._machines[machine.host] = machine

@@ -482,6 +482,20 @@ def test_another_version_is_refused(far: Open) -> None:
     assert text.endswith("install the same there")
 
 
+def test_a_machine_that_is_refused_costs_nothing_where_another_one_works(far: Open, tmp_path: Path) -> None:
+    """The wrong one comes first: the other one waits for its end."""
+    mark = tmp_path / "refused"
+    wrong = with_python("import liteflow.version; liteflow.version.__version__ = '9.9'")
+    others = {
+        "wrong": ("/bin/sh", "-c", f'"$@"; code=$?; touch {mark}; exit $code', "sh", *wrong),
+        "right": with_python(f"import os, time\nwhile not os.path.exists({str(mark)!r}): time.sleep(0.01)"),
+    }
+    made = far({"t": Command(("true",))}, {"wrong": 1, "right": 1}, others=others)
+    made.executor.want("far", 2)
+    made.submit("t")
+    assert [(outcome.verdict, outcome.host) for outcome in made.collect()] == [("SUCCESS", "right")]
+
+
 def test_a_wrong_key_is_named(far: Open) -> None:
     argv = with_python(
         "import liteflow.remote.ticket as t; whole = t.ticket_from\n"

@@ -77,7 +77,8 @@ CLUSTER: Final = block(
             "examples": ["192.0.2.1"],
         },
         "plain_secrets": flag(
-            "Of a Dask cluster: whether secrets may pass over its connection, which is not encrypted.",
+            "Of a Dask cluster at tcp://…: whether secrets may pass over its connection, which is not encrypted. The "
+            "connection to tls://… is encrypted.",
         ),
     },
     oneOf=[{"required": ["ssh"]}, {"required": ["dask"]}],

@@ -72,7 +72,6 @@ class Pulls:
         self._outcomes.watch_writing(channel.fileno(), on=channel.backlog)
 
     def close(self) -> None:
-        """Stop listening; the tasks have ended."""
-        self._outcomes.unwatch(self._socket.fileno())
+        """Stop listening; the tasks have ended, and the queue of outcomes is closed with the executor."""
         keep_open_in_forks(self._socket)
         self._socket.close()

@@ -23,7 +23,7 @@ from lightflow.service.tolerated_failures import reason_text
 from lightflow.service.waiting import WAITS, WaitReasons
 from lightflow.text import listed
 from liteflow import Status
-from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord, duration_text
+from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord, RunRequest, duration_text
 from liteflow.planning.trigger_rules import explain
 
 _REPEATED: Final = (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)  # a resume would run these
@@ -58,6 +58,9 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         explanation.because.extend(_of_child_runs(history, run, first))
     if first.settled and run.status != Status.SUCCESS and first.status in _REPEATED:
         explanation.because.append("it stays as it is: only chosen tasks run again, until the run has ended")
+    if run.request is not None and _was_left_out(first, run.request):
+        verb = "succeeded" if first.status == Status.SUCCESS else "ended"
+        explanation.because.append(f"the {run.request.action} did not run it again: it had {verb} before")
     if stale is not None:
         explanation.because.append(f"it is stale: {stale}")
     if tolerated is not None:
@@ -70,6 +73,12 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
     if run.status != Status.SUCCESS and run_reason:
         explanation.because.append(f"the run is {run.status}: {run_reason}")
     return explanation
+
+
+def _was_left_out(instance: InstanceRecord, request: RunRequest) -> bool:
+    """Return whether the last request for a run runs tasks again, and the instance had ended before it."""
+    runs_again = request.action in ("retry", "resume")
+    return runs_again and instance.ended_at is not None and instance.ended_at < request.at
 
 
 def _of_child_runs(history: History, run: RunRecord, instance: InstanceRecord) -> Iterator[str]:

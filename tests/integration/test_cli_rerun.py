@@ -57,6 +57,14 @@ def test_retry_runs_what_is_named(failed: Path) -> None:
     assert trail(failed) == ["eu", "load", "other", "report"]
 
 
+def test_why_says_that_a_retry_did_not_run_a_task_again(failed: Path) -> None:
+    (failed / "mended").touch()
+    left_out = "the retry did not run it again: it had succeeded before"
+    assert lightflow(failed, "retry", "latest", "--from", "load", "-q").returncode == 0
+    for task, says_so in (("fetch", True), ("fetch[us]", True), ("other", True), ("load", False), ("report", False)):
+        assert (left_out in lightflow(failed, "why", task).stdout) is says_so, task
+
+
 def test_retry_without_a_choice_is_a_resume(failed: Path) -> None:
     (failed / "mended").touch()
     assert lightflow(failed, "retry", "latest", "--failed", "-q").returncode == 0

@@ -336,9 +336,9 @@ class Client(_Requests):
         """Return the task instances of a run."""
         return _rows(self._json("GET", _run(run_id, "tasks")))
 
-    def attempts(self, run_id: str) -> list[dict[str, Any]]:
-        """Return the attempts of a run."""
-        return _rows(self._json("GET", _run(run_id, "attempts")))
+    def attempts(self, run_id: str, *, attempts: int = 1000) -> list[dict[str, Any]]:
+        """Return the last attempts of each task and instance of a run: at most `attempts` of each, 20,000 in all."""
+        return _rows(self._json("GET", _run(run_id, "attempts"), query={"attempts": attempts}))
 
     def task(
         self, run_id: str, task: str, *, index: int | None = None, attempts: int = 1000, before: int | None = None

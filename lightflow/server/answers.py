@@ -226,10 +226,16 @@ class RunAnswer(RunStateShape):
 
 
 class RunColumns(Columns):
-    """Tasks or attempts of a run, as columns."""
+    """Tasks of a run, as columns."""
 
     as_of: str
     run_id: str
+
+
+class AttemptsAnswer(RunColumns):
+    """The last attempts of the tasks of a run, as columns."""
+
+    earlier: bool  # whether there are attempts before these
 
 
 class InstancesPage(RunColumns):

@@ -45,6 +45,9 @@ _ATTEMPTS_QUERY: Final = (
     Query(name="attempts", about="The most attempts.", kind="integer", default=1000, minimum=0, maximum=100_000),
     Query(name="before", about="Only attempts before this one.", kind="integer", minimum=1),
 )
+_LAST_ATTEMPTS_QUERY: Final = (
+    Query(name="attempts", about="The most attempts of each.", kind="integer", default=1000, minimum=1, maximum=20_000),
+)
 _FOLD_QUERY: Final = (
     Query(
         name="fold",
@@ -144,7 +147,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", _RUN, resources.get_run),
     _route("GET", f"{_RUN}/tasks", resources.list_tasks),
-    _route("GET", f"{_RUN}/attempts", resources.list_attempts),
+    _route("GET", f"{_RUN}/attempts", resources.list_attempts, query=_LAST_ATTEMPTS_QUERY),
     _route("GET", f"{_RUN}/graph", resources.get_graph),
     _route("GET", f"{_RUN}/geometry", resources.get_geometry, query=_FOLD_QUERY),
     _route("GET", f"{_RUN}/critical-path", resources.get_critical_path),

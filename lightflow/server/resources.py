@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lightflow.scheduler import overview
 from lightflow.server.answers import (
+    AttemptsAnswer,
     BarShape,
     CriticalPathAnswer,
     EventsPage,
@@ -82,6 +83,7 @@ from liteflow.api import (
     read_fires,
 )
 
+_MOST_ATTEMPTS: Final = 20_000  # of a run, in one answer
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
 
 
@@ -143,12 +145,13 @@ def list_tasks(request: CheckedRequest) -> Answer[RunColumns]:
         return shown(request, {"as_of": as_of, "run_id": run.run_id, **state_columns(states)})
 
 
-def list_attempts(request: CheckedRequest) -> Answer[RunColumns]:
-    """Return all attempts of a run, as columns."""
+def list_attempts(request: CheckedRequest) -> Answer[AttemptsAnswer]:
+    """Return the last attempts of each task and instance of a run, as columns: as many of each, 20,000 in all."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        records = history.attempts(run.run_id)
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, **attempt_columns(records)})
+        last = history.last_attempts(run.run_id, request.query["attempts"], _MOST_ATTEMPTS)
+    columns = attempt_columns(last.records)
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, **columns, "earlier": last.earlier})
 
 
 def get_graph(request: CheckedRequest) -> Answer[GraphAnswer]:

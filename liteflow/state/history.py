@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
+from liteflow.state.attempt_history import AttemptHistory, AttemptRecord
 from liteflow.state.instance_states import InstanceStateHistory
 from liteflow.state.locks import LockFile
 from liteflow.state.output_history import OutputHistory
 from liteflow.state.pool_history import PoolHistory
 from liteflow.state.row_kinds import (
-    ATTEMPT_KINDS,
     DAG_KINDS,
     EVENT_KINDS,
     ID,
@@ -112,24 +112,6 @@ class InstanceRecord(NamedTuple):
     settled: bool = False  # a resume leaves it as it is, until the run has ended or for good
 
 
-class AttemptRecord(NamedTuple):
-    """One attempt of a task instance."""
-
-    task_id: str
-    map_index: int
-    attempt: int
-    status: str
-    started_at: float
-    ended_at: float | None
-    exit_code: int | None
-    error: str | None
-    log_path: str | None
-    trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
-    log_lost: str | None = None  # why a part of its output is not in its log
-    codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
-    host: str | None = None  # the machine that ran it; None: that of the owner of the run, or it has not ended
-
-
 class EventRecord(NamedTuple):
     """A change of status, of a run when `task_id` is None."""
 
@@ -184,7 +166,7 @@ _INSTANCE = (
 )
 
 
-class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, OutputHistory):
+class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, PoolHistory, OutputHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -505,48 +487,6 @@ class History(InstanceStateHistory, WaitHistory, FireHistory, PoolHistory, Outpu
         """Return the number of tasks by status; a mapped task counts once."""
         return self.tally(run_id)[0]
 
-    def attempts(
-        self,
-        run_id: str,
-        task_id: str | None = None,
-        map_index: int | None = None,
-        *,
-        after: tuple[str, int, int] | None = None,
-        limit: int | None = None,
-        newest_first: bool = False,
-    ) -> list[AttemptRecord]:
-        """Return the attempts of a run, of one of its tasks, or of an instance, by task id, map index and attempt.
-
-        `after` the task id, the map index and the attempt of the last one returns the next `limit` attempts. With
-        `newest_first` the order is the other one, and the next ones are those before.
-        """
-        sign, order = ("<", "1 DESC, 2 DESC, 3 DESC") if newest_first else (">", "1, 2, 3")
-        where, parameters = "run_id=?", list[object]([run_id])
-        if task_id is not None:
-            where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
-        if map_index is not None:
-            where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
-        ended = running = where
-        if after is not None:  # without what is given already, SQLite finds the number of an attempt in the index
-            place = [name for name, value in (("task_id", task_id), ("map_index", map_index)) if value is None]
-            marks = ", ".join("?" * (len(place) + 1))
-            ended = f"{where} AND ({', '.join([*place, 'attempt'])}) {sign} ({marks})"
-            running = f"{where} AND ({', '.join([*place, 'try_number'])}) {sign} ({marks})"
-            parameters += after[2 - len(place) :]
-        rows = self._rows(
-            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
-            "log_lost, host, codes "
-            f"FROM liteflow_attempts WHERE {ended} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, "
-            f"NULL FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
-            "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
-            f"ORDER BY {order} LIMIT ?",
-            [*parameters * 2, -1 if limit is None else limit],
-            ATTEMPT_KINDS,
-        )
-        records = [AttemptRecord._make((*row[:-2], _codes(row[-1]), row[-2])) for row in rows]
-        return [each._replace(log_path=path_as_named(each.log_path)) if each.log_path else each for each in records]
-
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Return the events with a `seq` above `after`, the oldest first."""
         sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
@@ -662,10 +602,6 @@ def _event(events: str) -> str:
 def _dag(row: Sequence[Any]) -> DagRecord:
     dag_id, description, source, *times = row
     return DagRecord(dag_id, description, path_as_named(source), *times)
-
-
-def _codes(text: object) -> tuple[str, ...]:
-    return tuple(code for code in from_json(text, []) if isinstance(code, str))
 
 
 __all__ = [

@@ -763,7 +763,16 @@ def test_a_task_of_a_million_attempts_has_a_page(tabs: Tabs, tmp_path: Path, qui
         connection.execute("UPDATE liteflow_task_instances SET try_number=?", (count,))
         connection.execute("UPDATE liteflow_events SET attempt=? WHERE attempt=1", (count,))
     with serving(tmp_path, "ui", "lightflow.db") as history:
-        page = log_in(tabs.tab(), history.url, history.operator, "#/r/often1")
+        path = "/api/v1/runs/often1/attempts"
+        last, some = history.get(path), history.get(f"{path}?attempts=3")
+        assert (len(last["rows"]), last["earlier"]) == (1000, True)
+        assert [row[2] for row in some["rows"]] == [count - 2, count - 1, count]
+        page = log_in(tabs.tab(), history.url, history.operator, "#/r/often1/gantt")
+        page.locator(".gantt .span").last.wait_for()
+        assert page.locator(".gantt .span").count() == 200
+        assert f"attempt {count} of {count}" in page.locator(".gantt .span").last.get_attribute("title")
+        wait_for_text(page, ".hint", "the last attempts of each task")
+        show(page, history, "r/often1")
         wait_for_text(page, ".failure", f"attempt {count:,}")
         page.locator(".failure h2 a").click()
         attempts = page.locator("nav[aria-label=Attempts] button")

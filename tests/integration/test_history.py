@@ -200,3 +200,24 @@ def test_attempts_are_read_by_pages_from_either_end(db: str) -> None:
         assert read("a", after=("a", -1, 2)) == [("a", -1, 3), ("a", -1, 4)]
         assert read("b", -1, after=("b", -1, 4), limit=2, newest_first=True) == [("b", -1, 3), ("b", -1, 2)]
         assert read("b", -1, limit=1, newest_first=True) == [("b", -1, 4)]
+
+
+def test_the_last_attempts_of_a_run_are_as_many_of_each_task(db: str) -> None:
+    with Dag("flow", db) as dag:
+        for name, failures in (("a", 4), ("b", 0), ("c", 2)):
+            script = [*["fail"] * failures, "ok"]
+            dag.task(act, task_id=name, script=script, retries=failures, retry_delay=0)
+    run_id = dag.run().run_id
+    with History(db) as history:
+
+        def read(of_each: int, most: int) -> tuple[str, bool]:
+            last = history.last_attempts(run_id, of_each, most)
+            return " ".join(f"{each.task_id}{each.attempt}" for each in last.records), last.earlier
+
+        assert read(9, 9) == ("a1 a2 a3 a4 a5 b1 c1 c2 c3", False)
+        assert read(4, 9) == ("a2 a3 a4 a5 b1 c1 c2 c3", True)
+        assert read(9, 7) == ("a3 a4 a5 b1 c1 c2 c3", True)
+        assert read(9, 3) == ("a5 b1 c3", True)
+        numbers, earlier = read(9, 2)
+        assert (len(numbers.split()), earlier) == (2, True)
+        assert set(numbers.split()) <= {"a5", "b1", "c3"}

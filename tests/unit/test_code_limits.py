@@ -30,7 +30,7 @@ PUBLIC_RECORDS = {
 }
 #: Rows of SQLite, made with `Class(*row)`.
 ROWS = {
-    "liteflow.state.history.AttemptRecord",
+    "liteflow.state.attempt_history.AttemptRecord",
     "liteflow.state.history.EventRecord",
     "liteflow.state.history.InstanceRecord",
     "liteflow.state.history.RunRecord",

@@ -35,6 +35,7 @@ export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
   for (const [task, row] of tops)
     ends.set(task, at(row.ended_at) ?? Math.max(...(instances.get(task) || []).map(each => at(each.ended_at) || 0), 0));
   const readyOf = task => Math.max(since, ...(upstream.get(task) || []).map(above => ends.get(above) || 0));
+  const waits = own => !(own[0].attempt > 1); // else the attempts before are left out
   const made = [];
   for (const [task, row] of tops) {
     const children = instances.get(task);
@@ -47,10 +48,10 @@ export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
       }];
     }
     if (!own.length) continue;
-    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: Math.min(readyOf(task), own[0].start), bars: own };
+    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: waits(own) ? Math.min(readyOf(task), own[0].start) : own[0].start, bars: own };
     const inside = !children || !open.has(task) ? [] : children.filter(each => bars.has(instanceName(each))).map(each => {
       const own = bars.get(instanceName(each));
-      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: Math.min(first.ready, own[0].start), bars: own };
+      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: waits(own) ? Math.min(first.ready, own[0].start) : own[0].start, bars: own };
     }).sort((a, b) => a.bars[0].start - b.bars[0].start);
     made.push([first, ...inside]);
   }
@@ -97,7 +98,7 @@ export function criticalSeconds(rows, critical, now) {
 // -- the chart --------------------------------------------------------------------------------------------------------
 
 const title = (row, bar, now) => [
-  row.name, bar.attempt != null && `attempt ${bar.attempt}${row.bars.length > 1 ? ` of ${row.bars.length}` : ""}`, wordOf(bar.status),
+  row.name, bar.attempt != null && `attempt ${bar.attempt}${row.bars.length > 1 ? ` of ${row.bars.at(-1).attempt}` : ""}`, wordOf(bar.status),
   duration(((bar.end ?? now) - bar.start) / 1000), `from ${clock(bar.start)}`,
 ].filter(Boolean).join(" · ");
 
@@ -181,7 +182,7 @@ const labels = width => width < 640 ? 120 : 240; // pixels for the names
  * path: `runs/ID`. rows: the rows of the run by name. run: the run.
  */
 export const GanttView = ({ path, rows, run, selected, onSelect }) => {
-  const [open, setOpen] = useState(new Set()), live = useReread(`${path}/attempts`, rows), chain = useReread(`${path}/critical-path`, rows);
+  const [open, setOpen] = useState(new Set()), live = useReread(`${path}/attempts?attempts=200`, rows), chain = useReread(`${path}/critical-path`, rows);
   const graph = useLive(`${path}/graph`, null, undefined, run.graph).data, critical = chain.data?.tasks || [];
   const now = useNow(ACTIVE.has(run.status)), since = Date.parse(run.started_at || run.created_at);
   const attempts = useMemo(() => live.data && rowsOf(live.data), [live.data]), upstream = useMemo(() => upstreamOf(graph?.tasks || []), [graph]);
@@ -193,7 +194,7 @@ export const GanttView = ({ path, rows, run, selected, onSelect }) => {
     ${critical.length > 1 && html`<p class="facts"><span><b class="mark">▵</b> critical path: ${many(critical.length, "task")}, at work ${duration(share)} of ${duration(whole)} (${Math.min(100, Math.round(100 * share / whole))} %)</span>
       <span class="cut">${critical.slice(0, 12).join(" → ")}${critical.length > 12 ? " …" : ""}</span></p>`}
     <${Gantt} tasks=${tasks} now=${now} critical=${critical} selected=${selected} onSelect=${onSelect} onOpen=${toggle} open=${open} />
-    <p class="muted hint">A bar is an attempt, a thin line the time it waited. Arrow keys move, Enter opens, → unfolds a mapped task.</p>`;
+    <p class="muted hint">A bar is an attempt, a thin line the time it waited. Arrow keys move, Enter opens, → unfolds a mapped task.${live.data.earlier && " The chart has the last attempts of each task: at most 200, and 20,000 in all."}</p>`;
 };
 
 /** Return the direct upstreams of each task, where a join or an entry of a group stands for what is above it. */

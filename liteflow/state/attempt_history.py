@@ -1,0 +1,122 @@
+"""The part of `History` that reads attempts: those that have ended, and those that run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from liteflow.state.row_kinds import ATTEMPT_KINDS, INT, Kind
+from liteflow.state.stored_texts import from_json, path_as_named
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a task instance."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    status: str
+    started_at: float
+    ended_at: float | None
+    exit_code: int | None
+    error: str | None
+    log_path: str | None
+    trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
+    log_lost: str | None = None  # why a part of its output is not in its log
+    codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
+    host: str | None = None  # the machine that ran it; None: that of the owner of the run, or it has not ended
+
+
+_ENDED: Final = (
+    "SELECT task_id, map_index, attempt, {0}status, {0}started_at, {0}ended_at, exit_code, error, {0}log_path, trace, "
+    "log_lost, host, codes FROM"
+)
+_RUNNING: Final = (
+    "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, NULL "
+    "FROM liteflow_task_instances WHERE try_number > 0 AND "
+    "(status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) AND"
+)
+#: From each instance the index of attempts leads to its last ones.
+_LAST: Final = (
+    f"{_ENDED.format('a.')} liteflow_task_instances AS i CROSS JOIN liteflow_attempts AS a "
+    "USING (run_id, task_id, map_index) WHERE run_id=? AND attempt > try_number - ? "
+    f"UNION ALL {_RUNNING} run_id=? ORDER BY 5 DESC LIMIT ?"
+)
+
+
+class LastAttempts(NamedTuple):
+    """The last attempts of each task instance of a run, by task id, map index and attempt."""
+
+    records: list[AttemptRecord]
+    earlier: bool  # whether there are attempts before these
+
+
+class AttemptHistory(Protocol):
+    """A history, as far as it reads attempts."""
+
+    def _rows(self, sql: str, parameters: Sequence[object], kinds: Sequence[Kind]) -> list[Any]: ...
+
+    def attempts(
+        self,
+        run_id: str,
+        task_id: str | None = None,
+        map_index: int | None = None,
+        *,
+        after: tuple[str, int, int] | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> list[AttemptRecord]:
+        """Return the attempts of a run, of one of its tasks, or of an instance, by task id, map index and attempt.
+
+        `after` the task id, the map index and the attempt of the last one returns the next `limit` attempts. With
+        `newest_first` the order is the other one, and the next ones are those before.
+        """
+        sign, order = ("<", "1 DESC, 2 DESC, 3 DESC") if newest_first else (">", "1, 2, 3")
+        where, parameters = "run_id=?", list[object]([run_id])
+        if task_id is not None:
+            where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
+        if map_index is not None:
+            where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
+        ended = running = where
+        if after is not None:  # without what is given already, SQLite finds the number of an attempt in the index
+            place = [name for name, value in (("task_id", task_id), ("map_index", map_index)) if value is None]
+            marks = ", ".join("?" * (len(place) + 1))
+            ended = f"{where} AND ({', '.join([*place, 'attempt'])}) {sign} ({marks})"
+            running = f"{where} AND ({', '.join([*place, 'try_number'])}) {sign} ({marks})"
+            parameters += after[2 - len(place) :]
+        sql = f"{_ENDED.format('')} liteflow_attempts WHERE {ended} UNION ALL {_RUNNING} {running}"
+        parameters = [*parameters * 2, -1 if limit is None else limit]
+        return _records(self._rows(f"{sql} ORDER BY {order} LIMIT ?", parameters, ATTEMPT_KINDS))
+
+    def last_attempts(self, run_id: str, of_each: int, most: int) -> LastAttempts:
+        """Return the last attempts of each instance of a run: as many of each, at most `of_each`, and `most` in all.
+
+        Of more than `most` instances it has the last attempts that started last. An instance that a list no longer has
+        is left out.
+        """
+        sql = "SELECT try_number FROM liteflow_task_instances WHERE run_id=? AND try_number > 0"
+        counts = [count for (count,) in self._rows(sql, (run_id,), (INT,))]
+        share = min(of_each, max(1, _equal_share(counts, most)))
+        records = _records(self._rows(_LAST, (run_id, share, run_id, most), ATTEMPT_KINDS))
+        earlier = len(counts) > most or any(count > share for count in counts)
+        return LastAttempts(sorted(records, key=lambda each: each[:3]), earlier)
+
+
+def _equal_share(counts: Sequence[int], most: int) -> int:
+    """Return the largest share such that all have at most `most` together; none has more than its count."""
+    rest = most
+    for place, count in enumerate(sorted(counts)):
+        share = rest // (len(counts) - place)
+        if count > share:
+            return share
+        rest -= count
+    return max(counts, default=0)
+
+
+def _records(rows: Sequence[Sequence[Any]]) -> list[AttemptRecord]:
+    records = [AttemptRecord._make((*row[:-2], _codes(row[-1]), row[-2])) for row in rows]
+    return [each._replace(log_path=path_as_named(each.log_path)) if each.log_path else each for each in records]
+
+
+def _codes(text: object) -> tuple[str, ...]:
+    return tuple(code for code in from_json(text, []) if isinstance(code, str))

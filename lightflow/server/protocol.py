@@ -152,8 +152,8 @@ _PHRASES: Final = {
 
 def _problem_of_head(head: bytes, *, complete: bool) -> tuple[int, str] | None:
     """Return the status and the reason with which a request is refused because of its first line or its headers."""
-    # The last byte may be the first half of a line's end.
-    if _BAD_HEAD.search(head if complete else head[:-1]):
+    # A CR at the end may be the first half of the end of a line.
+    if _BAD_HEAD.search(head if complete else head.removesuffix(b"\r")):
         return 400, "the request has a malformed line"
     line, end, rest = head.partition(b"\r\n")
     if not end:

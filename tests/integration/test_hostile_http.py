@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import select
 import socket
 import struct
 import threading
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scheduler_kit import until
 from server_kit import RunningServer, lightflow, serving
 
 CLOSED = 0  # the connection was closed without an answer
@@ -44,8 +46,9 @@ def resident_kib(pid: int) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-def connect(server: RunningServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+def connect(server: RunningServer, source: str = "127.0.0.1") -> socket.socket:
+    """Connect from an address of this machine."""
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60, source_address=(source, 0))
 
 
 def status_of(connection: socket.socket) -> int:
@@ -303,6 +306,14 @@ def test_57_and_67_to_69_a_client_that_does_not_send_is_left(server: RunningServ
     assert found == {"67 silent": CLOSED, "68 slow": 408, "69 no body": 408, "57 chunk of 2^64 bytes": 408}
 
 
+def test_a_request_that_arrives_line_by_line_is_answered(server: RunningServer) -> None:
+    with connect(server) as connection:
+        for line in head(server, b"GET /healthz HTTP/1.1", b"X: a").splitlines(keepends=True):
+            connection.sendall(line)
+            assert server.request("GET", "/healthz", token=None).status == 200  # so the line has been read
+        assert status_of(connection) == 200
+
+
 def test_70_a_client_that_reads_nothing_delays_no_other(server: RunningServer) -> None:
     path = b"GET /api/v1/runs/r/tasks/a/attempts/1/log?limit=1048576 HTTP/1.1"
     with socket.socket() as connection:
@@ -313,15 +324,34 @@ def test_70_a_client_that_reads_nothing_delays_no_other(server: RunningServer) -
             assert server.request("GET", "/healthz", token=None).status == 200
 
 
-def test_71_a_hundred_half_requests_delay_no_other(server: RunningServer) -> None:
-    connections = [connect(server) for _ in range(100)]
+def test_71_half_requests_beyond_the_limits_are_refused_and_others_are_served(server: RunningServer) -> None:
+    """A client address has 116 connections, and all of them together 128: so one leaves room for others."""
+
+    def answered(source: str) -> int:
+        with connect(server, source) as connection:
+            connection.sendall(head(server, b"GET /healthz HTTP/1.1"))
+            return status_of(connection)
+
+    slow: list[socket.socket] = []
+
+    def add(source: str, count: int) -> None:
+        for _ in range(count):
+            slow.append(connect(server, source))
+            slow[-1].sendall(b"GET /healthz HTTP/1.1\r\n")
+
     try:
-        for connection in connections:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\n")
-        assert server.request("GET", "/healthz", token=None).status == 200
+        add("127.0.0.1", 116)
+        assert answered("127.0.0.1") in (503, CLOSED)
+        assert answered("127.0.0.2") == 200
+        add("127.0.0.2", 12)
+        assert answered("127.0.0.3") in (503, CLOSED)
+        assert not select.select(slow, [], [], 0)[0], "those that were there first are served"
+        slow.pop(0).close()
+        until(lambda: answered("127.0.0.1") == 200)
     finally:
-        for connection in connections:
+        for connection in slow:
             connection.close()
+    until(lambda: answered("127.0.0.1") == 200)
 
 
 def test_72_a_client_that_resets_the_connection(server: RunningServer) -> None:

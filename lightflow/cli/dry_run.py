@@ -10,7 +10,7 @@ from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.choices import ALL_TASKS, RerunOptions, SelectionOptions
 from lightflow.service import parameters, queries, runs, workflows
 from lightflow.service.mapped_instances import MAX_LISTED
-from lightflow.service.parameters import ParamArguments, values_text
+from lightflow.service.parameters import OPTION, ParamArguments, values_text
 from lightflow.service.queries import RunView
 from lightflow.service.workflows import TaskOutline, WorkflowOutline
 from lightflow.text import printable
@@ -35,7 +35,7 @@ def show_plan(
     outline = workflows.outline(file, arguments.dag)
     if resume and view is None:
         view = _unfinished_run(arguments.db, outline.name)
-    param_arguments = ParamArguments(words=arguments.params, file=arguments.params_file)
+    param_arguments = ParamArguments(words=arguments.params, file=arguments.params_file, place=OPTION)
     done = frozenset[str]()
     if view is None:
         values = parameters.new_run_values(outline.params, param_arguments, file, day or current_day())

@@ -14,7 +14,7 @@ from lightflow.cli.options import with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
-from lightflow.service.parameters import ParamArguments
+from lightflow.service.parameters import OPTION, ParamArguments
 from lightflow.service.runs import RunOptions, captured_streams, missing_capabilities
 from lightflow.text import printable
 from liteflow import DagRun
@@ -41,7 +41,7 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         fail_fast=arguments.fail_fast,
         dag=arguments.dag,
         observers=(view,),
-        params=ParamArguments(words=arguments.params, file=arguments.params_file),
+        params=ParamArguments(words=arguments.params, file=arguments.params_file, place=OPTION),
         date=arguments.day(),
         resume_hint=lambda: _resume_line(target, arguments.db),
         claim_children=True,  # this program exists for the run alone

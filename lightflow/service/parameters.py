@@ -18,9 +18,12 @@ class ParamArguments(Record):
     values: Mapping[str, Any] = EMPTY_MAPPING  #: values of JSON
     changes: Sequence[str] = ()  #: as `words`, of the option --set
     file: str | None = None  #: a YAML or JSON file; words override its values
+    place: str = "params.{name}"  #: where the caller gives a value, for messages
 
 
 NO_ARGUMENTS: Final = ParamArguments()
+#: The place of `ParamArguments` that come from a command line.
+OPTION: Final = "-p {name}=…"
 
 
 def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArguments, day: float) -> dict[str, Any]:
@@ -108,7 +111,7 @@ def new_run_values(
     invalid |= {word.partition("=")[0] for word in arguments.words} | {*arguments.values} if problems else set()
     for name, param in (params or {}).items():
         if param.required and name not in values and name not in invalid:
-            message = f"needs a value: {param.wanted}; give it with -p {name}=…"
+            message = f"needs a value: {param.wanted}; give it with {arguments.place.format(name=name)}"
             problems.append(Problem(path, 0, 0, f"params.{name}", message))
     if problems:
         raise WorkflowError(problems)

@@ -89,7 +89,7 @@ def test_a_key_that_was_used_for_something_else_is_refused(server: RunningServer
 @pytest.mark.parametrize(
     ("params", "fields"),
     [
-        ({}, {"count": "needs a value: a whole number"}),
+        ({}, {"count": "needs a value: a whole number; give it with params.count"}),
         ({"count": 0}, {"count": "must be at least 1, not 0"}),
         ({"count": 1, "colour": "red"}, {"colour": None}),
         ({"count": "x", "day": "never"}, {"count": None, "day": None}),

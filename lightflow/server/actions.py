@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from lightflow.engine.choices import RESUME, RerunOptions
 from lightflow.scheduler.decisions import fork_id
@@ -29,6 +29,8 @@ from lightflow.service.shape_types import CancelledRunShape, ChangedTasksShape, 
 from lightflow.text import did_you_mean
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import RUN_ENDED, History, RequestKey, RunRecord, acting_for
+
+_HIDDEN_PROBLEM: Final = "has no value that the workflow takes; this server hides which it takes"
 
 
 def login(request: CheckedRequest) -> Answer[LoginAnswer]:
@@ -60,9 +62,9 @@ def resume_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Resume a run that has ended, in the folder in which it was started."""
     run, key = _run(request), _request_key(request, "resume")
     if _has_acted(request, run.run_id, key):
-        return _answered_before(run.run_id)
+        return _answered_before(request, run.run_id)
     _check_ended(run)
-    return _started(_control(request).rerun(run.run_id, RESUME, caller=request.caller, key=key))
+    return _started(request, _control(request).rerun(run.run_id, RESUME, caller=request.caller, key=key))
 
 
 def retry_run(request: CheckedRequest) -> Answer[StartedAnswer]:
@@ -77,12 +79,12 @@ def retry_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     _check_rerun(rerun)
     run, key = _run(request), _request_key(request, "retry")
     if _has_acted(request, run.run_id, key):
-        return _answered_before(run.run_id)
+        return _answered_before(request, run.run_id)
     _check_ended(run)
     if run.status == "SUCCESS" and not rerun.start and not rerun.changed:
         raise RequestProblem(409, "CONFLICT", f"run {run.run_id} has succeeded: name the tasks to run again")
     reruns.preview(request.services.db, run.run_id, rerun)  # so that an unknown task is named
-    return _started(_control(request).rerun(run.run_id, rerun, caller=request.caller, key=key))
+    return _started(request, _control(request).rerun(run.run_id, rerun, caller=request.caller, key=key))
 
 
 def _check_rerun(rerun: RerunOptions) -> None:
@@ -99,13 +101,13 @@ def fork_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     body = request.body
     run, key = _run(request), _request_key(request, "fork")
     if key is not None and _has_acted(request, fork_id(run, key.key), key):
-        return _answered_before(fork_id(run, key.key))
+        return _answered_before(request, fork_id(run, key.key))
     reruns.preview(request.services.db, run.run_id, RerunOptions(start=tuple(body["tasks"])))
     params = _params(body)
     control = _control(request)
     _check_served(control, run.dag_id)
-    _check_params(control, run.dag_id, {**run.params, **params})
-    return _started(control.fork(run.run_id, body["tasks"], params, caller=request.caller, key=key))
+    _check_params(request, run.dag_id, {**run.params, **params})
+    return _started(request, control.fork(run.run_id, body["tasks"], params, caller=request.caller, key=key))
 
 
 def start_again(request: CheckedRequest) -> Answer[StartedAnswer]:
@@ -113,8 +115,8 @@ def start_again(request: CheckedRequest) -> Answer[StartedAnswer]:
     control = _control(request)
     run = _run(request)
     _check_served(control, run.dag_id)
-    _check_params(control, run.dag_id, run.params)
-    return _started(control.start(run.dag_id, run.params, caller=request.caller, key=request.key))
+    _check_params(request, run.dag_id, run.params)
+    return _started(request, control.start(run.dag_id, run.params, caller=request.caller, key=request.key))
 
 
 def _run(request: CheckedRequest) -> RunRecord:
@@ -145,9 +147,9 @@ def _has_acted(request: CheckedRequest, run_id: str, key: RequestKey | None) -> 
     return content is not None
 
 
-def _answered_before(run_id: str) -> Answer[StartedAnswer]:
+def _answered_before(request: CheckedRequest, run_id: str) -> Answer[StartedAnswer]:
     """Return the answer to a request that comes again."""
-    return _started(StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None))
+    return _started(request, StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None))
 
 
 def _check_ended(run: RunRecord) -> None:
@@ -206,25 +208,31 @@ def start_run(request: CheckedRequest) -> Answer[StartedAnswer]:
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
     params = _params(request.body)
-    _check_params(control, workflow, params)
-    return _started(control.start(workflow, params, caller=request.caller, key=request.key))
+    _check_params(request, workflow, params)
+    return _started(request, control.start(workflow, params, caller=request.caller, key=request.key))
 
 
-def _check_params(control: Control, workflow: str, params: Mapping[str, Any]) -> None:
+def _param_problems(request: CheckedRequest, workflow: str, params: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the mistakes in the parameters of a run by their fields; a message may quote choices and limits."""
+    problems = _control(request).check(workflow, params)
+    hidden = request.services.hides_values
+    return {each.field: _HIDDEN_PROBLEM if hidden else each.message for each in problems}
+
+
+def _check_params(request: CheckedRequest, workflow: str, params: Mapping[str, Any]) -> None:
     """Check the parameters of a run. Raises RequestProblem with all mistakes."""
-    problems = control.check(workflow, params)
-    if problems:
-        fields = {problem.field: problem.message for problem in problems}
+    fields = _param_problems(request, workflow, params)
+    if fields:
         detail = "; ".join(f"{name}: {message}" for name, message in fields.items())
         raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
 
 
 def check_params(request: CheckedRequest) -> Answer[ProblemsAnswer]:
     """Return the mistakes in the parameters of a run, with the checks of `lightflow run`."""
-    control, workflow = _control(request), request.path["workflow"]
-    _check_served(control, workflow)
-    problems = control.check(workflow, _params(request.body))
-    return Answer(body={"problems": [{"field": each.field, "message": each.message} for each in problems]})
+    workflow = request.path["workflow"]
+    _check_served(_control(request), workflow)
+    problems = _param_problems(request, workflow, _params(request.body))
+    return Answer(body={"problems": [{"field": name, "message": message} for name, message in problems.items()]})
 
 
 def pause_workflow(request: CheckedRequest) -> Answer[PausedWorkflowAnswer]:
@@ -264,7 +272,7 @@ def fire_trigger(request: CheckedRequest) -> Answer[StartedAnswer]:
     """Fire a trigger now; `at` is the moment that the run is for."""
     control, text = _control(request), request.body.get("at")
     moment = None if text is None else _moment(text)
-    return _started(control.fire(request.path["trigger"], caller=request.caller, key=request.key, at=moment))
+    return _started(request, control.fire(request.path["trigger"], caller=request.caller, key=request.key, at=moment))
 
 
 def _moment(text: str) -> float:
@@ -306,10 +314,12 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
 
-def _started(started: StartedRun) -> Answer[StartedAnswer]:
-    return Answer(body=started_answer(started), status=202 if started.run_id is None else 201)
+def _started(request: CheckedRequest, started: StartedRun) -> Answer[StartedAnswer]:
+    body = started_answer(started, hides_values=request.services.hides_values)
+    return Answer(body=body, status=202 if started.run_id is None else 201)
 
 
-def started_answer(started: StartedRun) -> StartedAnswer:
-    """Return what has become of a request for a run."""
-    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": started.reason}
+def started_answer(started: StartedRun, *, hides_values: bool) -> StartedAnswer:
+    """Return what has become of a request for a run; its reason may quote values of parameters."""
+    reason = None if hides_values else started.reason
+    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": reason}

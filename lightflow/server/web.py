@@ -82,7 +82,7 @@ class WebServer:
             open_prefixes=(("POST", PREFIX),),
         )
         control = self.services.control
-        webhooks = None if control is None else Webhooks(options.db, control)
+        webhooks = None if control is None else Webhooks(options.db, control, hides_values=options.hides_values)
         app = Application(self.services, gate, options.base_path, webhooks)
         self._server = _Server(self._config(app), self.services.feed, self._ready)
 

@@ -77,9 +77,10 @@ class SecretFailure(NamedTuple):
 class Webhooks:
     """Receives the deliveries of one server. For any thread."""
 
-    def __init__(self, db: str, control: Control) -> None:
+    def __init__(self, db: str, control: Control, *, hides_values: bool = False) -> None:
         self._db = db
         self._control = control
+        self._hides_values = hides_values
         self._lock = threading.Lock()
         self._wrong: dict[str, deque[float]] = defaultdict(deque)  # the times of wrong signatures, by trigger
         self._failures: dict[str, SecretFailure] = {}  # by trigger
@@ -172,10 +173,10 @@ class Webhooks:
         fire = find_fire(self._db, delivery.trigger_id, request_key(key))
         if fire is not None:
             started = StartedRun(run_id=fire.run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason)
-            return Answer(body=started_answer(started), status=200)
+            return Answer(body=started_answer(started, hides_values=self._hides_values), status=200)
         params = {} if trigger.param is None else {trigger.param: self._store(delivery)}
         started = self._control.fire(delivery.trigger_id, caller="webhook", key=key, params=params)
-        return Answer(body=started_answer(started), status=202)
+        return Answer(body=started_answer(started, hides_values=self._hides_values), status=202)
 
     def _store(self, delivery: Delivery) -> str:
         """Write the body of a delivery to a file of its own, and return its path."""

@@ -100,6 +100,8 @@ def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
     text = FLOW.replace("params: {n: 3}", f"{params}\n{trigger}").replace("[1, 2, 3]", f"[1, 2, {secret}]")
     text += f"  e: {{run: 'true', if: \"params.who == '{secret}-2'\"}}\n"
     (tmp_path / "five.yaml").write_text(text)
+    choice = f"workflow_name: choice\nparams: {{size: {{type: enum, values: [{secret}, other]}}}}\n"
+    (tmp_path / "choice.yaml").write_text(choice + "tasks: {a: {run: 'true'}}\n")
     lightflow(tmp_path, "run", "five.yaml", "--run-id", "hidden", "-p", "in=x")
     assert secret in lightflow(tmp_path, "why", "hidden", "e").stdout
     lightflow(tmp_path, "fork", "hidden", "--from", "d", "--run-id", "forked")
@@ -123,6 +125,20 @@ def test_a_server_that_hides_values_shows_them_nowhere(tmp_path: Path) -> None:
         assert secret.encode() not in server.request("POST", "/graphql", {"query": reasons}).body
         assert secret.encode() not in answer.body
         assert answer.json()["data"]["run"] == {"params": None, "task": {"label": None, "values": []}}
+        path, sent = "/api/v1/triggers/choice:manual/fire", {"Idempotency-Key": "k"}
+        fired = server.request("POST", path, {}, headers=sent)
+        assert (fired.status, fired.json()["status"], fired.json()["reason"]) == (202, "FAILED", None)
+        mutations = 'mutation { fireTrigger(id: "choice:manual", requestKey: "k") { status reason } '
+        mutations += 'startRun(input: {workflow: "choice", params: {size: 1}}) { problems { message field } } }'
+        payload = server.request("POST", "/graphql", {"query": mutations})
+        assert secret.encode() not in payload.body
+        assert payload.json()["data"]["fireTrigger"] == {"status": "FAILED", "reason": None}
+        assert payload.json()["data"]["startRun"]["problems"][0]["field"] == ["size"]
+        for body in ({}, {"params": {"size": 1}}):
+            for path in ("/api/v1/workflows/choice/check", "/api/v1/workflows/choice/runs"):
+                answer = server.request("POST", path, body)
+                assert b"size" in answer.body
+                assert secret.encode() not in answer.body
         lightflow(tmp_path, "resume", "hidden", "-p", f"who={secret}")
         topics = {"runs", "run:hidden"}
         for event in client.events(sorted(topics), as_of=as_of):

@@ -36,7 +36,7 @@ def test_only_tasks_connect_to_other_machines(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("KEY", "a-secret-of-a-sender")
     (tmp_path / "flow.yaml").write_text(FLOW)
     trace = tmp_path / "trace"
-    tracer = ["strace", "-D", "-f", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)]
+    tracer = ["strace", "-D", "-f", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,setsockopt", "-o", str(trace)]
     with serving(tmp_path, "serve", below=tracer) as server:
         client = Client(server.url, server.operator)
         run_id = client.start("flow", {})["run_id"]
@@ -52,5 +52,6 @@ def test_only_tasks_connect_to_other_machines(tmp_path: Path, monkeypatch: pytes
         until(lambda: all(run["status"] != "RUNNING" for run in server.get("/api/v1/runs")["runs"]))
     until(lambda: "exited with" in trace.read_text().splitlines()[-1])
     addresses = set(_ADDRESS.findall(trace.read_text()))
+    assert "TCP_NODELAY, [1]" in trace.read_text(), "the body of an answer waits for no acknowledgement of its headers"
     assert ELSEWHERE in addresses, "the trace has the connections of the session"
     assert {each for each in addresses if not each.startswith("127.") and each != "::1"} == {ELSEWHERE}

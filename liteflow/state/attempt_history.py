@@ -36,11 +36,11 @@ _RUNNING: Final = (
     "FROM liteflow_task_instances WHERE try_number > 0 AND "
     "(status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) AND"
 )
-#: From each instance the index of attempts leads to its last ones.
+#: From each instance the index of attempts leads to its last ones. The tasks are before the instances of mapped ones.
 _LAST: Final = (
-    f"{_ENDED.format('a.')} liteflow_task_instances AS i CROSS JOIN liteflow_attempts AS a "
+    f"SELECT * FROM ({_ENDED.format('a.')} liteflow_task_instances AS i CROSS JOIN liteflow_attempts AS a "
     "USING (run_id, task_id, map_index) WHERE run_id=? AND attempt > try_number - ? "
-    f"UNION ALL {_RUNNING} run_id=? ORDER BY 5 DESC LIMIT ?"
+    f"UNION ALL {_RUNNING} run_id=?) ORDER BY map_index >= 0, started_at DESC LIMIT ?"
 )
 
 
@@ -91,8 +91,8 @@ class AttemptHistory(Protocol):
     def last_attempts(self, run_id: str, of_each: int, most: int) -> LastAttempts:
         """Return the last attempts of each instance of a run: as many of each, at most `of_each`, and `most` in all.
 
-        Of more than `most` instances it has the last attempts that started last. An instance that a list no longer has
-        is left out.
+        Of more than `most` instances it has the last attempts that started last, those of tasks before those of the
+        instances of mapped tasks. An instance that a list no longer has is left out.
         """
         sql = "SELECT try_number FROM liteflow_task_instances WHERE run_id=? AND try_number > 0"
         counts = [count for (count,) in self._rows(sql, (run_id,), (INT,))]

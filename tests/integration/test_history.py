@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
+from history_kit import multiply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -221,3 +223,17 @@ def test_the_last_attempts_of_a_run_are_as_many_of_each_task(db: str) -> None:
         numbers, earlier = read(9, 2)
         assert (len(numbers.split()), earlier) == (2, True)
         assert set(numbers.split()) <= {"a5", "b1", "c3"}
+
+
+def test_tasks_have_their_last_attempts_before_the_instances_of_mapped_tasks(db: str) -> None:
+    with Dag("flow", db) as dag:
+        dag.task(act, task_id="a", script=["ok"])
+        dag.task(act, task_id="b", script=["ok"])
+    run_id = dag.run().run_id
+    for table in ("liteflow_task_instances", "liteflow_attempts"):
+        multiply(Path(db), table, "task_id='b'", range(4), map_index="i", started_at="started_at + 10 + i")
+    multiply(Path(db), "liteflow_events", "task_id='b'", range(4), map_index="i", seq="NULL")
+    with History(db) as history:
+        last = history.last_attempts(run_id, 9, 4)
+    assert [(each.task_id, each.map_index) for each in last.records] == [("a", -1), ("b", -1), ("b", 2), ("b", 3)]
+    assert last.earlier

@@ -43,7 +43,7 @@ export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
     if (children) {
       const all = children.flatMap(each => bars.get(instanceName(each)) || []);
       if (all.length) own = [{
-        attempt: null, status: row.status, start: all.reduce((least, bar) => Math.min(least, bar.start), Infinity),
+        attempt: null, status: row.status, start: all.reduce((least, bar) => Math.min(least, bar.start), children.reduce((least, each) => Math.min(least, at(each.started_at) ?? Infinity), Infinity)),
         end: all.some(bar => bar.end == null) ? null : all.reduce((most, bar) => Math.max(most, bar.end), 0),
       }];
     }

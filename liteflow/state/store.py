@@ -288,7 +288,8 @@ class Store:
         execute = self._connection.execute
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             sql = "SELECT epoch, status FROM liteflow_dag_runs WHERE run_no=?"
-            epoch, status = execute(sql, (self._run.run_no,)).fetchone()
+            row = execute(sql, (self._run.run_no,)).fetchone()
+            epoch, status = row or (None, "")  # a run that could not be stored is not there
             if epoch == self._epoch and status not in RUN_ENDED:
                 transitions.change_run(self._connection, self._run, status, "INTERRUPTED", time.time(), reason=reason)
                 self._slots.clear(group=True)

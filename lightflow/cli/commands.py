@@ -50,7 +50,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "clear": ("clear:clear", "Set tasks of a run back, or delete the checkpoints of a workflow."),
         "prune": ("prune:prune", "Delete old runs with their logs, values and checkpoints."),
         "db": ("db:db", "Check the state file, copy it, or give its free space back to the disk."),
-        "doctor": ("doctor:doctor", "Check this machine and the state file."),
+        "doctor": ("doctor:doctor", "Check this machine and the state file, or the machines of a cluster."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },
 }

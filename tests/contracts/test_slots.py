@@ -12,7 +12,7 @@ from liteflow.errors import DefinitionError, GroupBusy, RunSkipped
 from liteflow.limits import Concurrency, Pool
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.locks import LockFile
-from liteflow.state.pools import SlotAllocator
+from liteflow.state.pools import SlotAllocator, SlotChange
 from liteflow.state.state_file import Transaction, connect
 
 
@@ -45,7 +45,7 @@ class Run:
 
     def end(self, *tasks: str) -> None:
         with Transaction(self.connection, self.locks):
-            self.slots.give_back([(task, -1) for task in tasks])
+            self.slots.hold([SlotChange(task, -1, ()) for task in tasks])
 
     def come(self, place: Concurrency) -> str | None:
         with Transaction(self.connection, self.locks):

@@ -159,7 +159,7 @@ def test_a_script_is_drawn_without_being_run(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "t_a --> t_b" in done.stdout
     assert "noise" not in done.stdout
-    assert sorted(os.listdir(tmp_path)) == ["flow.py"]
+    assert not {"ran", "went on", "lightflow.db"} & set(os.listdir(tmp_path))
 
 
 def test_a_dag_that_is_made_in_main_is_found(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from lightflow.engine.formatting import display_name
 from lightflow.errors import Problem, WorkflowError
@@ -102,10 +102,11 @@ def _all_named(history: History, run: RunRecord, name: str | None) -> list[OpenA
 
 def _choice(approval: OpenApproval, arguments: DecisionArguments, by: str) -> Choice:
     """Return the checked decision. Raises WorkflowError."""
-    fields, problems, typed_names = {}, [], {word.partition("=")[0] for word in arguments.words}
-    for word in arguments.words:
-        name, sign, text = word.partition("=")
-        message = _field_problem(name, sign, approval.fields)
+    fields: dict[str, Any] = {}
+    problems, typed_names = [], [word.partition("=")[0] for word in arguments.words]
+    for name, word in zip(typed_names, arguments.words, strict=True):
+        text = word[len(name) + 1 :]
+        message = "is given twice" if name in fields else _field_problem(name, "=" in word, approval.fields)
         if message is None:
             try:
                 fields[name] = approval.fields[name].parse(text, current_day())
@@ -124,7 +125,7 @@ def _choice(approval: OpenApproval, arguments: DecisionArguments, by: str) -> Ch
     return Choice(approved=arguments.approved, by=by, fields=fields, comment=arguments.comment)
 
 
-def _field_problem(name: str, sign: str, fields: Mapping[str, Param]) -> str | None:
-    if not sign:
+def _field_problem(name: str, has_value: bool, fields: Mapping[str, Param]) -> str | None:
+    if not has_value:
         return "write --field name=value"
     return None if name in fields else unknown(name, fields).replace("parameter", "field")

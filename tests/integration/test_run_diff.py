@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from test_cli_run import lightflow
 
+from lightflow.runs import diff_runs
+from liteflow import RunNotFound
+
 FLOW = (
     "workflow_name: flow\nparams: {rows: 1}\ntasks:\n  a: {run: 'echo v=${{ params.rows }} >> $LIGHTFLOW_OUTPUT'}\n"
     "  b: {run: 'test -e mended', depends_on: [a]}\n  large: {run: 'echo v=$(seq 200) >> $LIGHTFLOW_OUTPUT'}\n"
@@ -26,6 +29,15 @@ def test_equal_runs(folder: Path) -> None:
     assert lightflow(folder, "run", "flow.yaml", "-q", "--run-id", "two").returncode == 1
     done = lightflow(folder, "diff", "one", "latest", "--exit-code")
     assert (done.returncode, "no difference but times" in done.stdout) == (0, True)
+
+
+def test_two_runs_are_compared_in_python(folder: Path) -> None:
+    assert lightflow(folder, "run", "flow.yaml", "-q", "--run-id", "two", "-p", "rows=2").returncode == 1
+    difference = diff_runs(str(folder / "lightflow.db"), "one", "two")
+    assert (difference.differs, difference.params) == (True, {"rows": (1, 2)})
+    assert [task.name for task in difference.tasks if task.differs] == [("a", -1)]
+    with pytest.raises(RunNotFound):
+        diff_runs(str(folder / "lightflow.db"), "one", "three")
 
 
 def test_what_differs_is_named(folder: Path) -> None:

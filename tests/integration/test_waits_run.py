@@ -176,6 +176,8 @@ def test_an_approval_has_typed_fields_and_the_first_decision_counts(tmp_path: Pa
     assert (missing.returncode, "needs the field reason: text" in missing.stderr) == (2, True)
     wrong = lightflow(tmp_path, "approve", "latest", "ok", "--field", "reason=x", "--field", "count=many")
     assert (wrong.returncode, "must be a whole number" in wrong.stderr) == (2, True)
+    twice = lightflow(tmp_path, "approve", "latest", "ok", "--field", "reason=x", "--field", "reason=y")
+    assert (twice.returncode, "--field reason: is given twice" in twice.stderr) == (2, True)
     unknown = lightflow(tmp_path, "approve", "latest", "ok", "--field", "reasn=x")
     assert (unknown.returncode, "did you mean 'reason'" in unknown.stderr) == (2, True)
     done = lightflow(tmp_path, "approve", "latest", "ok", "--field", "reason=go", "--by", "ann", "--comment", "yes")

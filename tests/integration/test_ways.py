@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 
+from lightflow import runs as public_runs
 from lightflow.cli.commands import load
 from lightflow.server.api import ROUTES
 from lightflow.server.bodies import BODIES
@@ -21,7 +22,7 @@ from liteflow.definition.options import OPTION_NAMES
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "ways.md").read_text(encoding="utf-8")
 KEYS = (ROOT / "docs" / "reference" / "workflow-file.md").read_text(encoding="utf-8")
-OWNERS = {"dag": Dag, "run": DagRun, "api": api}
+OWNERS = {"dag": Dag, "run": DagRun, "api": api, "runs": public_runs}
 #: Functions with `**options`, and where these go.
 PASSED_ON: dict[Callable[..., Any], set[str]] = {
     Dag.retry: set(inspect.signature(Dag.resume).parameters),

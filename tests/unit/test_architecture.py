@@ -56,7 +56,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.tasks"},
     {"lightflow.service"},
     {"lightflow.scheduler"},
-    {"lightflow.server", "lightflow.client"},
+    {"lightflow.server", "lightflow.client", "lightflow.runs"},
     {"lightflow.cli"},
     {"lightflow.start"},
     {"lightflow.__main__"},

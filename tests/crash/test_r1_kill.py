@@ -62,7 +62,7 @@ def test_r1_kill_9_at_any_moment(
     assert not any(faults.values()), again
     assert report["crashed"] == 0, again
     assert report["kills"] >= min(scaled(1_000), KILLS), again
-    if report["kills"] >= 2_000:  # fewer, on a slow machine, do not hit each state
+    if report["kills"] >= 3_000:  # fewer, on a slow machine, do not hit each state
         assert hit >= 0.9 * size, f"the kills were not spread over the run{again}"
 
 

@@ -55,6 +55,7 @@ class Pulls:
                 self._waiting[self._last_number] = channel
                 self._link.send(("pull", self._last_number, *question))
         channel.flush()
+        self._outcomes.watch_writing(channel.fileno(), on=channel.backlog)
         if channel.eof:  # the task has its answer, or has ended
             self._waiting = {number: each for number, each in self._waiting.items() if each is not channel}
             self._outcomes.unwatch(channel.fileno())

@@ -125,4 +125,4 @@ class ReadyAgents:
     def flush_link(self, agent: FarAgent) -> None:
         """Send what waits for an agent, the rest as soon as its link takes more."""
         agent.link.flush()
-        self._outcomes.watch_writing(agent.link.fileno(), on=agent.link.backlog)
+        self._outcomes.watch_writing(agent.link.fileno(), on=agent.link.backlog or bool(agent.outbox))

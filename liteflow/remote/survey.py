@@ -108,7 +108,7 @@ class Survey:
         if visit.link.eof:
             self._forget(visit)
         else:
-            self._outcomes.watch_writing(visit.link.fileno(), on=visit.link.backlog)
+            self._outcomes.watch_writing(visit.link.fileno(), on=visit.link.backlog or bool(visit.outbox))
 
     def _receive(self, visit: _Visit, message: Message) -> None:
         kind = message[0]

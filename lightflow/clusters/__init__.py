@@ -17,7 +17,14 @@ from typing import Final
 
 from lightflow.clusters.scheduler import scheduler_of
 from lightflow.clusters.shipping import shipping
-from lightflow.spec.cluster_limits import DEFAULT_DASK_SLOTS, HOST_PATTERN, KINDS, LEAST_LEASE_S, MOST_LEASE_S
+from lightflow.spec.cluster_limits import (
+    DEFAULT_DASK_SLOTS,
+    HOST_PATTERN,
+    KINDS,
+    LEAST_LEASE_S,
+    MOST_LEASE_S,
+    is_below,
+)
 from liteflow import DefinitionError
 from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster
 
@@ -136,7 +143,7 @@ def _host(text: str, python: str) -> tuple[dict[str, object], int]:
 def _below(files: Sequence[str]) -> tuple[str, ...]:
     """Return paths that are relative to a folder, and in it."""
     for path in files:
-        if not path or os.path.isabs(path) or os.pardir in os.path.normpath(path).split(os.sep):
+        if not is_below(path):
             raise DefinitionError(f"files: {path!r} must be a path below the folder, such as 'src'")
     return tuple(files)
 

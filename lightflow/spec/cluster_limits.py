@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 #: The kinds of clusters, which are modes of the command line if it names the machines.
@@ -15,3 +16,8 @@ DEFAULT_DASK_SLOTS: Final = 64
 #: Seconds: a shorter lease ends tasks that a busy machine still runs well.
 LEAST_LEASE_S: Final = 2.0
 MOST_LEASE_S: Final = 3600.0
+
+
+def is_below(path: str) -> bool:
+    """Return whether a path is relative to a folder, and in it."""
+    return bool(path) and not os.path.isabs(path) and os.pardir not in os.path.normpath(path).split(os.sep)

@@ -116,7 +116,7 @@ class Backend:
         """Send what was submitted."""
 
     def room(self) -> Mapping[str, int]:
-        """Return the free slots of each place of a far backend."""
+        """Return the free slots of each place of a far backend; below zero: attempts that have no slot yet."""
         return {}
 
     def want(self, place: str, count: int) -> None:

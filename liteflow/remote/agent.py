@@ -57,10 +57,6 @@ _FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run ha
 _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 
 
-class Refused(LiteflowError):
-    """The owner does not take this agent; the message has its reason."""
-
-
 class Lease:
     """The time for which the agent may work: until the sent time of the last beat that was answered, plus its length.
 
@@ -166,7 +162,7 @@ class Agent:
             self._receive(message)
         self._look()
         while not self._is_over:
-            for outcome in self._executor.wait(_LOOK_S if self._attempts.any else None):
+            for outcome in self._executor.wait(_LOOK_S if self._attempts.has_attempts else None):
                 if not self._lease.is_over:
                     self._attempts.end(outcome)
             self._send_soon()
@@ -179,7 +175,7 @@ class Agent:
 
     @property
     def _is_over(self) -> bool:
-        if self._place.is_leaving and not self._attempts.any and self._courier.is_idle:
+        if self._place.is_leaving and not self._attempts.has_attempts and self._courier.is_idle:
             return True
         return self._goodbye is not None or self._link.eof or self._place.is_over or self._lease.is_over
 
@@ -209,7 +205,7 @@ class Agent:
 
     def _send_soon(self) -> None:
         """Send what waits in the link; a moment later while attempts are queued, because more outcomes follow."""
-        if not self._attempts.some_wait or self._link.is_full:
+        if not self._attempts.has_queued or self._link.is_full:
             self._send()
         elif self._gathering is None:
             self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._send)
@@ -375,7 +371,7 @@ def _connected(ticket: Ticket) -> socket.socket:
 
 
 def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message]]:
-    """Introduce this machine, and return the facts of the run, with the messages behind them. Raises Refused."""
+    """Introduce this machine, and return the facts of the run, with the messages behind them. Raises LiteflowError."""
     link.send(
         (
             "hello",
@@ -396,7 +392,7 @@ def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message
         if messages := link.take():
             if messages[0][0] == "open":
                 return messages[0][1], messages[1:]
-            raise Refused(messages[0][1])
+            raise LiteflowError(messages[0][1])
     raise LiteflowError(f"the owner of the run did not answer {ticket.host}")
 
 

@@ -1,7 +1,7 @@
 """The attempts that an agent has: those that run, and those that are queued until a slot is free.
 
-While tasks are very short the owner sends some in advance, so that no slot waits for a message. An attempt that has
-was queued for too long goes back to the owner, which may have a free slot elsewhere.
+While tasks are very short the owner sends some in advance, so that no slot waits for a message. An attempt that was
+queued for too long goes back to the owner, which may have a free slot elsewhere.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class AgentAttempts:
         self.slots = 0
 
     @property
-    def any(self) -> bool:
+    def has_attempts(self) -> bool:
         """Whether there is an attempt."""
         return bool(self._running or self._queue)
 
     @property
-    def some_wait(self) -> bool:
+    def has_queued(self) -> bool:
         """Whether attempts are queued."""
         return bool(self._queue)
 

@@ -40,9 +40,8 @@ class Cluster(Record):
     address: str = "127.0.0.1"  #: the address of this machine at which agents reach it; empty: `at_start` knows it
     shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names
     takes_resources: bool = False  #: whether words NAME=COUNT for `argv` say what each slot takes of its machine
-    at_start: Any = (
-        None  #: returns the cluster as a run uses it, such as with an address that it looks up; None: as it is
-    )
+    #: returns the cluster as a run uses it, such as with an address that it looks up; None: as it is
+    at_start: Any = None
 
     def started(self) -> Cluster:
         """Return the cluster as a run uses it. Raises DefinitionError: something that it needs is not there."""

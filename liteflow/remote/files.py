@@ -110,11 +110,12 @@ class FolderCopy:
         """Unpack the archive. Raises InvalidFiles: it differs from what was sent, or the disk is full."""
         import tarfile
 
-        if sha256_hex(bytes(self._arriving)) != digest:
+        data = bytes(self._arriving)
+        if sha256_hex(data) != digest:
             raise InvalidFiles("the files of the cluster have changed on their way")
         options: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         try:
-            with tarfile.open(fileobj=io.BytesIO(self._arriving)) as archive:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
                 archive.extractall(self._copy, **options)
         except (OSError, tarfile.TarError) as error:
             raise InvalidFiles(f"the files of the cluster cannot be written: {error}") from None

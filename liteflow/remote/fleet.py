@@ -8,7 +8,6 @@ agent plus the length of the lease. So no attempt runs twice at the same time.
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from typing import Any, Final, Protocol
 
 from liteflow.errors import ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue, Timer
-from liteflow.processes.forks import keep_open_in_forks
 from liteflow.record import Record
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.files import file_messages
@@ -165,8 +163,8 @@ class Fleet:
 
     # -- agents --------------------------------------------------------------------------------------------
 
-    def _welcome(self, link: Link, sock: socket.socket) -> None:
-        agent = FarAgent(link, sock)
+    def _welcome(self, link: Link) -> None:
+        agent = FarAgent(link)
         self._agents.add(agent)
         self._outcomes.watch(link.fileno(), partial(self._read, agent))
 
@@ -244,7 +242,6 @@ class Fleet:
     def _close_link(self, agent: FarAgent) -> None:
         if agent.link.fileno() >= 0:
             self._outcomes.unwatch(agent.link.fileno())
-            keep_open_in_forks(agent.sock)
             agent.link.close()
 
     def _check_later(self) -> None:

@@ -18,11 +18,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final
 
 from liteflow.errors import LiteflowError
-from liteflow.record import Record, replace
+from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.remote.keeper import CLEAN
 from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
@@ -135,7 +134,7 @@ class HostPlacer:
                 state.running.failure = f"{state.host.name}: its connection is lost"
                 state.running.process.kill()  # which is handled like its end
 
-    def _share(self, busy: Mapping[str, int] = MappingProxyType({})) -> None:
+    def _share(self, busy: Mapping[str, int] = EMPTY_MAPPING) -> None:
         """Give each host its share of the slots; those that have failed last get what the others do not have.
 
         The attempts of agents, in `busy`, have their slots first.

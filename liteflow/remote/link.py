@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
+from liteflow.processes.forks import keep_open_in_forks
 from liteflow.processes.frames import FrameReader, frame, marshalled, pack
 from liteflow.remote.tls import blocked_errors, is_tls
 
@@ -150,6 +151,7 @@ class Link:
 
     def close(self) -> None:
         self.eof = True
+        keep_open_in_forks(self._socket)
         self._socket.close()
 
 

@@ -33,7 +33,7 @@ class Listener:
         self,
         cluster: Cluster,
         outcomes: OutcomeQueue,
-        on_link: Callable[[Link, socket.socket], None],
+        on_link: Callable[[Link], None],
         on_failure: Callable[[str], None],
     ) -> None:
         """Listen at the address of this machine that a cluster names; with its certificates connections are TLS.
@@ -98,7 +98,7 @@ class Listener:
             self._turn_away(sock, _reason(error))
         else:
             self._forget(sock)
-            self._on_link(Link(sock), sock)
+            self._on_link(Link(sock))
 
     def _forget(self, sock: socket.socket) -> None:
         self._visitors.pop(sock).cancel()

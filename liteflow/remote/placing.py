@@ -2,8 +2,8 @@
 
 Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count, "busy": {agent: count}}:
                       how many slots the run can use now, all together, and how many of them agents use; it may be
-                      fewer than before · {"lost": agent}: nothing was heard of
-                      this agent for longer than its lease, so its slots are to be had elsewhere
+                      fewer than before · {"lost": agent}: nothing was heard of this agent for longer than its lease,
+                      so its slots are to be had elsewhere
 Lines that it writes: {"gone": agent}: the agent has ended, and nothing that it started lives · {"failed": reason,
                       "final": true or false, "host": name}: a machine cannot be reached, or none can now; it tries
                       again. The name is that of the machine, where it is known

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ _MOST_QUEUED: Final = 64
 class FarAgent:
     """An agent on another machine."""
 
-    def __init__(self, link: Link, sock: socket.socket) -> None:
+    def __init__(self, link: Link) -> None:
         self.link = link
-        self.sock = sock
         self.outbox = Outbox(link)
         self.agent_id = ""
         self.host = ""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 from liteflow.executors.outcome_queue import OutcomeQueue
-from liteflow.processes.forks import keep_open_in_forks
 from liteflow.record import Record
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.ferry import Outbox
@@ -39,9 +37,8 @@ class Machine(Record):
 class _Visit:
     """An agent that has connected."""
 
-    def __init__(self, link: Link, sock: socket.socket) -> None:
+    def __init__(self, link: Link) -> None:
         self.link = link
-        self.sock = sock
         self.outbox = Outbox(link)
         self.hello: Mapping[str, Any] = {}
         self.sent_at = 0.0
@@ -94,8 +91,8 @@ class Survey:
         self._is_over = True
         self._outcomes.wake()
 
-    def _welcome(self, link: Link, sock: socket.socket) -> None:
-        visit = _Visit(link, sock)
+    def _welcome(self, link: Link) -> None:
+        visit = _Visit(link)
         self._visits.add(visit)
         self._outcomes.watch(link.fileno(), partial(self._read, visit))
 
@@ -157,7 +154,6 @@ class Survey:
         if visit in self._visits:
             self._visits.remove(visit)
             self._outcomes.unwatch(visit.link.fileno())
-            keep_open_in_forks(visit.sock)
             visit.link.close()
 
     def close(self) -> None:

@@ -11,7 +11,14 @@ from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, b
 from lightflow.parser.subjects.settings import MODES
 from lightflow.parser.tree import TaskNode, Tree, mapping_or_empty
 from lightflow.plugins.registry import Registry
-from lightflow.spec.cluster_limits import DEFAULT_DASK_SLOTS, HOST_PATTERN, KINDS, LEAST_LEASE_S, MOST_LEASE_S
+from lightflow.spec.cluster_limits import (
+    DEFAULT_DASK_SLOTS,
+    HOST_PATTERN,
+    KINDS,
+    LEAST_LEASE_S,
+    MOST_LEASE_S,
+    is_below,
+)
 from lightflow.spec.durations import seconds
 from lightflow.text import quoted
 from liteflow import DefinitionError
@@ -157,8 +164,7 @@ def _check_files(tree: Tree, path: list[Any], files: Any) -> Iterator[Problem]:
         if not isinstance(name, str):
             continue
         folder = os.path.dirname(tree.source.file)
-        is_below = bool(name) and not os.path.isabs(name) and os.pardir not in os.path.normpath(name).split(os.sep)
-        if not is_below:
+        if not is_below(name):
             message = f"{quoted(name)} must be a path below the folder of the workflow file, such as src"
             yield tree.problem([*path, number], message)
         elif not os.path.exists(os.path.join(folder, name)):

@@ -1,7 +1,7 @@
 """`python -m bench far`: what a task on another machine costs, beside Dask's own client, and 100 simulated machines.
 
-Rounds of two programs alternate, so a busy machine slows both. The processor time is that of the process that owns the
-run; agents, workers and placers are others.
+Beside Dask, rounds of the two programs alternate, so a busy machine slows both. The processor time is that of the
+process that owns the run; agents, workers and placers are others.
 """
 
 from __future__ import annotations

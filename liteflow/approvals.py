@@ -152,8 +152,7 @@ def _result(history: History, approval: OpenApproval, answer: StoredAnswer, numb
         if history.run(approval.run_id).status != Status.RUNNING or time.monotonic() > give_up:
             return "stored"
         time.sleep(_POLL_S)
-    attempts = history.attempts(approval.run_id, approval.task_id, approval.map_index)
-    ended = next((each for each in attempts if each.attempt == approval.attempt), None)
+    ended = history.attempt(approval.run_id, approval.task_id, approval.map_index, approval.attempt)
     if ended is not None and ended.status != answer.verdict:
         raise AlreadyDecided(f"{approval.name} of run {approval.run_id} had ended before: it is {ended.status}")
     return "done"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -88,9 +89,9 @@ def network(machines: int) -> Iterator[Network]:
 def _remove_old() -> None:
     """Remove what tests have left that were killed."""
     for name in _names():
-        owner = name.removeprefix(_PREFIX).split("-")[0].rstrip("b").split("v")[0]
-        if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
-            _remove(int(owner))
+        owner = re.match(rf"{_PREFIX}(\d+)", name)
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            _remove(int(owner[1]))
 
 
 def _names() -> list[str]:

@@ -227,11 +227,10 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 TABLE: Final = RouteTable(ROUTES)
 #: The stream is answered by `stream`, not by its handler: its answer has no end.
-STREAM: Final = Route(
-    method="GET",
-    path="/api/v1/stream",
-    handler=_stream,
-    summary=(_stream.__doc__ or "").strip(),
+STREAM: Final = _route(
+    "GET",
+    "/api/v1/stream",
+    _stream,
     query=(
         Query(name="topics", about="Topics, separated by commas: `runs`, `run:ID`, `log:RUN:TASK:INDEX:ATTEMPT`."),
         Query(name="as_of", about="The position of the client's snapshot; `Last-Event-ID` wins over it."),

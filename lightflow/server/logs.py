@@ -74,11 +74,9 @@ def find_log(db: str, run_id: str, task_id: str, map_index: int, attempt: int) -
     """
     with History(db) as history:
         run = history.run(run_id)
-        place = (task_id, map_index, attempt + 1)
-        attempts = history.attempts(run.run_id, task_id, map_index, after=place, limit=1, newest_first=True)
-    for record in attempts:
-        if record.attempt == attempt:
-            return LogReader(record.log_path)
+        record = history.attempt(run.run_id, task_id, map_index, attempt)
+    if record is not None:
+        return LogReader(record.log_path)
     name = instance_name(task_id, map_index)
     raise RunNotFound(f"run {run.run_id} has no attempt {attempt} of {name!r}")
 

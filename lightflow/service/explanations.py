@@ -191,8 +191,7 @@ class _Explainer:
         return last.trace if last is not None else None
 
     def _last_attempt(self, instance: InstanceRecord) -> AttemptRecord | None:
-        where = self._run.run_id, instance.task_id, instance.map_index
-        return next(iter(self._history.attempts(*where, limit=1, newest_first=True)), None)
+        return self._history.attempt(self._run.run_id, instance.task_id, instance.map_index)
 
     def _hooks_of_instances(self, task_id: str) -> list[InstanceRecord]:
         """Return the hooks of this name of the instances of a mapped task; of many the unsuccessful ones first."""

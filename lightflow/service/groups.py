@@ -24,24 +24,28 @@ class Groups(NamedTuple):
 
 def run_groups(history: History, run: RunRecord) -> Groups:
     """Return the groups of a run. For a run without groups, neither its graph nor its tasks are read."""
-    if not history.groups(run.run_id):
+    stored = history.groups(run.run_id)
+    if not stored:
         return Groups()
     states = history.instance_states(run.run_id)
     starts = zip(states.task_id, states.started_at, strict=True)
-    return groups_of(history, run, history.graph_tasks(run.graph_digest), starts)
+    return groups_in(stored, history.graph_tasks(run.graph_digest), starts)
 
 
-def groups_of(
-    history: History,
-    run: RunRecord,
-    rows: Sequence[Mapping[str, Any]],
-    starts: Iterable[tuple[str, float | None]],
+def groups_in(
+    stored: Sequence[InstanceRecord], rows: Sequence[Mapping[str, Any]], starts: Iterable[tuple[str, float | None]]
 ) -> Groups:
-    """Return the groups of a run; `rows` are the tasks of its graph, `starts` when each instance has started."""
+    """Return the groups of a run.
+
+    Args:
+        stored: what `History.groups` returns.
+        rows: the tasks of its graph.
+        starts: when each instance has started.
+    """
     names = [row["id"] for row in rows if row.get("gate") == "group"]
     if not names:
         return Groups()
-    records = {record.task_id: record for record in history.groups(run.run_id) if record.kind == "group"}
+    records = {record.task_id: record for record in stored if record.kind == "group"}
     groups = {name: records[name] for name in names if name in records}
     parents = {row["id"]: row["group"] for row in rows if row.get("group") in groups and row.get("gate") != "entry"}
     for name, started_at in starts:

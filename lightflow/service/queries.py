@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.child_views import ChildView, child_views
-from lightflow.service.groups import groups_around, groups_of
+from lightflow.service.groups import groups_around, groups_in
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import with_times
 from lightflow.service.stale import Stale, find_stale
@@ -211,6 +211,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         run = history.last_active() if run_id is None else find_run(history, run_id)
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
+        groups = history.groups(run.run_id)
         if run.status not in RUN_ENDED:
             run, instances = _with_reasons(history, run, instances)
         return RunView(
@@ -220,11 +221,11 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             hooks=sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at)),
             standing=_standing(rows, instances),
             overlooked=history.overlooked(run),
-            stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
+            stale=find_stale(rows, [*instances, *groups]),
             approvals=_approvals(history, run, instances),
             children=child_views(history, run.run_id),
             outputs=run_outputs(history, run.run_id),
-            **groups_of(history, run, rows, ((each.task_id, each.started_at) for each in instances))._asdict(),
+            **groups_in(groups, rows, ((each.task_id, each.started_at) for each in instances))._asdict(),
         )
 
 

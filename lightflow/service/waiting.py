@@ -310,7 +310,9 @@ class WaitReasons:
         if any(approval.name == name for approval in open_approvals(self._history, self._run, instance.task_id)):
             import shlex  # few tasks wait for a decision
 
-            text += f"; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
+            return (
+                f"{text}; decide with `lightflow approve {self._run.run_id} {shlex.quote(name)}` or `lightflow reject`"
+            )
         attempt = (instance.task_id, instance.map_index, instance.try_number)
         for answer in self._history.answers(self._run.run_id):
             if answer.attempt_key == attempt:

@@ -178,8 +178,7 @@ class _Digests:
             code = self._functions[id(body.func)] = _hash(_code_parts(body.func))
         if not body.kwargs and not body.env:
             return code
-        text = f"{code}{_text_of(body.kwargs)}{sorted(body.env.items()) if body.env else ''}"
-        return sha256_hex(text.encode("utf-8", "replace"))[:16]
+        return _short_digest(f"{code}{_text_of(body.kwargs)}{sorted(body.env.items()) if body.env else ''}")
 
 
 def _name_of(value: object) -> str:
@@ -190,7 +189,10 @@ _encode = json.JSONEncoder(skipkeys=True, default=_name_of).encode
 
 
 def _text_of(arguments: Mapping[str, Any]) -> str:
-    """Return arguments as a text that is the same for equal plain data. Of another object its class counts."""
+    """Return arguments as a text: the same for plain data that is equal and in the same order.
+
+    Of another object its class counts.
+    """
     try:
         return _encode(dict(arguments))
     except (ValueError, RecursionError):  # a list in itself, or too many in each other
@@ -198,7 +200,11 @@ def _text_of(arguments: Mapping[str, Any]) -> str:
 
 
 def _hash(parts: list[object]) -> str:
-    return sha256_hex(repr(parts).encode("utf-8", "replace"))[:16]
+    return _short_digest(repr(parts))
+
+
+def _short_digest(text: str) -> str:
+    return sha256_hex(text.encode("utf-8", "replace"))[:16]
 
 
 def _code_parts(func: Callable[..., Any]) -> list[object]:

@@ -138,7 +138,7 @@ class Loop:
         plan, waits, now = self._plan, self._parts.waits, self._clock.time()
         if plan.running or plan.stopped is not None or plan.next_retry_at() is not None or not waits.are_idle():
             return False
-        if waits.hold_slots():  # a parked run holds none
+        if waits.holds_slots():  # a parked run holds none
             return False
         if self._store.is_family_busy():  # the parent of a parked child run must not wait for long: it parks next
             return False

@@ -13,7 +13,7 @@ from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 from liteflow.record import replace
 from liteflow.running.config import RunConfig
-from liteflow.running.prefetch import NONE, Prefetch, PrefetchLimits
+from liteflow.running.prefetch import FAR, NEAR, NONE, Prefetch
 from liteflow.work import stays_here
 
 HERE: Final = ""
@@ -109,18 +109,19 @@ class Places:
     clusters the number of workers is the limit.
     """
 
-    def __init__(self, plan: Plan, executor: Executor, workers: int, depth: PrefetchLimits) -> None:
-        """Take the parts of a run, and how far attempts may be handed out beyond the slots.
+    def __init__(self, plan: Plan, executor: Executor, workers: int, *, prefetches: bool) -> None:
+        """Take the parts of a run, and whether attempts may be handed out beyond the slots.
 
-        Where a run uses clusters, the depth is that of clusters: nothing is handed out in advance here.
+        In a run with clusters they are handed out in advance there only.
         """
         self._running = plan.running
         self._ready = plan.ready
         self._executor = executor
         self._workers = workers
         self._wanted = dict.fromkeys(self._ready.clusters(), 0)
-        self._prefetches = {HERE: Prefetch(NONE if self._wanted else depth)}
-        self._prefetches.update((name, Prefetch(depth)) for name in self._wanted)
+        is_near = prefetches and not self._wanted and executor.queues
+        self._prefetches = {HERE: Prefetch(NEAR if is_near else NONE)}
+        self._prefetches.update((name, Prefetch(FAR if prefetches else NONE)) for name in self._wanted)
         self._free = dict.fromkeys(self._prefetches, 0)
 
     def place(self, node: int) -> str:

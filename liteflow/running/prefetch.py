@@ -39,19 +39,19 @@ class Prefetch:
         queued: the log file of each attempt that is QUEUED in the state file, by node, the first to start first.
     """
 
-    __slots__ = ("_depth", "_typical_s", "queued")
+    __slots__ = ("_limits", "_typical_s", "queued")
 
-    def __init__(self, depth: PrefetchLimits) -> None:
-        self._depth = depth
+    def __init__(self, limits: PrefetchLimits) -> None:
+        self._limits = limits
         self._typical_s = _UNKNOWN_S  # how long recent attempts took
         self.queued: dict[int, str | None] = {}
 
     def room(self, free: int) -> int:
         """Return how many more attempts the executor may be given."""
-        depth, typical_s = self._depth, self._typical_s
-        if typical_s >= depth.short_s:
+        limits, typical_s = self._limits, self._typical_s
+        if typical_s >= limits.short_s:
             return free
-        return free + min(depth.most, int(depth.queue_s / typical_s))
+        return free + min(limits.most, int(limits.queue_s / typical_s))
 
     def has_slot(self, free: int) -> bool:
         """Return whether a slot is free for an attempt that is not queued."""

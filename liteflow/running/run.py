@@ -24,7 +24,6 @@ from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
 from liteflow.running.places import Places, clusters_of, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
-from liteflow.running.prefetch import FAR, NEAR, NONE
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
@@ -266,14 +265,13 @@ class Runner(Record):
         )
 
     def _places(self, plan: Plan) -> Places:
-        """Return the places of the tasks, and how far attempts are handed out beyond their slots.
+        """Return the places of the tasks.
 
-        No task with a priority or a pool waits behind queued attempts, and none starts after a failure that ends all.
+        Attempts are not handed out beyond the slots where they would delay others: no task with a priority or a pool
+        waits behind queued attempts, and none starts after a failure that ends all.
         """
-        is_far = bool(plan.ready.clusters())
-        enabled = not plan.has_queue_options and not self.config.fail_fast and (is_far or self.executor.queues)
-        depth = NONE if not enabled else FAR if is_far else NEAR
-        return Places(plan, self.executor, self.config.max_workers, depth)
+        prefetches = not plan.has_queue_options and not self.config.fail_fast
+        return Places(plan, self.executor, self.config.max_workers, prefetches=prefetches)
 
     def _recorder(
         self,

@@ -225,7 +225,7 @@ class Waits:
         """Return whether there are waits, and nothing is with the executor for them."""
         return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
 
-    def hold_slots(self) -> bool:
+    def holds_slots(self) -> bool:
         """Return whether an attempt holds slots while it waits."""
         return any(self._plan.ready.options(node).holds for node in self._waits)
 

@@ -78,15 +78,22 @@ class AttemptHistory(Protocol):
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         ended = running = where
-        if after is not None:  # without what is given already, SQLite finds the number of an attempt in the index
-            place = [name for name, value in (("task_id", task_id), ("map_index", map_index)) if value is None]
-            marks = ", ".join("?" * (len(place) + 1))
-            ended = f"{where} AND ({', '.join([*place, 'attempt'])}) {sign} ({marks})"
-            running = f"{where} AND ({', '.join([*place, 'try_number'])}) {sign} ({marks})"
-            parameters += after[2 - len(place) :]
+        if after is not None:  # without the columns that `where` fixes, SQLite finds the attempt in the index
+            columns = zip(("task_id", "map_index"), after[:2], (task_id, map_index), strict=True)
+            free = [(name, last) for name, last, fixed in columns if fixed is None]
+            names, marks = "".join(f"{name}, " for name, _ in free), ", ".join("?" * (len(free) + 1))
+            ended = f"{where} AND ({names}attempt) {sign} ({marks})"
+            running = f"{where} AND ({names}try_number) {sign} ({marks})"
+            parameters += [*(last for _, last in free), after[2]]
         sql = f"{_ENDED.format('')} liteflow_attempts WHERE {ended} UNION ALL {_RUNNING} {running}"
         parameters = [*parameters * 2, -1 if limit is None else limit]
         return _records(self._rows(f"{sql} ORDER BY {order} LIMIT ?", parameters, ATTEMPT_KINDS))
+
+    def attempt(self, run_id: str, task_id: str, map_index: int, number: int | None = None) -> AttemptRecord | None:
+        """Return an attempt of an instance, or its last one; None: there is no such attempt."""
+        after = None if number is None else (task_id, map_index, number + 1)
+        records = self.attempts(run_id, task_id, map_index, after=after, limit=1, newest_first=True)
+        return next((each for each in records if number in (None, each.attempt)), None)
 
     def last_attempts(self, run_id: str, of_each: int, most: int) -> LastAttempts:
         """Return the last attempts of each instance of a run: as many of each, at most `of_each`, and `most` in all.

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import getpass
 import json
+import math
 import os
 import random
 import signal
@@ -42,6 +43,7 @@ from far_chaos_run import INTERRUPTED, LEASE_S, names
 
 sys.path.append(str(HERE.parent))
 from dask_kit import DaskCluster, dask_cluster
+from scheduler_kit import processes_of
 from ssh_kit import SshServer, ssh_server
 
 LIMIT_S = 2.0  # how long anything may live on after its run
@@ -145,7 +147,7 @@ class Chaos(Faults):
         self._scheduler_due = time.monotonic() + SCHEDULER_EVERY_S / 2
         self._due = 0.0  # when the next blow is dealt
         self._next = self._choice()
-        self._continued: list[tuple[float, int]] = []  # when to continue what is stopped
+        self._stopped: list[tuple[float, int]] = []  # when to continue what is stopped
         self.blows: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
 
@@ -172,7 +174,7 @@ class Chaos(Faults):
                     self._strike()
                 elif give_up is None:
                     give_up = time.monotonic() + RUN_S
-                self._continue()
+                self._continue(time.monotonic())
                 self._cluster.dask.revive()
                 if give_up is not None and time.monotonic() > give_up:
                     self.fault("stuck", f"{folder}: {(folder / 'out').read_text()[-2000:]}")
@@ -207,7 +209,7 @@ class Chaos(Faults):
                 os.kill(pid, signal.SIGKILL if kills else signal.SIGSTOP)
             if not kills:
                 stopped_s = self._dice.choice((0.2, 1.0, LEASE_S + 3.0))
-                self._continued.append((time.monotonic() + stopped_s, pid))
+                self._stopped.append((time.monotonic() + stopped_s, pid))
         if victims:
             self.blows[f"{'killed' if kills else 'stopped'} {part}"] += 1
 
@@ -223,10 +225,10 @@ class Chaos(Faults):
         (part,) = self._dice.choices([*table], [*table.values()])
         return part, kills
 
-    def _continue(self) -> None:
-        """Continue what has been stopped for long enough."""
-        due = [pid for at, pid in self._continued if at <= time.monotonic()]
-        self._continued = [entry for entry in self._continued if entry[1] not in due]
+    def _continue(self, now: float) -> None:
+        """Continue what was to be stopped until now."""
+        due = [pid for at, pid in self._stopped if at <= now]
+        self._stopped = [entry for entry in self._stopped if entry[1] not in due]
         for pid in due:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -234,11 +236,8 @@ class Chaos(Faults):
     # -- the oracle ----------------------------------------------------------------------------------------
 
     def _check(self, folder: Path) -> None:
-        for _, pid in self._continued:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        self._continued.clear()
-        _, left = await_none(lambda: _in_folder(folder), LIMIT_S)
+        self._continue(math.inf)
+        _, left = await_none(lambda: processes_of(folder), LIMIT_S)
         for pid in left:
             self.fault("left", f"{pid} {command_line(pid)}")
         effects = [line.split() for line in lines(str(folder / "effects"))]
@@ -271,17 +270,6 @@ def _attempts(folder: Path) -> dict[tuple[str, int], str]:
     with contextlib.closing(sqlite3.connect(f"file:{folder}/state.db?mode=ro", uri=True)) as connection:
         rows = connection.execute("SELECT task_id, attempt, status FROM liteflow_attempts WHERE run_id='r'").fetchall()
     return {(task, attempt): status for task, attempt, status in rows}
-
-
-def _in_folder(folder: Path) -> list[int]:
-    """Return the processes whose working folder is that of a run: its tasks, its agents and what they started."""
-    result = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{name}/cwd") == str(folder):
-                    result.append(int(name))
-    return result
 
 
 #: What must not happen.

@@ -219,6 +219,5 @@ def _renewed(
 
 def _has_ended(services: Services, run_id: str, task_id: str, map_index: int, attempt: int) -> bool:
     with History(services.db) as history:
-        place = (task_id, map_index, attempt + 1)
-        attempts = history.attempts(run_id, task_id, map_index, after=place, limit=1, newest_first=True)
-    return any(each.attempt == attempt and each.ended_at is not None for each in attempts)
+        record = history.attempt(run_id, task_id, map_index, attempt)
+    return record is not None and record.ended_at is not None

@@ -7,12 +7,15 @@ import json
 import pickle
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import cloudpickle
 import pytest
 
 from lightflow.clusters import cluster_of, dask, ssh
+from lightflow.clusters.shipping import ByValue
 from lightflow.engine.dag_builder import build_dag
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
@@ -178,13 +181,22 @@ tasks: {a: {run: echo, pool: gpu}}
     assert spec.limits.pools == {"gpu": Pool(4, resource="GPU")}
 
 
+@pytest.fixture
+def by_value() -> Iterator[ByValue]:
+    """What sends functions with their code; afterwards the modules of other tests go by name again."""
+    before = cloudpickle.list_registry_pickle_by_value()
+    yield ByValue()
+    for name in cloudpickle.list_registry_pickle_by_value() - before:
+        cloudpickle.unregister_pickle_by_value(ModuleType(name))
+
+
 def test_functions_of_the_user_go_with_their_code_and_installed_ones_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_value: ByValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert isinstance(ssh("node1").shipping, ByValue)
     (tmp_path / "steps_here.py").write_text("def inner():\n    return 41\n\ndef work():\n    return inner() + 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     steps = importlib.import_module("steps_here")
-    by_value = ssh("node1").shipping
     data = by_value.dump(Call(steps.work))
     monkeypatch.delitem(sys.modules, "steps_here")
     monkeypatch.syspath_prepend("/nowhere")

@@ -219,8 +219,9 @@ def test_a_changed_argument_is_a_changed_definition(folder: Path) -> None:
         dag = Dag("changes", "state.db", secrets=[Secret("TOKEN", env="HOME")])
         with dag:
             rows = dag.add("rows", sql("sqlite:///a.db", statement, rows="value"))
-            dag.task(counted, "first", label="first")
-            dag.task(counted, "second", label=label, count={"rows": rows, "token": Secret("TOKEN"), 3: {4}})
+            first = dag.task(counted, "first", label="first")
+            count = {"rows": rows, "token": Secret("TOKEN"), 3: {4}}
+            first >> dag.task(counted, "second", label=label, count=count)
         return dag
 
     assert run(dag_of("SELECT 1", "old")).value("rows") == 1

@@ -54,13 +54,17 @@ class Topics:
 
 
 async def stream(services: Services, topics: Topics, start: FeedPosition | None) -> AsyncIterator[bytes]:
-    """Yield the frames for a client that has a snapshot of a position; None: that wants only what is new."""
+    """Yield the frames for a client that has a snapshot of a position; None: that wants only what is new.
+
+    The first block names the position, so that a client without a snapshot continues there after a break.
+    """
     feed = services.feed
-    cursor = feed.end() if start is None else feed.cursor(start)
+    start = start or feed.position
+    cursor = feed.cursor(start)
     services.metrics.stream_clients += 1
     try:
         with feed.waiter() as changed:
-            yield b"retry: 1000\n\n"
+            yield f"id: {start}\nretry: 1000\n\n".encode()
             if cursor is None:
                 yield _reset(feed.position)
                 cursor = feed.end()

@@ -21,6 +21,8 @@ from history_kit import multiply
 from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
 
+from lightflow.client import Client
+
 FILES = {
     "five": """
         workflow_name: five
@@ -525,17 +527,43 @@ def test_seven_tabs_share_one_stream(tabs: Tabs, server: RunningServer) -> None:
         wait_for_text(tab, "table.runs .id", run)
 
 
+def test_a_tab_that_takes_the_stream_over_misses_nothing(tabs: Tabs, server: RunningServer) -> None:
+    context = tabs.context()
+    leader = log_in(tabs.tab(context), server.url, server.operator, "#/runs?workflow=form")
+    follower = tabs.tab(context)
+    follower.goto(f"{server.url}/#/runs?workflow=form")
+    follower.wait_for_selector("h1")
+    follower.wait_for_selector(".connection.live")
+    held: list[Any] = []
+    follower.route("**/api/v1/stream?*", lambda route: held.append(route))
+    with follower.expect_request("**/api/v1/stream?*"):
+        leader.close()
+    client, before = Client(server.url, server.operator), server.get("/api/v1/runs?limit=1")["as_of"]
+    run = start(server, "form", {"name": "between"})
+    next(event for event in client.events(["runs"], as_of=before) if event["data"]["runs"][0]["status"] == "SUCCESS")
+    follower.unroute("**/api/v1/stream?*")
+    for route in held:
+        route.continue_()
+    wait_for_text(follower, "table.runs .id", run)
+    tabs.close()
+
+
 def test_what_happens_while_the_network_is_away_is_shown_once(tabs: Tabs, tmp_path: Path) -> None:
-    """A server that is stopped is silent, as an unplugged network is; the clock of the page goes a minute forward."""
+    """A server that is stopped is silent, as an unplugged network is; the clock of the page goes a minute forward.
+
+    The first view has no snapshot: its stream begins at the present position.
+    """
     (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
     lightflow(tmp_path, "run", "form.yaml", "-p", "name=before")
     tabs.expected.append("net::ERR")
     with serving(tmp_path, "ui", "lightflow.db") as server:
         page = tabs.tab()
         page.clock.install()
-        log_in(page, server.url, server.operator, "#/runs")
-        page.locator("table.runs td", has_text="name=before").wait_for()
+        log_in(page, server.url, server.operator, "#/pools")
         page.wait_for_selector(".connection.live")
+        page.keyboard.press("g")
+        page.keyboard.press("r")
+        page.locator("table.runs td", has_text="name=before").wait_for()
         os.kill(server.process.pid, signal.SIGSTOP)
         try:
             page.clock.fast_forward(60_000)

@@ -247,6 +247,7 @@ class Feed {
   want(asOf) {
     this.tell({ kind: "want", topics: [...this.topics.keys()], asOf });
     if (this.leads) this.refresh(asOf);
+    else this.from = older(this.from, asOf); // this tab may lead later
   }
 
   receive(message) {
@@ -254,7 +255,7 @@ class Feed {
       if (message.topics.length) this.others.set(message.tab, message.topics);
       else this.others.delete(message.tab);
       if (this.leads) this.refresh(message.asOf);
-    } else if (message.kind === "who") this.want(null);
+    } else if (message.kind === "who") this.want(this.from);
     else if (message.kind === "frame") this.deliver(message.event, message.data);
     else if (message.kind === "state") this.setState(message.state, message.lostAt, true);
     else if (message.kind === "state?" && this.leads) this.tell({ kind: "state", state: this.state, lostAt: this.lostAt });
@@ -289,7 +290,7 @@ class Feed {
 
   async read(topics, from) {
     const abort = new AbortController();
-    this.open = { topics, abort, begins: seq(from) };
+    this.open = { topics, abort, begins: from ? seq(from) : Infinity }; // without a position: where the first id says
     this.position = from; // the ids of frames move it on
     const query = new URLSearchParams({ topics: [...topics].join(",") });
     if (from) query.set("as_of", from);
@@ -301,6 +302,7 @@ class Feed {
       let rest = "";
       for (;;) {
         const { value, done } = await inTime(reader.read());
+        if (abort.signal.aborted) return;
         if (done) break;
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
@@ -325,7 +327,7 @@ class Feed {
       const colon = line.indexOf(": ");
       if (colon <= 0) continue;
       const name = line.slice(0, colon), value = line.slice(colon + 2);
-      if (name === "id") this.position = value;
+      if (name === "id") { this.position = value; this.open.begins = Math.min(this.open.begins, seq(value)); }
       else if (name === "event") event = value;
       else if (name === "data") data += value;
     }

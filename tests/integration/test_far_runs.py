@@ -24,7 +24,11 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def one_of_two() -> int:
+def meet(own: str, other: str) -> int:
+    """Wait until the other task runs too; so both run at once."""
+    Path(own).touch()
+    while not Path(other).exists():
+        time.sleep(0.01)
     return 1
 
 
@@ -35,10 +39,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_uses_two_machines_and_stores_which(folder: Path, db: str) -> None:
-    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 2, "w2": 2})})
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 1, "w2": 1})})
     with dag:
-        numbers = [dag.task(one_of_two, task_id=f"n{number}") for number in range(6)]
-        total = dag.task(add, a=numbers[0], b=numbers[5])
+        first, second = str(folder / "first"), str(folder / "second")
+        numbers = [
+            dag.task(meet, own=first, other=second, task_id="n0"),
+            dag.task(meet, own=second, other=first, task_id="n1"),
+        ]
+        total = dag.task(add, a=numbers[0], b=numbers[1])
         dag.shell('echo "$LIGHTFLOW_TASK on a far machine"; sleep 0.1', task_id="says", depends_on=total)
     run = dag.run(mode="lab", log_dir=str(folder / "logs"))
     assert run.raise_for_failure()

@@ -53,6 +53,7 @@ _LOOK_S: Final = 0.2
 #: Outcomes are held back at most for so long while attempts are queued, so that many go together.
 _GATHER_S: Final = 0.004
 _BEATS_IN_A_LEASE: Final = 5
+_DRIFT_S: Final = 0.05  # by which clocks that nobody sets may drift apart
 _FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run has ended
 _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 
@@ -69,6 +70,7 @@ class Lease:
         self.deadline = boot_time() + length_s
         self.beat_every_s = length_s / _BEATS_IN_A_LEASE
         self._shortest_s = float("inf")  # of the ways there and back
+        self._offset_s = 0.0  # the clock of the owner minus that of this machine, as that beat has measured it
 
     @property
     def is_over(self) -> bool:
@@ -77,14 +79,16 @@ class Lease:
     def answered(self, sent_at: float, owners_time: float) -> float | None:
         """Take the answer to a beat. Return the offset of the clocks, if this beat measures it better than all before.
 
-        The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it.
+        The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it. Where
+        two beats cannot both be right, one of the clocks was set meanwhile, and only the new one counts.
         """
         self.deadline = max(self.deadline, sent_at + self._length_s)
         way_s = boot_time() - sent_at
-        if way_s >= self._shortest_s:
+        offset_s = owners_time + way_s / 2 - time.time()
+        if way_s >= self._shortest_s and abs(offset_s - self._offset_s) <= way_s + _DRIFT_S:
             return None
-        self._shortest_s = way_s
-        return owners_time + way_s / 2 - time.time()
+        self._shortest_s, self._offset_s = way_s, offset_s
+        return offset_s
 
 
 class Place:

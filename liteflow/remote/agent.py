@@ -129,7 +129,7 @@ class Agent:
         self._outcomes = OutcomeQueue()
         self._lease = lease
         self._courier = Courier(link)
-        self._folder = Folder(facts["folder"])
+        self._folder = _made_folder(facts["folder"], ticket.host)
         place.notes.folder(self._folder.path)
         self._pulls = Pulls(self._folder.path, self._folder.values, link, self._outcomes)
         _enter(self._folder.files.make(facts["cwd"]), ticket.host)
@@ -217,6 +217,7 @@ class Agent:
     def _look(self) -> None:
         """Send what was added to logs, again and again."""
         self._courier.pump()
+        self._check_storage()
         self._give_back(self._attempts.take_back())
         self._send()
         self._outcomes.at(time.monotonic() + _LOOK_S, self._look)
@@ -258,6 +259,12 @@ class Agent:
         if self._link.eof:
             self._outcomes.unwatch(self._link.fileno())
             self._outcomes.wake()
+
+    def _check_storage(self) -> None:
+        """Leave when something could not be stored, so that the attempts which need it run elsewhere."""
+        if self._attempts.problem is not None and not self._place.is_leaving:
+            self._place.notes.failed(self._attempts.problem)
+            self._leave()
 
     def _receive(self, message: Message) -> None:
         kind = message[0]
@@ -319,6 +326,17 @@ class Agent:
             self._courier.pump()
             if self._link.backlog:
                 select.select([], [self._link], [], 0.25)
+
+
+def _made_folder(original: str | None, host: str) -> Folder:
+    """Return the folder of an agent. Raises LiteflowError: it cannot be made."""
+    try:
+        return Folder(original, host)
+    except OSError as error:
+        raise LiteflowError(
+            f"{host} cannot make the folder {error.filename}: {error.strerror}: make room there, or let TMPDIR name "
+            "another folder"
+        ) from None
 
 
 def _enter(cwd: str, host: str) -> None:

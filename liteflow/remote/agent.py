@@ -53,7 +53,7 @@ _LOOK_S: Final = 0.2
 #: Outcomes are held back at most for so long while attempts are queued, so that many go together.
 _GATHER_S: Final = 0.004
 _BEATS_IN_A_LEASE: Final = 5
-_DRIFT_S: Final = 0.05  # by which clocks that nobody sets may drift apart
+_DRIFT_S: Final = 0.05  # by which two clocks may differ more, or less, without a step
 _FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run has ended
 _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 

@@ -76,7 +76,7 @@ class AgentAttempts:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing starts here any more: what attempts need cannot be stored; None: all is well."""
+        """Why nothing starts here: what attempts need cannot be stored; None: it can."""
         problem = self._folder.problem or self.values.problem
         return None if problem is None else f"{self._folder.host}: {problem}"
 

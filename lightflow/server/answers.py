@@ -259,7 +259,7 @@ class GeometryAnswer(GeometryShape):
 
 
 class CriticalPathAnswer(TypedDict):
-    """The chain of tasks that decided when a run ended, and the seconds that they were at work."""
+    """The chain of tasks that decided when a run ended, and the seconds for which they ran."""
 
     as_of: str
     run_id: str

@@ -143,14 +143,14 @@ class AttemptHistory(Protocol):
 
         Moments are in seconds since 1970.
         """
-        sql = f"SELECT total(ended_at - started_at) FROM ({_TIMES.format('run_id=? AND started_at >= ?')})"
+        sql = f"SELECT total(ended_at - started_at) FROM ({_TIMES.format('run_id=? AND ? <= started_at')})"
         ((seconds,),) = self._rows(sql, (run_id, since, until, run_id, since), (REAL,))
         return float(seconds)
 
     def tasks_work_s(self, run_id: str, tasks: Sequence[str], until: float) -> float:
-        """Return the seconds that tasks of a run were at work, one after the other; of those that run, to `until`.
+        """Return the seconds for which tasks of a run ran, one after the other; of those that run, to `until`.
 
-        A mapped task is at work from the first start to the last end of its instances.
+        A mapped task counts from the first start to the last end of its instances.
         """
         sql = (
             "SELECT total(CASE WHEN is_mapped THEN to_end ELSE work END) FROM ("
@@ -165,8 +165,8 @@ class AttemptHistory(Protocol):
 def _of(run_id: str, task_id: str | None, map_index: int | None) -> tuple[str, list[object]]:
     """Return the condition for the rows of a run, of one of its tasks or of an instance, and its parameters."""
     columns = {"run_id": run_id, "task_id": task_id, "map_index": map_index}
-    given = {name: value for name, value in columns.items() if value is not None}
-    return " AND ".join(f"{name}=?" for name in given), list(given.values())
+    fixed = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"{name}=?" for name in fixed), list(fixed.values())
 
 
 def _equal_share(counts: Sequence[int], most: int) -> int:

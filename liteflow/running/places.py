@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
@@ -29,7 +29,7 @@ _Resources = tuple[tuple[str, int], ...]
 class FarTasks(Record):
     """The tasks of a run that leave this machine, and where they run."""
 
-    places: Mapping[int, str] = EMPTY_MAPPING  #: by number
+    places: Sequence[str] = ()  #: of each task by number; empty: this machine
     clusters: Mapping[str, Any] = EMPTY_MAPPING  #: by place
 
 
@@ -40,7 +40,7 @@ def far_tasks(compiled: CompiledDag, config: RunConfig) -> FarTasks:
     """
     if not config.clusters:
         return FarTasks()
-    places: dict[int, str] = {}
+    places = [HERE] * len(compiled.tasks)
     clusters: dict[str, Any] = {}
     for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
         name = _mode(task.settings, config)
@@ -78,17 +78,19 @@ def modes_of(compiled: CompiledDag, config: RunConfig, far: FarTasks) -> str | M
     by_id = {**dict.fromkeys(compiled.bodies(), config.mode), **modes}
     if not clusters:
         return by_id
-    places = {compiled.graph.ids[node]: place for node, place in far.places.items()}
+    places = dict(zip(compiled.graph.ids, far.places, strict=True))
     return {name: places.get(name) or (_MODE_HERE if mode in clusters else mode) for name, mode in by_id.items()}
 
 
-def with_places(options: Mapping[int, QueueOptions], far: Mapping[int, str]) -> Mapping[int, QueueOptions]:
+def with_places(options: Mapping[int, QueueOptions], places: Sequence[str]) -> Mapping[int, QueueOptions]:
     """Return the queue options of tasks, each with its place. Tasks with the same options share a record."""
-    if not far:
+    if not any(places):
         return options
     shared: dict[tuple[QueueOptions | None, str], QueueOptions] = {}
     placed = dict(options)
-    for node, place in far.items():
+    for node, place in enumerate(places):
+        if place == HERE:
+            continue
         key = (options.get(node), place)
         if key not in shared:
             shared[key] = replace(key[0] or QueueOptions(), place=place)

@@ -564,6 +564,33 @@ def test_what_happens_while_the_network_is_away_is_shown_once(tabs: Tabs, tmp_pa
         page.keyboard.press("g")
         page.keyboard.press("r")
         page.locator("table.runs td", has_text="name=before").wait_for()
+def test_what_happens_while_an_answer_is_on_its_way_is_shown(page: Any, server: RunningServer) -> None:
+    """The stream of the view before has told of it, when the new view did not listen yet."""
+    show(page, server, "pools")
+    page.wait_for_selector(".connection.live")
+    runs: list[str] = []
+
+    def answer_late(route: Any) -> None:
+        response = route.fetch()
+        runs.append(start(server, "form", {"name": "meanwhile"}))
+        Client(server.url, server.operator).wait(runs[0], timeout_s=60)
+        page.evaluate(REACH, server.get("/api/v1/runs?limit=1")["as_of"])
+        route.fulfill(response=response)
+
+    page.route("**/api/v1/runs?*", answer_late, times=1)
+    show(page, server, "runs?workflow=form")
+    page.wait_for_selector("table.runs, .empty")
+    row = page.locator("table.runs tr", has_text=runs[0])
+    row.locator(".state", has_text="success").wait_for()
+
+
+#: Waits until the stream of a page has reached a position.
+REACH = """async position => {
+  const {feed} = await import('/ui/app.js'), seq = text => Number((text || '').split('.')[1]);
+  while (!(seq(feed.position) >= seq(position))) await new Promise(requestAnimationFrame);
+}"""
+
+
         os.kill(server.process.pid, signal.SIGSTOP)
         try:
             page.clock.fast_forward(60_000)

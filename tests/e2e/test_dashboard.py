@@ -625,6 +625,19 @@ def test_the_page_survives_the_server(tabs: Tabs, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "lightflow", "serve", "--port", str(first.port)]
         again = subprocess.Popen(
             command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+def test_a_stream_that_is_not_answered_is_requested_again(tabs: Tabs, server: RunningServer) -> None:
+    page = tabs.tab()
+    page.clock.install()
+    page.route("**/api/v1/stream?*", lambda route: None, times=1)
+    with page.expect_request("**/api/v1/stream?*"):
+        log_in(page, server.url, server.operator)
+    page.clock.fast_forward(60_000)
+    page.wait_for_selector(".connection.lost, .connection.live")
+    page.clock.fast_forward(10_000)
+    page.wait_for_selector(".connection.live")
+    tabs.close()
+
+
         )
         try:
             page.wait_for_selector(".connection.live", timeout=30_000)

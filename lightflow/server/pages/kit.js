@@ -295,7 +295,7 @@ class Feed {
     const query = new URLSearchParams({ topics: [...topics].join(",") });
     if (from) query.set("as_of", from);
     try {
-      const response = await request(`stream?${query}`, { signal: abort.signal });
+      const response = await inTime(request(`stream?${query}`, { signal: abort.signal }));
       this.setState("live");
       this.tries = 0;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

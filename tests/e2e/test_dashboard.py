@@ -273,6 +273,8 @@ def test_runs_are_filtered_by_text_and_days(page: Any, server: RunningServer) ->
     page.fill("[aria-label='Only runs with this text']", "needle")
     page.keyboard.press("Enter")
     page.locator("table.runs td", has_text="name=hay").wait_for(state="detached")
+    later = start(server, "form", {"name": "later"})  # the list changes while a person types
+    page.locator("table.runs tr", has_text=later).locator(".state", has_text="success").wait_for()
     assert page.locator("table.runs .id").inner_text() == run
     page.get_by_label("from", exact=True).fill("2999-01-01")
     wait_for_text(page, ".empty", "No run matches")
@@ -494,6 +496,8 @@ def test_viewers_and_read_only_servers_have_no_buttons(tabs: Tabs, server: Runni
     wait_for_text(page, "td", "five")
     assert page.locator("text=Run…").count() == 0
     with serving(server.folder, "ui", "lightflow.db") as history:
+    with page.expect_response("**/api/v1/pools"):
+        lightflow(server.folder, "run", "small.yaml")  # the page reads its pools again
         other = log_in(tabs.tab(), history.url, history.operator)
         wait_for_text(other, "td", "five")
         other.locator("tr", has_text="five").locator("td a").first.click()

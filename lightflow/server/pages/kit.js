@@ -538,6 +538,13 @@ export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${li
 
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 
+/** A field whose text counts once it is left, or Enter is pressed; what is being typed stays while the page changes. */
+export const Typed = ({ value, ...rest }) => {
+  const [text, type] = useState(value);
+  useEffect(() => type(value), [value]);
+  return html`<input ...${rest} value=${text} onInput=${event => type(event.target.value)} />`;
+};
+
 export const Copy = ({ text, label = "Copy", ...rest }) => {
   const [done, set] = useState(false);
   const copy = async () => {

@@ -130,8 +130,8 @@ def test_a_failure_is_shown_until_what_it_concerns_works_or_is_gone(tmp_path: Pa
         def failing() -> set[str]:
             return {each["subject"] for each in server.get("/api/v1/system")["scheduler"]["failures"]}
 
-        until(lambda: failing() == {"load:file", "left:file", "load:manual", "left:manual"}, limit_s=20)
+        until(lambda: failing() == {"load:file", "left:file", "load:manual", "left:manual"})
         (tmp_path / "w1.yaml").unlink()
-        until(lambda: failing() == {"load:file", "load:manual"}, limit_s=20)
+        until(lambda: failing() == {"load:file", "load:manual"})
         change(tmp_path, "UPDATE liteflow_triggers SET spec='{}' WHERE kind='manual'")
-        until(lambda: failing() == {"load:file"}, limit_s=20)
+        until(lambda: failing() == {"load:file"})

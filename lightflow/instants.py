@@ -225,6 +225,16 @@ def schedule_problems(schedule: Schedule) -> Iterator[tuple[str, str]]:
         yield "jitter", f"must be shorter than the time between two instants, which is {interval:g} s"
 
 
+#: The fields of a cron expression, as the parser names them, and what can be in them besides lists, ranges and steps.
+_FIELDS: Final = {
+    "minute": "* or 0 to 59",
+    "hour": "* or 0 to 23",
+    "day-of-month": "* or 1 to 31, or L for the last day",
+    "month": "* or 1 to 12, or JAN to DEC",
+    "day-of-week": "* or 0 to 7, or SUN to SAT",
+}
+
+
 def _cron_problem(schedule: Schedule) -> str:
     """Return what is wrong with a cron expression; empty if nothing is."""
     text = " ".join((schedule.cron or "").split())
@@ -237,14 +247,15 @@ def _cron_problem(schedule: Schedule) -> str:
     if len(fields) == 6:
         return f"{quoted(text)} has six fields, and cron has no seconds: write `every: 10s` for short intervals"
     if len(fields) != 5:
-        return f"{quoted(text)} must have five fields: minute, hour, day of month, month, day of week"
+        fields_of_cron = ", ".join(_FIELDS).replace("-", " ")
+        return f'{quoted(text)} must have five fields: {fields_of_cron}; "30 4 * * *" is each day at 04:30'
     try:
         first = next(CronSim(expression, datetime.datetime.fromtimestamp(_SAMPLE, datetime.UTC)), None)
     except CronSimError as error:
         field = re.sub(r"^Bad ", "", str(error))
         if field == "day-of-month" and _fits_alone(fields[2]):
             return f"{quoted(text)} never comes: the months have no such day"
-        return f"{quoted(text)} has a mistake in its {field.replace('-', ' ')}"
+        return f"{quoted(text)} has a mistake in its {field.replace('-', ' ')}, which can be {_FIELDS[field]}"
     return "" if first is not None else f"{quoted(text)} never comes: the months have no such day"
 
 

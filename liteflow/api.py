@@ -197,6 +197,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "VARIABLE_NAME": ("liteflow.values.dotenv", "NAME"),
     "VARIABLE_NAME_RULE": ("liteflow.values.dotenv", "NAME_WORDS"),
     "process_bytes": ("liteflow.processes.spawn", "encoded"),
+    "LONGEST_WORD": ("liteflow.processes.spawn", "LONGEST_WORD"),
     "date_of": ("liteflow.values.dates", "date_of"),
     "day_epoch": ("liteflow.values.dates", "epoch_of"),
     "current_day": ("liteflow.values.dates", "current_day"),

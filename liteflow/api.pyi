@@ -72,6 +72,7 @@ from liteflow.planning.task_table import instance_name as instance_name
 from liteflow.planning.trigger_rules import TRIGGER_RULES as TRIGGER_RULES
 from liteflow.planning.trigger_rules import TriggerRule as TriggerRule
 from liteflow.processes.log_file import open_log_for_reading as open_log
+from liteflow.processes.spawn import LONGEST_WORD as LONGEST_WORD
 from liteflow.processes.spawn import encoded as process_bytes
 from liteflow.record import EMPTY_MAPPING as EMPTY_MAPPING
 from liteflow.record import Record as Record
@@ -200,6 +201,7 @@ __all__ = [
     "FOLDED",
     "HOOK_EVENTS",
     "LAYERED",
+    "LONGEST_WORD",
     "MAX_CHILD_DEPTH",
     "MAX_DAYS",
     "MAX_INSTANCES",

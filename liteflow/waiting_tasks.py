@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from liteflow.dagrun import DagRun
+from liteflow.definition.dag_tasks import DagTasks
 from liteflow.definition.options import make_options
 from liteflow.definition.task import Task, reference
 from liteflow.errors import DefinitionError
@@ -17,16 +18,8 @@ from liteflow.work import Call, Poll
 LONGEST_WAIT_S: Final = 7 * 86400.0
 
 
-class WaitingTasks(Protocol):
-    """A dag, as far as it has tasks that wait."""
-
-    def task(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any: ...
-
-    def add_task(self, task: Task) -> Task: ...
-
-    def _free_name(self, base: str) -> str: ...
-
-    def _full_id(self, name: str) -> str: ...
+class WaitingTasks(DagTasks):
+    """The tasks of a dag, and those among them that wait."""
 
     @cached_property
     def outputs(self) -> dict[str, Any]:

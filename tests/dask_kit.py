@@ -104,13 +104,18 @@ def _command_line(pid: int) -> bytes:
     return b""
 
 
+def need_dask() -> None:
+    """Skip the test where Dask is not installed; in CI it fails."""
+    if importlib.util.find_spec("distributed") is None:
+        missing("distributed")
+
+
 @contextmanager
 def dask_cluster(
     folder: Path, workers: int = 2, threads: int = 8, network: Network | None = None, tls: Sequence[str] = ()
 ) -> Iterator[DaskCluster]:
     """Run a cluster, with the options of its programs for TLS; it skips the test where Dask is not installed."""
-    if importlib.util.find_spec("distributed") is None:
-        missing("distributed")
+    need_dask()
     cluster = DaskCluster(folder, workers, threads, network, tls)
     try:
         cluster.revive()

@@ -129,6 +129,11 @@ def check_described(method: str, path: str, answer: Answered) -> None:
         assert not problems, f"{method} {route.path}: {'; '.join(problems)}"
 
 
+def filled(path: str, names: Mapping[str, str]) -> str:
+    """Return the path of a route with names in place of its parts `{part}`."""
+    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
+
+
 def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), "NO_COLOR": "1"}
 

@@ -20,6 +20,7 @@ from lightflow.spec.model import BoundValue, Expression, Expressions, KeyTemplat
 from liteflow import Call, Command, InputError, LiteflowError
 from liteflow.api import (
     EMPTY_MAPPING,
+    LONGEST_WORD,
     HookEvent,
     Payload,
     Ref,
@@ -37,8 +38,6 @@ from liteflow.api import (
 _B = TypeVar("_B", Call, Command)
 Values = Mapping[str, Any]  #: what expressions can name, by the name
 
-#: The bytes that the kernel allows for one variable, with its name and the final NUL.
-MAX_VARIABLE_BYTES: Final = 128 * 1024
 _ITEM: Final = "item"
 _PASTED: Final = re.compile("\0([0-9]+)\0")
 
@@ -357,8 +356,9 @@ def process_text(template: Template, values: Values, variable: str = "") -> str:
         raise _error(
             at, "the value holds half of a character (a lone surrogate), which no program can be given"
         ) from None
-    if size + len(variable) + 2 > MAX_VARIABLE_BYTES:
-        raise _error(at, f"the value is {size:,} bytes long; a program can be given 128 KiB, so pass it in a file")
+    if size + len(variable) + 2 > LONGEST_WORD:
+        message = f"the value is {size:,} bytes long; a program can be given {LONGEST_WORD // 1024} KiB"
+        raise _error(at, f"{message}, so pass it in a file")
     return text
 
 

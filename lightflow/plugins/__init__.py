@@ -1,1 +1,1 @@
-"""Task types: the two built-in types, and those of plugin files and packages."""
+"""Task types: those that are built in, and those of plugin files and packages."""

@@ -24,11 +24,10 @@ from lightflow.plugins.container_keys import CONTAINER, container_problems, imag
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
+from liteflow.api import LONGEST_WORD
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
-
-_LONGEST_ARGUMENT: Final = 128 * 1024  # bytes, of the kernel
 _IN_CODE: Final = (
     "an expression is not allowed in Python code, where its value would become code; write "
     "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
@@ -129,11 +128,11 @@ class PythonTask(TaskType):
             yield ConfigProblem("run", f"is the name of a file and no code: write `file: {code.strip()}`")
         if config.get("environment") == "script":
             yield from _block_problems(code)
-        if ("environment" in config or "container" in config) and len(code.encode()) >= _LONGEST_ARGUMENT:
-            message = (
-                "code of 128 KiB and more cannot be given to a program: write it into a file that the code imports"
+        if ("environment" in config or "container" in config) and len(code.encode()) >= LONGEST_WORD:
+            size = f"code of {LONGEST_WORD // 1024} KiB and more"
+            yield ConfigProblem(
+                "run", f"{size} cannot be given to a program: write it into a file that the code imports"
             )
-            yield ConfigProblem("run", message)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

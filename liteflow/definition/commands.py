@@ -9,15 +9,13 @@ from typing import Any, Final
 
 from liteflow.definition.mapping import MapRef
 from liteflow.errors import DefinitionError, InputError, LiteflowError
-from liteflow.processes.spawn import encoded
+from liteflow.processes.spawn import LONGEST_WORD, encoded
 from liteflow.record import Record
 from liteflow.shell import shell_words
 from liteflow.values.params import as_text
 from liteflow.values.payload import decode, is_pickled
 from liteflow.work import Command, Item, Ref, RunInfo, Work, input_name
 
-#: The kernel's limit for one argument or variable, including the NUL at its end.
-_MAX_BYTES: Final = 128 * 1024
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*\Z"
 _TASK: Final = r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)"
 
@@ -161,9 +159,10 @@ def _text(word: _Word, work: Work, what: str, name_bytes: int = 0) -> str:
         raise InputError(f"{what}: {source}: {error}") from None
     if "\0" in text:
         raise InputError(f"{what}: {source} holds a NUL character, which no program can be given")
-    if size + name_bytes + 1 > _MAX_BYTES:
+    if size + name_bytes + 1 > LONGEST_WORD:
         raise InputError(
-            f"{what}: {source} is {size:,} bytes long; a program can be given 128 KiB, so hand it over in a file"
+            f"{what}: {source} is {size:,} bytes long; a program can be given {LONGEST_WORD // 1024} KiB, "
+            "so hand it over in a file"
         )
     return text
 

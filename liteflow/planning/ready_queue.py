@@ -51,6 +51,7 @@ class ReadyQueue:
         self, options: Mapping[int, QueueOptions] | None = None, owner: Callable[[int], int] | None = None
     ) -> None:
         self._options = options or {}
+        self._different = tuple({id(each): each for each in self._options.values()}.values())  # tasks share them
         self._owner = owner or _itself
         self._queue: deque[int] = deque()  # all tasks, as long as there are no options
         self._lines: dict[_LineKey, list[_Position]] = {}  # heaps
@@ -157,12 +158,11 @@ class ReadyQueue:
     @property
     def is_ordered(self) -> bool:
         """Whether a task has an option besides its place."""
-        different = {id(options): options for options in self._options.values()}  # tasks share them
-        return any(options.priority or options.max_parallel or options.needs for options in different.values())
+        return any(options.priority or options.max_parallel or options.needs for options in self._different)
 
     def clusters(self) -> frozenset[str]:
         """Return the places of the tasks, apart from this machine."""
-        return frozenset(options.place for options in self._options.values() if options.place)
+        return frozenset(options.place for options in self._different if options.place)
 
     def options(self, node: int) -> QueueOptions:
         """Return the options of a task."""

@@ -161,7 +161,7 @@ class LogFile:
                     self._size = self._bounds.cut()
         except OSError as error:
             self._unreported += len(rest)
-            self.lost = error.strerror or str(error)
+            self.lost = _reason(error)
 
     def _note_loss(self) -> None:
         note = f"\n… {self._unreported:,} bytes lost: {self.lost} …\n".encode()
@@ -179,7 +179,13 @@ class LogFile:
                 self._note_loss()
             self._bounds.cut()
         except OSError as error:  # the disk is still full: the note is lost, too
-            self.lost = self.lost or error.strerror or str(error)
+            self.lost = self.lost or _reason(error)
         os.close(self._fd)
         self._fd = -1
         self._bounds = None
+
+
+def _reason(error: OSError) -> str:
+    """Return why output is lost, with the file or folder that cannot be made; a disk that is full has no name."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 
 #: Signals that Python or the guardian ignores or handles; a command starts with the defaults of the system.
 TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument or a variable, with the NUL at its end
+#: The bytes that the kernel allows for an argument, or a variable with its name, including the NUL at its end: 128 KiB
+#: where a page of memory has 4 KiB.
+LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
 _SCRIPT = 9  # the descriptor of a script that is too long for an argument; the highest that every shell can close
 #: Without these options zsh would change `$0` to the name of the file that it reads: before reading, and in the file.
@@ -123,11 +125,11 @@ class Spawner:
 
 def _long_script(argv: Sequence[str]) -> int:
     """Return the index of a shell's script that is longer than the system allows for an argument; 0 otherwise."""
-    if len(max(argv, key=len, default="")) * 4 < _LONGEST_WORD or os.path.basename(argv[0]) not in _SHELLS:
+    if len(max(argv, key=len, default="")) * 4 < LONGEST_WORD or os.path.basename(argv[0]) not in _SHELLS:
         return 0
     for place in range(2, len(argv)):
         if argv[place - 1].startswith("-") and argv[place - 1].endswith("c"):
-            return place if len(encoded(argv[place])) >= _LONGEST_WORD else 0
+            return place if len(encoded(argv[place])) >= LONGEST_WORD else 0
     return 0
 
 
@@ -146,16 +148,16 @@ def _in_memory(script: str) -> int:
 def _what_is_too_long(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> str:
     """Return why the system refuses the arguments of a command as too long."""
     for name, value in environ.items():
-        if len(name) + len(value) + 1 >= _LONGEST_WORD:
+        if len(name) + len(value) + 1 >= LONGEST_WORD:
             shown = os.fsdecode(name)
             return (
-                f"the environment variable {shown} has {len(value):,} bytes; the system allows {_LONGEST_WORD:,} for "
+                f"the environment variable {shown} has {len(value):,} bytes; the system allows {LONGEST_WORD:,} for "
                 "its name and value: pass large values in a file"
             )
     for number, word in enumerate(argv):
         size = len(encoded(word))
-        if size >= _LONGEST_WORD:
-            return f"argument {number} has {size:,} bytes; the system allows {_LONGEST_WORD - 1:,}: put it into a file"
+        if size >= LONGEST_WORD:
+            return f"argument {number} has {size:,} bytes; the system allows {LONGEST_WORD - 1:,}: put it into a file"
     return "its arguments and environment are too long for the system"
 
 

@@ -53,6 +53,7 @@ _LOOK_S: Final = 0.2
 #: Outcomes are held back at most for so long while attempts are queued, so that many go together.
 _GATHER_S: Final = 0.004
 _BEATS_IN_A_LEASE: Final = 5
+_DRIFT_S: Final = 0.05  # by which two clocks may differ more, or less, without a step
 _FLUSH_S: Final = 10.0  # how long the rest of the logs may take when the run has ended
 _MANY: Final = 1 << 30  # slots of the executor: the owner counts
 
@@ -69,6 +70,7 @@ class Lease:
         self.deadline = boot_time() + length_s
         self.beat_every_s = length_s / _BEATS_IN_A_LEASE
         self._shortest_s = float("inf")  # of the ways there and back
+        self._offset_s = 0.0  # the clock of the owner minus that of this machine, as that beat has measured it
 
     @property
     def is_over(self) -> bool:
@@ -77,14 +79,16 @@ class Lease:
     def answered(self, sent_at: float, owners_time: float) -> float | None:
         """Take the answer to a beat. Return the offset of the clocks, if this beat measures it better than all before.
 
-        The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it.
+        The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it. Where
+        two beats cannot both be right, one of the clocks was set meanwhile, and only the new one counts.
         """
         self.deadline = max(self.deadline, sent_at + self._length_s)
         way_s = boot_time() - sent_at
-        if way_s >= self._shortest_s:
+        offset_s = owners_time + way_s / 2 - time.time()
+        if way_s >= self._shortest_s and abs(offset_s - self._offset_s) <= way_s + _DRIFT_S:
             return None
-        self._shortest_s = way_s
-        return owners_time + way_s / 2 - time.time()
+        self._shortest_s, self._offset_s = way_s, offset_s
+        return offset_s
 
 
 class Place:
@@ -125,7 +129,7 @@ class Agent:
         self._outcomes = OutcomeQueue()
         self._lease = lease
         self._courier = Courier(link)
-        self._folder = Folder(facts["folder"])
+        self._folder = _made_folder(facts["folder"], ticket.host)
         place.notes.folder(self._folder.path)
         self._pulls = Pulls(self._folder.path, self._folder.values, link, self._outcomes)
         _enter(self._folder.files.make(facts["cwd"]), ticket.host)
@@ -213,6 +217,7 @@ class Agent:
     def _look(self) -> None:
         """Send what was added to logs, again and again."""
         self._courier.pump()
+        self._check_storage()
         self._give_back(self._attempts.take_back())
         self._send()
         self._outcomes.at(time.monotonic() + _LOOK_S, self._look)
@@ -254,6 +259,12 @@ class Agent:
         if self._link.eof:
             self._outcomes.unwatch(self._link.fileno())
             self._outcomes.wake()
+
+    def _check_storage(self) -> None:
+        """Leave when something could not be stored, so that the attempts which need it run elsewhere."""
+        if self._attempts.problem is not None and not self._place.is_leaving:
+            self._place.notes.failed(self._attempts.problem)
+            self._leave()
 
     def _receive(self, message: Message) -> None:
         kind = message[0]
@@ -315,6 +326,17 @@ class Agent:
             self._courier.pump()
             if self._link.backlog:
                 select.select([], [self._link], [], 0.25)
+
+
+def _made_folder(original: str | None, host: str) -> Folder:
+    """Return the folder of an agent. Raises LiteflowError: it cannot be made."""
+    try:
+        return Folder(original, host)
+    except OSError as error:
+        raise LiteflowError(
+            f"{host} cannot make the folder {error.filename}: {error.strerror}: make room there, or let TMPDIR name "
+            "another folder"
+        ) from None
 
 
 def _enter(cwd: str, host: str) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any, Final
 
 from liteflow.executors import Executor
-from liteflow.executors.attempt import cancelled_in_queue, failure
+from liteflow.executors.attempt import cancelled_in_queue
 from liteflow.executors.open import COMMAND, ShippedTasks
 from liteflow.executors.worker import work_from_wire
 from liteflow.record import replace
@@ -28,8 +28,9 @@ _PATIENCE_S: Final = 0.05
 class Folder:
     """The folder of an agent: bodies, values, logs and output files of its attempts, and files that they need."""
 
-    def __init__(self, original: str | None) -> None:
-        """Make it, with a copy of a folder of the owner's machine; None: there is none."""
+    def __init__(self, original: str | None, host: str) -> None:
+        """Make it, with a copy of a folder of the owner's machine (None: there is none). `host` names this machine."""
+        self.host = host
         parent = os.environ.get("TMPDIR") or "/tmp"  # `tempfile` takes 10 ms to load
         self.path = os.path.join(parent, f"lightflow-agent-{os.urandom(8).hex()}")
         os.mkdir(self.path, 0o700)
@@ -38,6 +39,7 @@ class Folder:
         self.logs = self._make("logs")
         self.outputs = self._make("outputs")
         self.files = FolderCopy(original, os.path.join(self.path, "files"))
+        self.problem: str | None = None  # why a body could not be stored
 
     def remove(self) -> None:
         import shutil  # it loads compression formats
@@ -50,9 +52,12 @@ class Folder:
         return path
 
     def store_body(self, digest: str, data: bytes) -> None:
-        """Store a body for the workers."""
-        with open(os.path.join(self.bodies, os.path.basename(digest)), "wb") as file:
-            file.write(data)
+        """Store a body for the workers. A failure is noted in `problem`."""
+        try:
+            with open(os.path.join(self.bodies, os.path.basename(digest)), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            self.problem = f"a function cannot be written into {self.bodies}: {error.strerror}"
 
 
 class AgentAttempts:
@@ -68,6 +73,12 @@ class AgentAttempts:
         self._queue: deque[Work] = deque()
         self._moved_at = 0.0  # monotonic; when the queue moved last
         self.slots = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing starts here: what attempts need cannot be stored; None: it can."""
+        problem = self._folder.problem or self.values.problem
+        return None if problem is None else f"{self._folder.host}: {problem}"
 
     @property
     def has_attempts(self) -> bool:
@@ -104,15 +115,11 @@ class AgentAttempts:
 
     def advance(self) -> None:
         """Start queued attempts as long as slots are free."""
-        while self._queue and len(self._running) < self.slots:
+        while self._queue and len(self._running) < self.slots and self.problem is None:
             self._moved_at = time.monotonic()
             self._start(self._queue.popleft())
 
     def _start(self, work: Work) -> None:
-        if self.values.problem is not None:
-            self._courier.finish(failure(work, "FAILED", self.values.problem))
-            self._forget(work)
-            return
         self._running[work.node] = work
         assert work.log_path is not None
         self._courier.follow(work.node, work.log_path)

@@ -125,7 +125,7 @@ class ValueReceiver:
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._arriving: dict[str, _Arriving] = {}
-        self.problem: str | None = None  # why a value could not be written
+        self.problem: str | None = None  # why the first value could not be written that was not
 
     def receive(self, name: str, data: bytes) -> None:
         """Take the next piece of a value. A failure is noted in `problem`."""
@@ -134,7 +134,7 @@ class ValueReceiver:
             arriving.file.write(data)
             arriving.digest.update(data)
         except OSError as error:
-            self.problem = f"a value cannot be written into {self._folder}: {error.strerror}"
+            self._note(error)
 
     def _begin(self, name: str) -> _Arriving:
         if self._folder is None or not re.match(SPILLED_NAME, name) or name.startswith("."):
@@ -154,8 +154,11 @@ class ValueReceiver:
                 raise OSError(0, "it has changed on the way")
             os.replace(arriving.path, os.path.join(self._folder, name))
         except OSError as error:
-            self.problem = f"a value cannot be written into {self._folder}: {error.strerror}"
+            self._note(error)
             _remove(arriving.path)
+
+    def _note(self, error: OSError) -> None:
+        self.problem = self.problem or f"a value cannot be written into {self._folder}: {error.strerror}"
 
     def close(self) -> None:
         """Remove what is not complete."""

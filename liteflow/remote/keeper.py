@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from liteflow.processes import tree
@@ -58,7 +59,8 @@ class Notes:
         self._note({"failed": text})
 
     def _note(self, fact: dict[str, Any]) -> None:
-        self._socket.sendall(json.dumps(fact).encode() + b"\n")
+        with suppress(OSError):  # the keeper has been killed, which its descriptor says
+            self._socket.sendall(json.dumps(fact).encode() + b"\n")
 
 
 def run_guarded_agent(agent: Callable[[Notes], None]) -> int:

@@ -268,8 +268,8 @@ class Lane(Backend):
         kind = message[0]
         if kind == "outcome":
             outcome = outcome_from_wire(message[1])
-            if outcome.node in agent.nodes:
-                attempt = self._attempts[outcome.node]
+            attempt = self._attempts.get(outcome.node)
+            if attempt is not None and attempt.agent is agent and attempt.work.attempt == outcome.attempt:
                 self._end(attempt, self._completed(outcome, attempt, agent, has_log=message[2]))
         elif kind == "log":
             node, offset, data = message[1:]

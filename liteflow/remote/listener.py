@@ -72,9 +72,14 @@ class Listener:
             sock.close()
             return
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is not None:
-            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        try:
+            sock.getpeername()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # it has gone already, as what scans ports does
+            sock.close()
+            return
         close_in_forks(sock)
         close_late = partial(self._turn_away, sock, "")
         self._visitors[sock] = self._outcomes.at(time.monotonic() + LIMIT_S, close_late)

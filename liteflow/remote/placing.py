@@ -46,6 +46,7 @@ class Placement:
         self._on_line = on_line
         self._on_end = on_end
         self._data = b""
+        self._unsent = bytearray()
         self._socket, placer_end = socket.socketpair()
         close_in_forks(self._socket)
         try:
@@ -57,7 +58,7 @@ class Placement:
             self._socket.close()
             raise ResourceError(f"the placer {argv[0]!r} cannot be started: {error.strerror}") from None
         self._socket.setblocking(False)
-        outcomes.watch(self._socket.fileno(), self._read)
+        outcomes.watch(self._socket.fileno(), self._advance)
         self._write(ticket_line(ticket))
 
     def want(self, count: int, busy: Mapping[str, int]) -> None:
@@ -69,8 +70,23 @@ class Placement:
         self._write(json.dumps({"lost": agent_id}).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
-        with suppress(OSError):  # it has ended, which its output says
-            self._socket.sendall(line)
+        self._unsent += line
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send the lines that wait, the rest when the placer has read some: it may be stopped, or just start."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:  # it has ended, which its output says
+            self._unsent.clear()
+        self._outcomes.watch_writing(self._socket.fileno(), on=bool(self._unsent))
+
+    def _advance(self) -> None:
+        self._flush()
+        self._read()
 
     def _read(self) -> None:
         try:

@@ -79,21 +79,7 @@ def run(
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
-        bodies = compiled.bodies()
-        if any(isinstance(body, Call) and body.preload for body in bodies.values()):
-            from liteflow.executors.preload import preload  # few workflows need it
-
-            preload(bodies.values())
-        executor = open_executor(
-            bodies,
-            info,
-            mode=modes_of(compiled, config),
-            slots=config.max_workers,
-            timeouts=compiled.with_timeout(),
-            host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
-            backends=config.backends,
-            lanes=_lanes(compiled, config),
-        )
+        executor = _open_executor(compiled, config, info, locks)
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
         stack.callback(store.close)
@@ -119,6 +105,24 @@ def run(
                 with contextlib.suppress(StoreError, ResourceError):  # it may be the state file that has no room
                     store.interrupt(str(error))
             raise
+
+
+def _open_executor(compiled: CompiledDag, config: RunConfig, info: RunInfo, locks: LockFile) -> Executor:
+    bodies = compiled.bodies()
+    if any(isinstance(body, Call) and body.preload for body in bodies.values()):
+        from liteflow.executors.preload import preload  # few workflows need it
+
+        preload(bodies.values())
+    return open_executor(
+        bodies,
+        info,
+        mode=modes_of(compiled, config),
+        slots=config.max_workers,
+        timeouts=compiled.with_timeout(),
+        host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
+        backends=config.backends,
+        lanes=_lanes(compiled, config),
+    )
 
 
 def _lanes(compiled: CompiledDag, config: RunConfig) -> Mapping[str, BackendFactory]:

@@ -235,10 +235,13 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
         return self._rows(sql, (), (RUN_NO, ID, ID, STATE))
 
     def run_statistics(self) -> list[tuple[str, str, int, float | None]]:
-        """Return dag, stored status, number of runs and their total seconds, for each dag and status."""
+        """Return dag, stored status, number of runs and their total seconds, for each dag and status.
+
+        It reads the entries of an index, not the rows of the runs.
+        """
         sql = (
             "SELECT dag_id, status, count(*), sum(ended_at - started_at) FROM liteflow_dag_runs "
-            "GROUP BY dag_id, status ORDER BY dag_id, status"
+            "GROUP BY status, dag_id ORDER BY dag_id, status"
         )
         return self._rows(sql, (), (ID, STATE, INT, REAL_OR_NOT))
 

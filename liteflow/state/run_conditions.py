@@ -35,7 +35,8 @@ class RunConditions(Record):
         """
         stored = [*self.statuses, *(["UP_FOR_RETRY"] if "RUNNING" in self.statuses else [])]
         listed, numbers = "SELECT value FROM json_each(?)", json.dumps(ownerless)
-        condition = f"status IN ({listed}) AND run_no NOT IN ({listed})"
+        # `+` keeps SQLite from sorting all runs with these states: it reads the newest runs until the page is full.
+        condition = f"+status IN ({listed}) AND run_no NOT IN ({listed})"
         if "INTERRUPTED" in self.statuses:
             return f"({condition} OR run_no IN ({listed}))", [json.dumps(stored), numbers, numbers]
         return condition, [json.dumps(stored), numbers]

@@ -71,8 +71,6 @@ class FireHistory(Protocol):
 
     def fire_statistics(self, bounds: Sequence[float], after: int, before: int | None = None) -> FireStatistics:
         """Return the statistics of the fires with numbers above one, and below another; `bounds` are in seconds."""
-        if not self._has("liteflow_fires"):
-            return FireStatistics(after, {}, (0,) * (len(bounds) + 1), 0.0)
         late = "claimed_at - due_at"
         columns = "".join(f"coalesce(sum({late} <= {bound!r}), 0), " for bound in bounds)
         sql = (
@@ -80,11 +78,12 @@ class FireHistory(Protocol):
             "FROM liteflow_fires WHERE fire_no>? AND fire_no<? GROUP BY status ORDER BY status"
         )
         kinds = (STATE, INT, INT, *[INT] * (len(bounds) + 1), REAL)
-        rows = self._rows(sql, (after, 2**63 - 1 if before is None else before), kinds)
+        numbers = (after, 2**63 - 1 if before is None else before)
+        rows = self._rows(sql, numbers, kinds) if self._has("liteflow_fires") else []
         return FireStatistics(
             through=max((row[2] for row in rows), default=after),
             counts={row[0]: row[1] for row in rows},
-            delays=tuple(map(sum, zip(*(row[3:-1] for row in rows), strict=True))) or (0,) * (len(bounds) + 1),
+            delays=tuple(sum(row[place] for row in rows) for place in range(3, len(kinds) - 1)),
             seconds=sum(row[-1] for row in rows),
         )
 

@@ -200,6 +200,7 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN selection TEXT; -- JSON: the selected t
 ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: its outputs, once it has succeeded
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
+CREATE INDEX liteflow_runs_by_status ON liteflow_dag_runs (status, dag_id, started_at, ended_at);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 ALTER TABLE liteflow_requests ADD COLUMN requested_by TEXT; -- the person or program
 CREATE INDEX liteflow_removals ON liteflow_requests (request_no) WHERE action = 'remove_files';

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,3 +202,35 @@ def _status(pid: int) -> str:
         return Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return "\nState:\tZ"
+
+
+def check_nothing_left(
+    name: str, outside: Outside, folder: Path, figure: Callable[..., str], scaled: Callable[[int], int]
+) -> None:
+    """Kill each victim at some moments, print the figures under a name, and check that nothing was left."""
+    figures = Trial(outside, folder).all_moments(scaled(MOMENTS))
+    line = figure(name, **figures)
+    assert figures["left"] == 0, line
+
+
+def status_in(db: Path) -> str | None:
+    """Return the status of the run in a state file; None: it has none."""
+    if not db.exists():
+        return None
+    with closing(sqlite3.connect(db)) as connection:
+        try:
+            row = connection.execute("SELECT status FROM liteflow_dag_runs").fetchone()
+        except sqlite3.OperationalError:  # the run was killed before it had tables
+            return None
+    return None if row is None else str(row[0])
+
+
+def attempts_in(db: Path) -> dict[str, int]:
+    """Return how many attempts of each task a state file has."""
+    if not db.exists():
+        return {}
+    with closing(sqlite3.connect(db)) as connection:
+        try:
+            return dict(connection.execute("SELECT task_id, try_number FROM liteflow_task_instances").fetchall())
+        except sqlite3.OperationalError:  # the run was killed before it had tables
+            return {}

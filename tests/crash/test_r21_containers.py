@@ -18,7 +18,7 @@ from pathlib import Path
 import container_kit
 import pytest
 from container_kit import SHELL_IMAGE, Engine
-from outside import MOMENTS, Outside, Trial, children
+from outside import Outside, Trial, check_nothing_left, children
 
 FLOW = """
 workflow_name: killed
@@ -84,9 +84,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 def test_r21_no_container_is_left(
     engine: Engine, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    figures = Trial(Containers(engine), tmp_path).all_moments(scaled(MOMENTS))
-    line = figure(f"R21-{engine.command}", **figures)
-    assert figures["left"] == 0, line
+    check_nothing_left(f"R21-{engine.command}", Containers(engine), tmp_path, figure, scaled)
 
 
 @pytest.mark.timeout(600)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import sql_servers
-from outside import MOMENTS, Outside, Trial, seconds_until
+from outside import Outside, Trial, check_nothing_left, seconds_until
 from sql_servers import SqlServer
 
 FLOW = """
@@ -97,9 +97,7 @@ def servers() -> Iterator[Servers]:
 def test_r24_no_statement_is_left(
     servers: Servers, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    figures = Trial(servers, tmp_path).all_moments(scaled(MOMENTS))
-    line = figure("R24", **figures)
-    assert figures["left"] == 0, line
+    check_nothing_left("R24", servers, tmp_path, figure, scaled)
 
 
 @pytest.mark.timeout(600)

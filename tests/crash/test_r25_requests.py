@@ -15,16 +15,14 @@ whose client is gone.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from http_kit import Server, serving
-from outside import MOMENTS, VICTIMS, Outside, Trial, seconds_until
+from outside import VICTIMS, Outside, Trial, attempts_in, check_nothing_left, seconds_until, status_in
 from smtp_kit import SmtpServer, receiving
 
 FLOW = """
@@ -134,29 +132,6 @@ class Notice(Messages):
         super().__init__(server, post, NOTICE)
 
 
-def status_in(db: Path) -> str | None:
-    """Return the status of the run in a state file; None: it has none."""
-    if not db.exists():
-        return None
-    with contextlib.closing(sqlite3.connect(db)) as connection:
-        try:
-            row = connection.execute("SELECT status FROM liteflow_dag_runs").fetchone()
-        except sqlite3.OperationalError:  # the run was killed before it had tables
-            return None
-    return None if row is None else str(row[0])
-
-
-def attempts_in(db: Path) -> dict[str, int]:
-    """Return how many attempts of each task a state file has."""
-    if not db.exists():
-        return {}
-    with contextlib.closing(sqlite3.connect(db)) as connection:
-        try:
-            return dict(connection.execute("SELECT task_id, try_number FROM liteflow_task_instances").fetchall())
-        except sqlite3.OperationalError:  # the run was killed before it had tables
-            return {}
-
-
 #: The command, whose workers do not ask the kernel to be killed with their guardian.
 OUTLIVING = """
 from liteflow.processes import tree
@@ -177,9 +152,7 @@ def requests() -> Iterator[Requests]:
 def test_r25_no_request_goes_on(
     requests: Requests, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    figures = Trial(requests, tmp_path).all_moments(scaled(MOMENTS))
-    line = figure("R25", **figures)
-    assert figures["left"] == 0, line
+    check_nothing_left("R25", requests, tmp_path, figure, scaled)
 
 
 @pytest.mark.timeout(600)
@@ -212,9 +185,7 @@ def messages(request: pytest.FixtureRequest) -> Iterator[Messages]:
 def test_r25_no_message_goes_on(
     messages: Messages, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
-    figures = Trial(messages, tmp_path).all_moments(scaled(MOMENTS))
-    line = figure(f"R25-{type(messages).__name__.lower()}", **figures)
-    assert figures["left"] == 0, line
+    check_nothing_left(f"R25-{type(messages).__name__.lower()}", messages, tmp_path, figure, scaled)
 
 
 @pytest.mark.timeout(600)

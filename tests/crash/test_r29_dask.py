@@ -1,11 +1,11 @@
 """R29: a task on a worker of Dask does not outlive its run, its agent or its worker, and Dask repeats none.
 
 Proved: the hostile tasks of R28 on two workers of a real Dask cluster. Killed are the orchestrator, the agents, their
-keepers, their guardians, agents and guardians, the workers and a nanny: two seconds later nothing of the tasks lives.
-Stopped are the orchestrator and the agents, with and without their guardian: nothing lives a second after the lease has
-ended. A run whose orchestrator lives starts the lost tasks again and succeeds. The placer and the scheduler may be
-killed, and all but the agents may be stopped: the attempts go on, and end with their run. Plain Dask is beside it: what
-its own tasks leave after the same faults.
+keepers, their guardians, agents and guardians, the workers, a nanny, and both: two seconds later nothing of the tasks
+lives. Stopped are the orchestrator and the agents, with and without their guardian: nothing lives a second after the
+lease has ended. A run whose orchestrator lives starts the lost tasks again and succeeds. The placer and the scheduler
+may be killed, and all but the agents may be stopped: the attempts go on, and end with their run. Plain Dask is beside
+it: what its own tasks leave after the same faults.
 
     pytest tests/crash/test_r29_dask.py --crash-scale 5
 """
@@ -81,6 +81,13 @@ def test_r29_a_killed_part_leaves_nothing_and_its_tasks_run_again(
     run.kill(run.parts("agents"))
     run.await_success()
     figure("R29", trials=1, left=0, killed_nanny_ms=round(worst * 1000))
+    cluster.revive()
+    cluster.await_workers()
+    run = start("nannies")
+    worst = run.kill(cluster.nannies)
+    cluster.revive()
+    run.await_success()
+    figure("R29", trials=1, left=0, killed_nannies_ms=round(worst * 1000))
 
 
 @pytest.mark.slow

@@ -18,8 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from outside import MOMENTS, VICTIMS, Outside, Trial, seconds_until
-from test_r25_requests import status_in
+from outside import VICTIMS, Outside, Trial, check_nothing_left, seconds_until, status_in
 
 FLOW = """
 workflow_name: killed
@@ -86,9 +85,7 @@ class Programs(Outside):
 @pytest.mark.slow
 @pytest.mark.timeout(100_000)
 def test_r30_no_program_is_left(tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]) -> None:
-    figures = Trial(Programs(tmp_path), tmp_path).all_moments(scaled(MOMENTS))
-    line = figure("R30", **figures)
-    assert figures["left"] == 0, line
+    check_nothing_left("R30", Programs(tmp_path), tmp_path, figure, scaled)
 
 
 @pytest.mark.timeout(600)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from sql_servers import missing
+from dask_kit import need_dask
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python examples/cluster/night.py"
 
 
 def test_a_night_in_which_a_worker_is_killed(tmp_path: Path) -> None:
-    if importlib.util.find_spec("distributed") is None:
-        missing("distributed")
+    need_dask()
     assert COMMAND in (ROOT / "docs" / "howto" / "from-a-laptop-to-a-cluster.md").read_text(encoding="utf-8")
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     script = ROOT / COMMAND.split()[1]

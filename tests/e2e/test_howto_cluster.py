@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import ssh_stand_in
-from sql_servers import missing
+from dask_kit import need_dask
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "howto" / "from-a-laptop-to-a-cluster.md"
@@ -86,8 +85,7 @@ def test_the_machines_that_ssh_reaches(reader: Reader) -> None:
 
 
 def test_the_dask_cluster(reader: Reader) -> None:
-    if importlib.util.find_spec("distributed") is None:
-        missing("distributed")
+    need_dask()
     _, used = reader.do("dask")
     assert "w1 processes" in used
     assert set(reader.hosts()["square"]) <= {"w1", "w2"}

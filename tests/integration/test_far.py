@@ -17,107 +17,20 @@ from typing import Any
 
 import pytest
 import trustme
-from far_kit import AGENT, cluster_of
+from far_kit import AGENT, LIMIT_S, Far, agents_in
 from process_kit import is_alive
+from tls_kit import certificates
 
 from liteflow.errors import DefinitionError, LiteflowError, ResourceError
-from liteflow.executors import Executor, open_executor
 from liteflow.processes import tree
 from liteflow.record import fields_of, replace
-from liteflow.remote.cluster import Certificates
-from liteflow.remote.lane import lane_of
 from liteflow.remote.shipping import ByName
 from liteflow.values.payload import decode, encode
 from liteflow.values.secrets import Secrets
-from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
+from liteflow.work import Body, Call, Command, Outcome, Ref
 
-LIMIT_S = 30.0
+SHORT_LEASE_S = 3.0  # an agent on a busy machine may not get the processor for a second
 DAEMON = 'setsid sh -c \'trap "" TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; sleep 1000\' "$0" & wait; sleep 1000'
-
-
-class Far:
-    """An executor whose tasks run on a cluster, and the processes of the cluster."""
-
-    def __init__(self, folder: Path, bodies: dict[str, Body], hosts: dict[str, int], **options: Any) -> None:
-        self.folder = folder
-        self.logs = folder / "logs"
-        (folder / "outs").mkdir(exist_ok=True)
-        info = RunInfo(
-            run_id="run-1",
-            dag_id="flow",
-            db_path=str(folder / "state.db"),
-            log_dir=str(self.logs),
-            outputs_dir=str(folder / "outs"),
-            values_dir=str(folder / "values"),
-            secrets=options.pop("secrets", None),
-        )
-        cluster = cluster_of(hosts, **options)
-        self.executor: Executor = open_executor(
-            bodies, info, mode="far", slots=4, lanes={"far": lane_of("far", cluster)}
-        )
-        self.node = 0
-
-    def ready(self, slots: int) -> None:
-        """Wait until there are so many free slots."""
-        self.executor.want("far", slots)
-        self.until(lambda: self.executor.room()["far"] == slots)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + LIMIT_S
-        while not condition():
-            assert time.monotonic() < give_up
-            self.executor.wait(0.01)
-
-    def submit(self, task_id: str, **fields: Any) -> int:
-        self.node += 1
-        log_path = str(self.logs / f"{task_id}-{self.node}.log")
-        fields = {"attempt": 1, "log_path": log_path, **fields}
-        self.executor.submit(Work(node=self.node, task_id=task_id, **fields))
-        self.executor.flush()
-        return self.node
-
-    def collect(self, count: int = 1) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        give_up = time.monotonic() + LIMIT_S
-        while len(outcomes) < count:
-            assert time.monotonic() < give_up, outcomes
-            outcomes += self.executor.wait(0.1)
-        return outcomes
-
-    def agents(self) -> list[tuple[int, int]]:
-        return agents_in(os.environ["TMPDIR"])
-
-
-def agents_in(folder: str) -> list[tuple[int, int]]:
-    """Return the keepers of agents whose folders are below this one, each with its agent."""
-    rows = tree.processes()
-    named = {pid for pid in rows if _is_of_an_agent(pid) and _folder_of_agents(pid) == folder}
-    return [(row.parent, pid) for pid in named if (row := rows[pid]).parent in named and not _is_guardian(pid, rows)]
-
-
-def _folder_of_agents(pid: int) -> str | None:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    except OSError:
-        return None
-    return next((each.partition("=")[2] for each in environment if each.startswith("TMPDIR=")), None)
-
-
-def _is_of_an_agent(pid: int) -> bool:
-    line = _command_line(pid)
-    return b"liteflow.remote.agent" in line and b"liteflow.remote.hosts" not in line
-
-
-def _is_guardian(pid: int, rows: dict[int, tree.Process]) -> bool:
-    parent = rows.get(rows[pid].parent)
-    return parent is not None and _is_of_an_agent(parent.parent)
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 Open = Callable[..., Far]
@@ -167,13 +80,15 @@ def daemon(path: Path) -> Command:
 def test_a_killed_part_leaves_nothing_and_the_attempt_is_lost_once_it_is_dead(
     far: Open, tmp_path: Path, victim: str
 ) -> None:
-    made = far({"t": daemon(tmp_path / "pid"), "ok": Call(lambda: 3)}, lease_s=3.0)
+    made = far({"t": daemon(tmp_path / "pid"), "ok": Call(lambda: 3)})
     made.ready(2)
     made.submit("t")
-    pid = awaited(tmp_path / "pid")
+    pid = made.awaited(tmp_path / "pid")
     ((keeper, agent),) = made.agents()
     guardian = next(row.pid for row in tree.processes().values() if row.parent == agent)
     placer = tree.processes()[keeper].parent
+    if victim == "both":
+        os.kill(agent, signal.SIGSTOP)  # else it may report the end of its guardian, and be given the next attempt
     for target in {"both": (guardian, agent)}.get(victim) or (locals()[victim],):
         os.kill(target, signal.SIGKILL)
     (outcome,) = made.collect()
@@ -187,10 +102,10 @@ def test_a_killed_part_leaves_nothing_and_the_attempt_is_lost_once_it_is_dead(
 
 
 def test_the_lease_ends_what_a_stopped_owner_has_started(far: Open, tmp_path: Path) -> None:
-    made = far({"t": daemon(tmp_path / "pid")}, lease_s=1.0)
+    made = far({"t": daemon(tmp_path / "pid")}, lease_s=SHORT_LEASE_S)
     made.ready(1)
     made.submit("t")
-    pid = awaited(tmp_path / "pid")
+    pid = made.awaited(tmp_path / "pid")
     give_up = time.monotonic() + LIMIT_S  # the owner does not answer: it does not even look
     while is_alive(pid):
         assert time.monotonic() < give_up
@@ -201,10 +116,10 @@ def test_the_lease_ends_what_a_stopped_owner_has_started(far: Open, tmp_path: Pa
 
 @pytest.mark.parametrize("victim", ["agent", "both"])
 def test_a_stopped_agent_does_not_outlive_its_lease(far: Open, tmp_path: Path, victim: str) -> None:
-    made = far({"t": daemon(tmp_path / "pid"), "ok": Call(lambda: 3)}, lease_s=1.0)
+    made = far({"t": daemon(tmp_path / "pid"), "ok": Call(lambda: 3)}, lease_s=SHORT_LEASE_S)
     made.ready(1)
     made.submit("t")
-    pid = awaited(tmp_path / "pid")
+    pid = made.awaited(tmp_path / "pid")
     ((_, agent),) = made.agents()
     guardian = next(row.pid for row in tree.processes().values() if row.parent == agent)
     for target in (agent,) if victim == "agent" else (guardian, agent):
@@ -336,17 +251,6 @@ def test_attempts_queued_at_an_agent_that_leaves_run_elsewhere(far: Open, tmp_pa
 # TLS
 
 
-def certificates(folder: Path, authority: trustme.CA) -> Certificates:
-    """Return the files of one machine."""
-    issued = authority.issue_cert("cluster.example")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    names = ("ca.pem", "cert.pem", "key.pem")
-    ca_file, certificate_file, key_file = (str(folder / name) for name in names)
-    return Certificates(ca_file=ca_file, certificate_file=certificate_file, key_file=key_file)
-
-
 def test_a_link_of_tls_brings_secrets_values_and_logs(far: Open, tmp_path: Path) -> None:
     secrets = Secrets({"TOKEN": "s3cret-value"})
     made = far(
@@ -456,6 +360,42 @@ def test_a_function_that_cannot_be_sent_fails_its_task(far: Open) -> None:
     (outcome,) = made.collect()
     assert outcome.verdict == "FAILED"
     assert "so another machine cannot find it" in message_of(outcome)
+
+
+# A full disk: here files may not be longer than some bytes
+
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))"
+
+
+@pytest.mark.parametrize("what", ["value", "function"])
+def test_a_machine_that_cannot_store_what_an_attempt_needs_leaves_it_to_the_others(
+    far: Open, tmp_path: Path, what: str
+) -> None:
+    padding = "x" * (10_000 if what == "function" else 0)
+    value = encode("ä" * (10 if what == "function" else 6_000_000), str(tmp_path / "values"))
+
+    def work(x: str) -> int:
+        return len(x) + len(padding)
+
+    made = far({"t": Call(work, {"x": Ref("x")})}, {"full": 1, "w2": 1}, others={"full": with_python(FULL)})
+    made.ready(2)
+    for _ in range(4):
+        made.submit("t", inputs={"x": value})
+    assert [(outcome.verdict, outcome.host) for outcome in made.collect(4)] == [("SUCCESS", "w2")] * 4
+
+
+def test_a_cluster_whose_disks_are_full_says_so(far: Open, tmp_path: Path) -> None:
+    made = far({"t": Call(large, {"x": Ref("x")})}, argv=with_python(FULL), patience_s=0.0)
+    made.ready(1)
+    made.submit("t", inputs={"x": encode("ä" * 6_000_000, str(tmp_path / "values"))})
+    with pytest.raises(ResourceError, match=r"w1: a value cannot be written into .*: File too large"):
+        made.collect()
+
+
+def test_a_folder_of_an_agent_that_cannot_be_made_is_named(far: Open, tmp_path: Path) -> None:
+    argv = with_python(f"import os; os.environ['TMPDIR'] = {str(tmp_path / 'none')!r}")
+    text = refusal(far({"t": Command(("true",))}, argv=argv))
+    assert f"w1 cannot make the folder {tmp_path}/none/lightflow-agent-" in text
 
 
 # One sentence for what cannot work

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
-from server_kit import RunningServer, lightflow, serving
+from server_kit import RunningServer, filled, lightflow, serving
 
 from lightflow.server.api import ROUTES
 from lightflow.server.routing import Route
@@ -82,9 +82,8 @@ def targets_of(route: Route) -> Iterator[Target]:
     words = reversed(re.findall(r"\w+", route.path))
     body: Any = None if route.body is None else next((BODIES[word] for word in words if word in BODIES), {})
     for part in re.findall(r"\{(\w+)\}", route.path):
-        names = NAMES | {part: "{}"}
-        yield Target(route.method, re.sub(r"\{(\w+)\}", lambda match, names=names: names[match[1]], route.path), body)  # type: ignore[misc]
-    plain = re.sub(r"\{(\w+)\}", lambda match: NAMES[match[1]], route.path)
+        yield Target(route.method, filled(route.path, NAMES | {part: "{}"}), body)
+    plain = filled(route.path, NAMES)
     for query in route.query:
         yield Target(route.method, f"{plain}?{query.name}={{}}", body)
 

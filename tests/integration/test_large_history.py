@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import liteflow.state.history
 import liteflow.state.store
 import liteflow.state.triggers
 from lightflow.cli.main import main
+from lightflow.server.metrics import Metrics
 from lightflow.service import explanations, queries, runs
 from liteflow import Dag, RunNotFound, init_schema
 from liteflow.state.admin import cancel_interrupted, exclude_from_resume, request
@@ -79,17 +80,13 @@ def named(run: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Counts, in a list of one, the steps of all statements of all connections that the package opens meanwhile."""
-    counted = [0]
+def watched(monkeypatch: pytest.MonkeyPatch, watch: Callable[[sqlite3.Connection], None]) -> Iterator[None]:
+    """Call a function with each connection that the package opens meanwhile."""
 
-    def step() -> None:
-        counted[0] += 1
-
-    def counting(connect: Callable[[str], sqlite3.Connection]) -> Callable[[str], sqlite3.Connection]:
+    def watching(connect: Callable[[str], sqlite3.Connection]) -> Callable[[str], sqlite3.Connection]:
         def connected(path: str) -> sqlite3.Connection:
             connection = connect(path)
-            connection.set_progress_handler(step, 1)
+            watch(connection)
             return connection
 
         return connected
@@ -102,7 +99,19 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             (liteflow.state.store, "connect"),
             (liteflow.state.triggers, "connect"),
         ):
-            patch.setattr(module, name, counting(getattr(module, name)))
+            patch.setattr(module, name, watching(getattr(module, name)))
+        yield
+
+
+@contextmanager
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count, in a list of one, the steps of all statements of all connections that the package opens meanwhile."""
+    counted = [0]
+
+    def step() -> None:
+        counted[0] += 1
+
+    with watched(monkeypatch, lambda connection: connection.set_progress_handler(step, 1)):
         yield counted
 
 
@@ -226,6 +235,25 @@ def test_a_list_of_runs_counts_the_others_and_reads_none_of_them(
         with History(db) as history:
             assert page.remaining == history.run_count("often") - 20 > 30
     assert cost[1] - cost[0] <= 3 * (LONG - SHORT) / 2, cost  # a step or two for each entry of an index
+
+
+def test_what_a_server_asks_again_and_again_reads_no_row_of_an_ended_run(
+    histories: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of a run has its parameters and settings, so that a scan of all rows reads megabytes."""
+    _, db = histories
+    statements: list[str] = []
+    with watched(monkeypatch, lambda connection: connection.set_trace_callback(statements.append)):
+        assert "lightflow_runs{" in Metrics().text(db, "1", "")
+        with History(db) as history:
+            assert history.open_runs() == []
+    selects = [statement for statement in statements if "FROM liteflow_dag_runs" in statement]
+    assert len(selects) >= 3
+    with closing(sqlite3.connect(db)) as connection:
+        plans = [row[3] for sql in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    reads = [plan for plan in plans if "liteflow_dag_runs" in plan]
+    assert reads
+    assert [plan for plan in reads if plan.startswith("SCAN") and "COVERING INDEX" not in plan] == []
 
 
 def test_a_dag_with_many_runs_is_forgotten_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from scheduler_kit import until
-from server_kit import serving
+from server_kit import filled, serving
 
 from lightflow.client import Client
 from lightflow.server.api import ROUTES
@@ -46,7 +46,7 @@ def test_only_tasks_connect_to_other_machines(tmp_path: Path, monkeypatch: pytes
         names = {"run": run_id, "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "return_value",
                  "pool": "none", "trigger": "flow:schedule"}  # fmt: skip
         for route in ROUTES:
-            server.request(route.method, re.sub(r"\{(\w+)\}", lambda match: names[match[1]], route.path))
+            server.request(route.method, filled(route.path, names))
         assert next(client.events(["runs"], as_of="0.0.0"))["event"] == "reset"
         assert server.request("POST", "/graphql", {"query": "{ runs { nodes { id } } }"}).status == 200
         until(lambda: all(run["status"] != "RUNNING" for run in server.get("/api/v1/runs")["runs"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from scheduler_kit import until
-from server_kit import RunningServer, lightflow, serving
+from server_kit import RunningServer, filled, lightflow, serving
 
 from lightflow.client import Client, ServerError
 from lightflow.server.api import ROUTES
@@ -136,7 +135,7 @@ def test_a_viewer_changes_nothing_and_an_operator_gets_an_answer_of_each_route(s
     names = {"workflow": "none", "run": "none", "task": "none", "index": "0", "trigger": "none", "pool": "none"}
     for route in ROUTES:
         if route.role == "operator":
-            path = re.sub(r"\{(\w+)\}", lambda match: names[match[1]], route.path)
+            path = filled(route.path, names)
             bodies: list[Any] = [None] if route.body is None else [None, {}, {"unknown": 1}, [], BODIES.get(route.path)]
             for body in bodies:
                 assert server.request(route.method, path, body, token="viewer").status == 403

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 from openapi_spec_validator import validate
 from scheduler_kit import until
-from server_kit import Answered, RunningServer, check_described, environment, lightflow, serving
+from server_kit import Answered, RunningServer, check_described, environment, filled, lightflow, serving
 
 from lightflow.client import Client, ServerError
 from lightflow.server.api import OPEN_ROUTES, ROUTES, STREAM
@@ -70,7 +70,7 @@ def in_path(path: str, run: str, task: str = "a") -> str:
     names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"} | {
         "trigger": "none:schedule"
     }
-    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
+    return filled(path, names)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 from graphql import GraphQLNonNull, get_named_type, is_input_object_type, is_required_argument, is_required_input_field
 from scheduler_kit import until
-from server_kit import RunningServer, environment, lightflow, serving
+from server_kit import RunningServer, environment, filled, lightflow, serving
 
 from lightflow.server.api import ROUTES
 from lightflow.server.graphql.types import executable_schema
@@ -64,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def path_of(route: Any, **names: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: (NAMES | names)[match[1]], route.path)
+    return filled(route.path, NAMES | names)
 
 
 def test_no_name_leads_to_a_file(server: RunningServer) -> None:

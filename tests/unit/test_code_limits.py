@@ -16,7 +16,7 @@ PUBLIC_PARAMETERS = {
     "liteflow.dag.Dag.__init__",
     "liteflow.dag.Dag.run",
     "liteflow.dag.Dag.resume",
-    "liteflow.dag.Dag.shell",
+    "liteflow.definition.dag_tasks.DagTasks.shell",
 }
 #: `Dag` and the decorators make tasks, with one keyword for each part of a task.
 TASK_PARTS = {"liteflow.definition.task.Task.__init__"}

@@ -41,13 +41,18 @@ def test_junk_ends_the_connection_behind_what_came_before(pair: Pair, junk: byte
     assert take() == []
 
 
-def test_a_frame_may_come_in_pieces(pair: Pair) -> None:
+@pytest.mark.parametrize("descriptors", [False, True])
+def test_a_frame_may_be_cut_at_any_byte(pair: Pair, *, descriptors: bool) -> None:
     channel, theirs = pair
-    frame = pack({"key": b"value" * 100})
-    theirs.sendall(frame[:7])
-    assert channel.take() == []
-    theirs.sendall(frame[7:40])
-    assert channel.take() == []
-    theirs.sendall(frame[40:])
-    assert channel.take() == [{"key": b"value" * 100}]
+    take = channel.take_with_descriptors if descriptors else channel.take
+    values = [{"key": b"value" * 10}, None, ["second", 2]]
+    frames = b"".join(map(pack, values))
+    for cut in range(len(frames) + 1):
+        theirs.sendall(frames[:cut])
+        first = take() if cut else []
+        theirs.sendall(frames[cut:])
+        rest = take() if cut < len(frames) else []
+        assert first + rest == values, cut
+        complete = sum(len(b"".join(map(pack, values[: count + 1]))) <= cut for count in range(len(values)))
+        assert len(first) == complete, cut
     assert not channel.eof

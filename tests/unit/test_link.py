@@ -76,6 +76,67 @@ def test_nothing_that_is_decrypted_is_left_behind(pair: Pair) -> None:
     assert [message[1] for message in exchange(near, far, 3000)] == list(range(3000))
 
 
+def framed(message: tuple[Any, ...]) -> bytes:
+    """Return a message as it travels."""
+    near, far = socket.socketpair()
+    link = Link(near)
+    link.put(message)
+    data = b""
+    while link.backlog:
+        link.flush()
+        data += far.recv(1 << 20)
+    link.close()
+    far.close()
+    return data
+
+
+@pytest.mark.parametrize("kind", ["socket", "tls"])
+def test_a_message_may_be_cut_at_any_byte(kind: str, tmp_path: Path) -> None:
+    near, far = tls_pair(tmp_path) if kind == "tls" else socket.socketpair()
+    near.setblocking(True)
+    link = Link(far)
+    messages: list[tuple[Any, ...]] = [("log", 1, 0, b"some bytes"), ("beat", 1.5)]
+    data = b"".join(map(framed, messages))
+    for cut in range(1, len(data)):
+        near.sendall(data[:cut])
+        first = link.take()
+        near.sendall(data[cut:])
+        assert [*first, *link.take()] == messages, cut
+        assert len(first) == (cut >= len(framed(messages[0]))), cut
+    for each in data:
+        near.sendall(bytes([each]))
+        messages = messages[len(link.take()) :]
+    assert not messages
+    assert not link.eof
+    near.close()
+    link.close()
+
+
+def test_a_message_in_pieces_may_be_cut_where_a_piece_begins_and_ends() -> None:
+    message = ("value", b"v" * (2 * PIECE_BYTES))
+    data, piece = framed(message), len(pack(b"v" * PIECE_BYTES))
+    borders = (0, piece, 2 * piece, len(data) - len(pack(None)), len(data))
+    near, far = socket.socketpair()
+    sender, link = Link(near), Link(far)
+    for cut in sorted({border + offset for border in borders for offset in range(-13, 14)}):
+        if 0 < cut < len(data):
+            assert arrived(near, link, data[:cut]) == [], cut
+            assert arrived(near, link, data[cut:]) == [message], cut
+    assert not link.eof
+    sender.close()
+    link.close()
+
+
+def arrived(sock: socket.socket, link: Link, data: bytes) -> list[Any]:
+    """Return the messages that a link takes while these bytes arrive."""
+    messages: list[Any] = []
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sock.send(rest) :]
+        messages += link.take()
+    return messages
+
+
 class Reluctant:
     """A socket of TLS that once has data pending and cannot give it, because TLS waits for a message of its own."""
 

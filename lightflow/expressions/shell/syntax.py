@@ -15,13 +15,12 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from liteflow import InputError
+from liteflow.api import LONGEST_WORD
 
 #: A node of the tree: `Type` and the fields of that type. A node whose place allows one type only has no `Type`. `Pos`
 #: and `End` are offsets in bytes.
 Node = dict[str, Any]
 
-#: The size that the kernel allows for one argument; a script is one.
-LARGEST: Final = 128 * 1024
 _TOGETHER: Final = 32 * 1024
 _MARKER: Final = b": lightflow-next-script"
 _PACKAGE: Final = "shfmt-py"
@@ -117,8 +116,9 @@ def _parted(scripts: Sequence[bytes]) -> Iterator[ShellTree]:
 
 
 def _run(source: bytes) -> Node:
-    if len(source) > LARGEST:
-        raise Unparsable(f"the script is {len(source):,} bytes long; a shell can be given 128 KiB")
+    if len(source) >= LONGEST_WORD:  # it is one argument of the shell
+        limit = f"a shell can be given {LONGEST_WORD // 1024} KiB"
+        raise Unparsable(f"the script is {len(source):,} bytes long; {limit}")
     import subprocess  # most workflows have no expressions in scripts
 
     program = _program()

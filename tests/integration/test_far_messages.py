@@ -1,0 +1,133 @@
+"""Messages of agents that no longer, or not yet, have the attempt: the tests play the agents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from far_kit import Far, PlayedAgent, PlayedCluster, cluster_of
+
+from liteflow.processes import forks
+from liteflow.record import replace
+from liteflow.remote.link import Message
+from liteflow.work import Command
+
+SLOTS = 2
+
+
+class Played:
+    """An executor, its cluster, and the agents that the test plays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = PlayedCluster(folder)
+        played = replace(cluster_of({"w": SLOTS}), argv=self.cluster.argv, slots=8, lease_s=1000.0)
+        self.far = Far(folder, {"t": Command(("true",))}, {}, cluster=played)
+        self.far.executor.want("far", 1)
+        self.far.until(lambda: self.cluster.is_placed)
+        self._agents: list[PlayedAgent] = []
+        self._threads = ThreadPoolExecutor(1)
+
+    def connected(self, agent_id: str) -> PlayedAgent:
+        """Return an agent that is ready."""
+        room = self.far.executor.room()["far"]
+        agent = self._connected(agent_id)
+        self.far.until(lambda: self.far.executor.room()["far"] == room + SLOTS)
+        return agent
+
+    def _connected(self, agent_id: str) -> PlayedAgent:
+        made = self._threads.submit(PlayedAgent, self.cluster.ticket(), agent_id, SLOTS)
+        self.far.until(made.done)
+        self._agents.append(made.result())
+        return self._agents[-1]
+
+    def work_of(self, agent: PlayedAgent) -> Message:
+        """Return the next work that reaches an agent."""
+        works: list[Message] = []
+
+        def has_come() -> bool:
+            works.extend(agent.took())
+            return bool(works)
+
+        self.far.until(has_come)
+        (work,) = works
+        return work
+
+    def close(self) -> None:
+        self.far.executor.close()
+        self._threads.shutdown()
+        for agent in self._agents:
+            agent.link.close()
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Iterator[Played]:
+    made = Played(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_lost_agent_is_not_heard_when_its_attempt_has_started_elsewhere(played: Played) -> None:
+    first, second = played.connected("first"), played.connected("second")
+    node = played.far.submit("t")
+    work = played.work_of(first)
+    played.cluster.say({"gone": "first"})
+    (outcome,) = played.far.collect()
+    assert (outcome.node, outcome.attempt, outcome.verdict, outcome.host) == (node, 1, "LOST", "first")
+    played.far.node -= 1
+    assert played.far.submit("t", attempt=2) == node
+    again = played.work_of(second)
+    first.succeed(work)
+    second.succeed(work)  # as if it had the older attempt
+    second.succeed(again)
+    (outcome,) = played.far.collect()
+    assert (outcome.node, outcome.attempt, outcome.verdict, outcome.host) == (node, 2, "SUCCESS", "second")
+
+
+def test_only_the_agent_that_has_an_attempt_ends_it(played: Played) -> None:
+    first, second = played.connected("first"), played.connected("second")
+    node = played.far.submit("t")
+    work = played.work_of(first)
+    second.succeed(work)
+    other = played.far.submit("t")
+    second.succeed(played.work_of(second))
+    (outcome,) = played.far.collect()
+    assert outcome.node == other, "the messages before it were read, too"
+    first.succeed(work)
+    (outcome,) = played.far.collect()
+    assert (outcome.node, outcome.host) == (node, "first")
+
+
+def test_an_outcome_that_is_sent_twice_counts_once(played: Played) -> None:
+    agent = played.connected("only")
+    played.far.submit("t")
+    work = played.work_of(agent)
+    agent.succeed(work)
+    agent.succeed(work)
+    (outcome,) = played.far.collect()
+    assert outcome.verdict == "SUCCESS"
+    played.far.submit("t")
+    agent.succeed(played.work_of(agent))
+    (outcome,) = played.far.collect()
+    assert outcome.node == played.far.node
+
+
+def resources() -> tuple[int, int, int]:
+    """Return how many descriptors, threads and sockets to close in forks this process has."""
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), len(forks._owners)
+
+
+def test_agents_that_come_and_go_leave_nothing(played: Played, quick: Callable[[int, int], int]) -> None:
+    played.connected("before").link.close()
+    played.far.until(lambda: played.far.executor.room()["far"] == 0)
+    before = resources()
+    for number in range(quick(30, 1000)):
+        agent = played.connected(f"a{number}")
+        played.far.submit("t")
+        agent.succeed(played.work_of(agent))
+        assert played.far.collect()[0].verdict == "SUCCESS"
+        agent.link.close()
+        played.far.until(lambda: played.far.executor.room()["far"] == 0)
+    assert resources() == before

@@ -206,6 +206,7 @@ class Fleet:
         elif kind == "leaving":
             agent.is_leaving = True
             self.ready.update(agent)
+            agent.outbox.add(iter([("leave",)]))
         elif kind == "closed":
             agent.is_closed = True
         else:

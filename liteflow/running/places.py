@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
@@ -11,7 +11,7 @@ from liteflow.executors import Executor
 from liteflow.limits import Pool
 from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
-from liteflow.record import replace
+from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.running.config import RunConfig
 from liteflow.running.prefetch import FAR, NEAR, NONE, Prefetch
 from liteflow.work import stays_here
@@ -26,29 +26,31 @@ _MODE_HERE: Final = "process"
 _Resources = tuple[tuple[str, int], ...]
 
 
-def far_tasks(compiled: CompiledDag, config: RunConfig) -> dict[int, str]:
-    """Return the tasks that run on a cluster, by number, each with its place."""
-    return {node: _place(cluster, resources) for node, cluster, resources in _far(compiled, config)}
+class FarTasks(Record):
+    """The tasks of a run that leave this machine, and where they run."""
+
+    places: Mapping[int, str] = EMPTY_MAPPING  #: by number
+    clusters: Mapping[str, Any] = EMPTY_MAPPING  #: by place
 
 
-def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
-    """Return the clusters that the tasks of a run need, by place.
+def far_tasks(compiled: CompiledDag, config: RunConfig) -> FarTasks:
+    """Return the tasks that run on clusters.
 
     Tasks that take resources of their machines have a cluster of their own, whose slots have these resources.
     """
-    each = dict.fromkeys((cluster, resources) for _, cluster, resources in _far(compiled, config))
-    return {_place(name, resources): _with_resources(config.clusters[name], resources) for name, resources in each}
-
-
-def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, str, _Resources]]:
-    """Yield the number of each task that runs on a cluster, the name of the cluster, and what a slot takes there."""
     if not config.clusters:
-        return
+        return FarTasks()
+    places: dict[int, str] = {}
+    clusters: dict[str, Any] = {}
     for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
-        mode = _mode(task.settings, config)
-        if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
-            takes = config.clusters[mode].takes_resources and task.settings.queue.needs
-            yield node, mode, _resources(task.settings.queue.needs, compiled.pools) if takes else ()
+        name = _mode(task.settings, config)
+        if name in config.clusters and task.settings.gate is None and not stays_here(task.body):
+            cluster, needs = config.clusters[name], task.settings.queue.needs
+            words = _words(_resources(needs, compiled.pools)) if needs and cluster.takes_resources else []
+            place = places[node] = " ".join([name, *words]) if words else name
+            if place not in clusters:
+                clusters[place] = replace(cluster, argv=(*cluster.argv, *words)) if words else cluster
+    return FarTasks(places=places, clusters=clusters)
 
 
 def _resources(needs: SlotNeeds, pools: Mapping[str, Pool]) -> _Resources:
@@ -60,14 +62,6 @@ def _resources(needs: SlotNeeds, pools: Mapping[str, Pool]) -> _Resources:
     return tuple(sorted(amounts.items()))
 
 
-def _place(cluster: str, resources: _Resources) -> str:
-    return " ".join([cluster, *_words(resources)])
-
-
-def _with_resources(cluster: Any, resources: _Resources) -> Any:
-    return replace(cluster, argv=(*cluster.argv, *_words(resources))) if resources else cluster
-
-
 def _words(resources: _Resources) -> list[str]:
     return [f"{name}={count}" for name, count in resources]
 
@@ -76,7 +70,7 @@ def _mode(settings: TaskSettings, config: RunConfig) -> str:
     return config.mode if settings.mode is None else settings.mode
 
 
-def modes_of(compiled: CompiledDag, config: RunConfig) -> str | Mapping[str, str]:
+def modes_of(compiled: CompiledDag, config: RunConfig, far: FarTasks) -> str | Mapping[str, str]:
     """Return the execution mode of all tasks and hooks, or of each by id. Hooks stay here."""
     modes, clusters = compiled.modes(), config.clusters
     if not modes and not clusters:
@@ -84,8 +78,8 @@ def modes_of(compiled: CompiledDag, config: RunConfig) -> str | Mapping[str, str
     by_id = {**dict.fromkeys(compiled.bodies(), config.mode), **modes}
     if not clusters:
         return by_id
-    far = {compiled.graph.ids[node]: place for node, place in far_tasks(compiled, config).items()}
-    return {task_id: far.get(task_id) or (_MODE_HERE if mode in clusters else mode) for task_id, mode in by_id.items()}
+    places = {compiled.graph.ids[node]: place for node, place in far.places.items()}
+    return {name: places.get(name) or (_MODE_HERE if mode in clusters else mode) for name, mode in by_id.items()}
 
 
 def with_places(options: Mapping[int, QueueOptions], far: Mapping[int, str]) -> Mapping[int, QueueOptions]:
@@ -122,7 +116,6 @@ class Places:
         is_near = prefetches and not self._wanted and executor.queues
         self._prefetches = {HERE: Prefetch(NEAR if is_near else NONE)}
         self._prefetches.update((name, Prefetch(FAR if prefetches else NONE)) for name in self._wanted)
-        self._free = dict.fromkeys(self._prefetches, 0)
 
     def place(self, node: int) -> str:
         """Return the place of a task."""
@@ -135,27 +128,20 @@ class Places:
     def promoted(self) -> list[tuple[int, str | None]]:
         """Look how many slots are free, and return the queued attempts that have one now, with their log files."""
         if not self._wanted:
-            self._free[HERE] = self._workers - len(self._running)
+            self._prefetches[HERE].free = self._workers - len(self._running)
         else:
             room = self._executor.room()
-            for place in self._free:
-                self._free[place] = room.get(place, 0)
-        return [each for place, prefetch in self._prefetches.items() for each in prefetch.promote(self._free[place])]
+            for place, prefetch in self._prefetches.items():
+                prefetch.free = room.get(place, 0)
+        return [each for prefetch in self._prefetches.values() for each in prefetch.promote()]
 
     def room(self) -> int:
         """Return how many tasks more may start. The queue of ready tasks counts those of each place of several."""
         if not self._wanted:
-            return self._prefetches[HERE].room(self._free[HERE])
-        for place, free in self._free.items():
-            self._ready.resize(place, max(0, self._prefetches[place].room(free)))
+            return self._prefetches[HERE].room()
+        for place, prefetch in self._prefetches.items():
+            self._ready.resize(place, max(0, prefetch.room()))
         return NO_LIMIT
-
-    def take_slot(self, node: int) -> bool:
-        """Count an attempt that starts; return whether a slot is free for it."""
-        place = self.place(node)
-        free = self._free[place]
-        self._free[place] = free - 1
-        return self._prefetches[place].has_slot(free)
 
     def request(self) -> None:
         """Report to the executor how many tasks wait for each cluster, where that has changed."""

@@ -35,6 +35,7 @@ from liteflow.running.undoing import undo_lost
 from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
+from liteflow.state.reruns import await_owner
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
@@ -75,6 +76,8 @@ def run(
         secrets=config.secrets,
         parks=config.parks,
     )
+    if resume:
+        await_owner(config.db_path, config.run_id)
     with contextlib.ExitStack() as stack:
         locks = LockFile(config.db_path)
         stack.callback(locks.close)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
 from liteflow.executors import Executor
-from liteflow.limits import Pool
+from liteflow.limits import pool_resources, taken_resources
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from liteflow.planning.ready_queue import QueueOptions
 from liteflow.record import replace
 from liteflow.running.config import RunConfig
 from liteflow.running.prefetch import FAR, NEAR, NONE, Prefetch
@@ -22,13 +22,32 @@ NO_LIMIT: Final = sys.maxsize
 #: The mode of a task that stays here in a run whose mode is a cluster.
 _MODE_HERE: Final = "process"
 
-#: The resources that a task takes of its machine while it runs, with their numbers, sorted by name.
-_Resources = tuple[tuple[str, int], ...]
+
+class Place(NamedTuple):
+    """A cluster, as far as its machines have what some tasks take."""
+
+    cluster: str  #: its name
+    resources: tuple[tuple[str, int], ...]  #: that each slot takes of its machine, with their numbers, sorted by name
+
+    @property
+    def name(self) -> str:
+        """By which the queue of ready tasks and the executor know it."""
+        return " ".join([self.cluster, *self.words])
+
+    @property
+    def words(self) -> list[str]:
+        """What the placer of the cluster is to take for each slot."""
+        return [f"{name}={count}" for name, count in self.resources]
 
 
 def far_tasks(compiled: CompiledDag, config: RunConfig) -> dict[int, str]:
     """Return the tasks that run on a cluster, by number, each with its place."""
-    return {node: _place(cluster, resources) for node, cluster, resources in _far(compiled, config)}
+    return {node: place.name for node, place in _far(compiled, config)}
+
+
+def far_places(compiled: CompiledDag, config: RunConfig) -> dict[str, Place]:
+    """Return the places of the tasks that run on a cluster, by name."""
+    return {place.name: place for place in dict.fromkeys(place for _, place in _far(compiled, config))}
 
 
 def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
@@ -36,40 +55,24 @@ def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
 
     Tasks that take resources of their machines have a cluster of their own, whose slots have these resources.
     """
-    each = dict.fromkeys((cluster, resources) for _, cluster, resources in _far(compiled, config))
-    return {_place(name, resources): _with_resources(config.clusters[name], resources) for name, resources in each}
+    places = far_places(compiled, config)
+    return {name: _with_words(config.clusters[place.cluster], place.words) for name, place in places.items()}
 
 
-def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, str, _Resources]]:
-    """Yield the number of each task that runs on a cluster, the name of the cluster, and what a slot takes there."""
+def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, Place]]:
+    """Yield the number of each task that runs on a cluster, and its place."""
     if not config.clusters:
         return
+    resources = pool_resources(compiled.pools)
     for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
         mode = _mode(task.settings, config)
         if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
             takes = config.clusters[mode].takes_resources and task.settings.queue.needs
-            yield node, mode, _resources(task.settings.queue.needs, compiled.pools) if takes else ()
+            yield node, Place(mode, taken_resources(task.settings.queue.needs, resources) if takes else ())
 
 
-def _resources(needs: SlotNeeds, pools: Mapping[str, Pool]) -> _Resources:
-    """Return what a task takes of its machine: for each slot of a pool one of the pool's resource."""
-    amounts: dict[str, int] = {}
-    for name, count in needs:
-        if (pool := pools.get(name)) is not None and pool.resource:
-            amounts[pool.resource] = amounts.get(pool.resource, 0) + count
-    return tuple(sorted(amounts.items()))
-
-
-def _place(cluster: str, resources: _Resources) -> str:
-    return " ".join([cluster, *_words(resources)])
-
-
-def _with_resources(cluster: Any, resources: _Resources) -> Any:
-    return replace(cluster, argv=(*cluster.argv, *_words(resources))) if resources else cluster
-
-
-def _words(resources: _Resources) -> list[str]:
-    return [f"{name}={count}" for name, count in resources]
+def _with_words(cluster: Any, words: Sequence[str]) -> Any:
+    return replace(cluster, argv=(*cluster.argv, *words)) if words else cluster
 
 
 def _mode(settings: TaskSettings, config: RunConfig) -> str:
@@ -131,6 +134,10 @@ class Places:
     def prefetch(self, node: int) -> Prefetch:
         """Return the queue of the place of a task."""
         return self._prefetches[self.place(node)]
+
+    def is_queued(self, node: int) -> bool:
+        """Return whether the attempt of a task is QUEUED in the state file."""
+        return node in self.prefetch(node).queued
 
     def promoted(self) -> list[tuple[int, str | None]]:
         """Look how many slots are free, and return the queued attempts that have one now, with their log files."""

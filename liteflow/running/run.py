@@ -20,9 +20,10 @@ from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
 from liteflow.running.iterations import Iterations
 from liteflow.running.loop import Loop, Parts
+from liteflow.running.machines import Machines
 from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
-from liteflow.running.places import Places, clusters_of, modes_of
+from liteflow.running.places import Places, clusters_of, far_places, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
@@ -265,6 +266,7 @@ class Runner(Record):
             stopping=stopping,
             waits=waits,
             iterations=iterations,
+            machines=self._machines(plan, places, recorder),
             outputs=RunOutputs(compute=config.outputs, masker=self.info.masker),
         )
 
@@ -276,6 +278,10 @@ class Runner(Record):
         """
         prefetches = not plan.has_queue_options and not self.config.fail_fast
         return Places(plan, self.executor, self.config.max_workers, prefetches=prefetches)
+
+    def _machines(self, plan: Plan, places: Places, recorder: Recorder) -> Machines:
+        clusters = far_places(self.compiled, self.config)
+        return Machines(plan=plan, places=places, clusters=clusters, executor=self.executor, recorder=recorder)
 
     def _recorder(
         self,

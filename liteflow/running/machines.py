@@ -13,7 +13,7 @@ from typing import Any
 from liteflow.executors import Executor
 from liteflow.executors.protocol import PlaceState
 from liteflow.planning.plan import Plan
-from liteflow.running.places import Place, Places
+from liteflow.running.places import FarPlace, Places
 from liteflow.running.recorder import Recorder
 
 
@@ -21,7 +21,7 @@ class Machines:
     """What is stored of the machines of one plan."""
 
     def __init__(
-        self, *, plan: Plan, places: Places, clusters: Mapping[str, Place], executor: Executor, recorder: Recorder
+        self, *, plan: Plan, places: Places, clusters: Mapping[str, FarPlace], executor: Executor, recorder: Recorder
     ) -> None:
         """Take the parts of a run; `clusters` are the places that are clusters, by name."""
         self._table = plan.table

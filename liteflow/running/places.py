@@ -23,7 +23,7 @@ NO_LIMIT: Final = sys.maxsize
 _MODE_HERE: Final = "process"
 
 
-class Place(NamedTuple):
+class FarPlace(NamedTuple):
     """A cluster, as far as its machines have what some tasks take."""
 
     cluster: str  #: its name
@@ -45,7 +45,7 @@ def far_tasks(compiled: CompiledDag, config: RunConfig) -> dict[int, str]:
     return {node: place.name for node, place in _far(compiled, config)}
 
 
-def far_places(compiled: CompiledDag, config: RunConfig) -> dict[str, Place]:
+def far_places(compiled: CompiledDag, config: RunConfig) -> dict[str, FarPlace]:
     """Return the places of the tasks that run on a cluster, by name."""
     return {place.name: place for place in dict.fromkeys(place for _, place in _far(compiled, config))}
 
@@ -59,7 +59,7 @@ def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
     return {name: _with_words(config.clusters[place.cluster], place.words) for name, place in places.items()}
 
 
-def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, Place]]:
+def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, FarPlace]]:
     """Yield the number of each task that runs on a cluster, and its place."""
     if not config.clusters:
         return
@@ -68,7 +68,7 @@ def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, Place]
         mode = _mode(task.settings, config)
         if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
             takes = config.clusters[mode].takes_resources and task.settings.queue.needs
-            yield node, Place(mode, taken_resources(task.settings.queue.needs, resources) if takes else ())
+            yield node, FarPlace(mode, taken_resources(task.settings.queue.needs, resources) if takes else ())
 
 
 def _with_words(cluster: Any, words: Sequence[str]) -> Any:

@@ -20,7 +20,7 @@ CANCEL_SIGNAL: Final = signal.SIGUSR1
 
 
 class PlaceState(Record):
-    """What an executor knows of a place that is a cluster."""
+    """The facts that an executor has about a place that is a cluster."""
 
     slots: int  #: that its machines have now
     wanted: int  #: how many the run can use

@@ -1,7 +1,7 @@
 """The machines of clusters: which of them runs each attempt, and how many slots there are, for those who read the file.
 
-Other processes see a run through its state file. What they see of its clusters is looked up a few times a second and
-stored when it has changed, so that attempts that end soon cost nothing.
+Other processes see a run through its state file. The loop looks at its clusters a few times a second, and stores a change
+that it sees; so attempts that end soon cost nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from liteflow.running.recorder import Recorder
 
 
 class Machines:
-    """What is stored of the machines of one plan."""
+    """The part of the state file about the machines of one plan."""
 
     def __init__(
         self, *, plan: Plan, places: Places, clusters: Mapping[str, FarPlace], executor: Executor, recorder: Recorder

@@ -31,12 +31,12 @@ class FarPlace(NamedTuple):
 
     @property
     def name(self) -> str:
-        """By which the queue of ready tasks and the executor know it."""
+        """The name by which the queue of ready tasks and the executor know it."""
         return " ".join([self.cluster, *self.words])
 
     @property
     def words(self) -> list[str]:
-        """What the placer of the cluster is to take for each slot."""
+        """The words by which the placer of the cluster takes them for each slot."""
         return [f"{name}={count}" for name, count in self.resources]
 
 

@@ -25,6 +25,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "InstanceRecord": ("liteflow.state.history", "InstanceRecord"),
     "InstanceStates": ("liteflow.state.instance_states", "InstanceStates"),
     "AttemptRecord": ("liteflow.state.history", "AttemptRecord"),
+    "LastAttempts": ("liteflow.state.history", "LastAttempts"),
     "EventRecord": ("liteflow.state.history", "EventRecord"),
     "ValueRecord": ("liteflow.state.history", "ValueRecord"),
     "FilePosition": ("liteflow.state.history", "FilePosition"),

@@ -97,6 +97,7 @@ from liteflow.state.history import EventRecord as EventRecord
 from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
+from liteflow.state.history import LastAttempts as LastAttempts
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import ValueRecord as ValueRecord
 from liteflow.state.instance_states import InstanceStates as InstanceStates
@@ -255,6 +256,7 @@ __all__ = [
     "InstanceStates",
     "Item",
     "IterationFacts",
+    "LastAttempts",
     "Leftovers",
     "ManualTrigger",
     "MappedRow",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import struct
+import time
+from pathlib import Path
 
 from liteflow.processes import tree
 
@@ -16,6 +19,20 @@ def is_alive(pid: int) -> bool:
     """Return whether a process runs; a zombie does not."""
     row = tree.process(pid)
     return row is not None and row.state not in "ZX"
+
+
+def await_delivery(pid: int, number: signal.Signals) -> None:
+    """Wait until a process has taken a signal: the same signal again, before that, would be lost."""
+    give_up = time.monotonic() + 30
+    while _has_pending(pid, number):
+        assert time.monotonic() < give_up, f"{number.name} is not delivered"
+        time.sleep(0.005)
+
+
+def _has_pending(pid: int, number: signal.Signals) -> bool:
+    words = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split()
+    pending = (int(words[words.index(name) + 1], 16) for name in ("SigPnd:", "ShdPnd:"))
+    return any(mask >> (number - 1) & 1 for mask in pending)
 
 
 def refuse(system_call: int, error: int, *, argument: tuple[int, int] | None = None) -> None:

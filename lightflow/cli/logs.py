@@ -20,6 +20,7 @@ from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, RunRecord, durati
 
 _CHUNK: Final = 65_536
 _POLL_S: Final = 0.1
+_EARLIER: Final = "only the last attempts are shown; --attempt N shows an earlier one"
 _PARTIAL_SEQUENCE: Final = re.compile(r"\x1b(\[[0-9;:]*)?\Z")  # a control sequence whose rest is not read yet
 
 
@@ -36,8 +37,8 @@ Examples:
 \b
 In a pipe, the bytes are those that the task printed, followed by the traceback of a failed Python
 task. On a terminal, control characters are shown as escapes.
---json prints {run_id, task, status, attempts}; the log of an attempt is the path of its file. Without a
-task, task is null, status is that of the run, and attempts have a task."""
+--json prints {run_id, task, status, attempts, earlier_attempts}; the log of an attempt is the path of
+its file. Without a task, task is null, status is that of the run, and attempts have a task."""
 )
 @click.argument("name", metavar="[TASK]", required=False, shell_complete=task_ids)
 @click.option("-t", "--task", help="The task.", shell_complete=task_ids)
@@ -51,9 +52,9 @@ def logs(
 ) -> None:
     """Show what a task printed, or all tasks of a run.
 
-    By default these are all attempts of the task in the latest run that has it. For a task that is mapped over a list,
-    these are the logs of the instances that failed, or of all if none failed; an instance has its index or its label
-    in brackets.
+    By default these are the attempts of the task, at most the last 1,000, in the latest run that has it. For a task
+    that is mapped over a list, these are the logs of the instances that failed, or of all if none failed; an instance
+    has its index or its label in brackets.
     Without a task, the logs of all tasks of the latest run are printed in the order in which the tasks started.
     """
     from lightflow.service import queries
@@ -67,13 +68,15 @@ def logs(
         return
     if run_id is None:
         run_id = queries.latest_run_id(db, task_name)
-    attempts = queries.task_attempts(db, task_name, run_id, attempt)
+    attempts, earlier = queries.task_attempts(db, task_name, run_id, attempt)
     record, instance = queries.instance(db, run_id, task_name)
     if as_json:
         from lightflow.service.json_shapes import task_logs_shape
 
-        say_json(task_logs_shape(record.run_id, instance, attempts))
+        say_json(task_logs_shape(record.run_id, instance, attempts, earlier=earlier))
         return
+    if earlier:
+        complain(_EARLIER)
     printer = LogPrinter(headings=attempt is None and (follow or len(attempts) > 1))
     if follow:
         _follow(db, record.run_id, task_name, attempt, printer)
@@ -92,13 +95,14 @@ def _show_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool,
 
     printer = LogPrinter(headings=True, of_run=True)
     while True:
-        record, attempts = queries.run_attempts(db, run_id)
-        attempts = [each for each in attempts if attempt in (None, each.attempt)]
+        record, (attempts, earlier) = queries.run_attempts(db, run_id, attempt)
         if as_json:
             from lightflow.service.json_shapes import run_logs_shape
 
-            say_json(run_logs_shape(record, attempts))
+            say_json(run_logs_shape(record, attempts, earlier=earlier))
             return
+        if earlier and not printer.wrote:
+            complain(_EARLIER)
         for each in attempts:
             printer.print(each)
         if not follow or record.status in RUN_ENDED:
@@ -127,7 +131,7 @@ def _follow(db: str, run_id: str, task: str, number: int | None, printer: LogPri
         # In this order: output that was printed before the end that is read here is in the file by now.
         record, instance = queries.instance(db, run_id, task)
         over = instance.status in TASK_ENDED or record.status in RUN_ENDED
-        attempts = [each for each in queries.task_attempts(db, task, run_id) if number in (None, each.attempt)]
+        attempts, _ = queries.task_attempts(db, task, run_id, number)
         for attempt in attempts:
             printer.print(attempt)
         if over or (number is not None and any(attempt.ended_at is not None for attempt in attempts)):

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
 from typing import Final, TextIO
 
@@ -41,13 +41,15 @@ class Report(Record):
     db: str
     since: float  # when this process started or resumed it
     until: float
+    work_s: float  # of its attempts since then, together
     resume: str  # the command line that resumes it; empty if it succeeded
 
 
 def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
     """Read the run from the state file."""
-    view = queries.run_view(db, run_id)
-    return Report(view=view, db=db, since=since, until=time.time(), resume=resume)
+    view, until = queries.run_view(db, run_id), time.time()
+    work_s = queries.work_s(db, run_id, since, until)
+    return Report(view=view, db=db, since=since, until=until, work_s=work_s, resume=resume)
 
 
 def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
@@ -57,11 +59,11 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
         say(tasks_table(view, stream), stream)
     failed = _failed_instances(view)
     failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.kind == "hook"]
-    last_attempts = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
+    last = _last_attempts(view.attempts)
     for record in failed[:_MAX_FAILURES]:
-        _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream)
+        _show_failure(record, last.get((record.task_id, record.map_index)), stream)
     for record in failed_hooks[:_MAX_FAILURES]:
-        _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream, is_hook=True)
+        _show_failure(record, last.get((record.task_id, record.map_index)), stream, is_hook=True)
     if len(failed) > _MAX_FAILURES:
         listing = with_db(f"lightflow status {view.run.run_id} --json", report.db)
         say(f"… and {len(failed) - _MAX_FAILURES} more failed tasks: {listing}", stream)
@@ -128,8 +130,8 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
         records = [*_with_groups(view, fold=not every), *view.hooks]
     elif not every:
         records, left_out = _rows_worth_listing(view, instance_counts)
-    attempts = Counter((attempt.task_id, attempt.map_index) for attempt in view.attempts)
-    hosts = {(attempt.task_id, attempt.map_index): attempt.host for attempt in view.attempts}  # of the last ones
+    last = _last_attempts(view.attempts)
+    hosts = {place: attempt.host for place, attempt in last.items()}
     columns = columns_of(stream)
     name_columns = None if columns is None else max(_MIN_NAME_COLUMNS, columns - _OTHER_COLUMNS)
     rows = [
@@ -137,7 +139,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
             display_name_of(record) if name_columns is None else shorten(display_name_of(record), name_columns),
             state(record.status, stream),
             duration_text(_duration(record)) or "-",
-            str(attempts[record.task_id, record.map_index] or "-"),
+            _attempt_number(last.get((record.task_id, record.map_index))),
             printable(hosts.get((record.task_id, record.map_index)) or "-"),
             printable(_note(view, record, instance_counts)),
         )
@@ -147,6 +149,15 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     shown = [True] * 4 + [any(hosts.values()), any(row[-1] for row in rows)]
     lines = [list(compress(row, shown)) for row in rows]
     return table(list(compress(heads, shown)), lines, "DURATION ATTEMPTS", stream) + left_out
+
+
+def _last_attempts(attempts: Iterable[AttemptRecord]) -> dict[tuple[str, int], AttemptRecord]:
+    """Return the last attempt of each instance."""
+    return {(attempt.task_id, attempt.map_index): attempt for attempt in attempts}
+
+
+def _attempt_number(attempt: AttemptRecord | None) -> str:
+    return "-" if attempt is None else str(attempt.attempt)
 
 
 def _with_groups(view: RunView, *, fold: bool) -> Iterator[InstanceRecord]:
@@ -290,12 +301,7 @@ def _quoted(name: str) -> str:
 
 def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str | None]]:
     """Return what to type next, and where things are."""
-    run, wall = report.view.run, report.until - report.since
-    work = sum(
-        (attempt.ended_at or report.until) - attempt.started_at
-        for attempt in report.view.attempts
-        if attempt.started_at >= report.since
-    )
+    run, wall, work = report.view.run, report.until - report.since, report.work_s
     blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
     task = _quoted(instance_name_of(failed[0])) if failed else ""
     return [

@@ -81,7 +81,8 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
     with gc_paused(), History(db_path) as history:
         run = history.run(run_id)
         statuses = history.statuses(run.run_id)
-        last = {(attempt.task_id, attempt.map_index): attempt for attempt in history.attempts(run.run_id)}
+        attempts = history.last_attempts(run.run_id, of_each=1).records
+        last = {(attempt.task_id, attempt.map_index): attempt for attempt in attempts}
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, checkpoint_name(run.dag_id, run.run_id))
     temporary = os.path.join(folder, f".writing-{run.run_id}")

@@ -259,11 +259,12 @@ class GeometryAnswer(GeometryShape):
 
 
 class CriticalPathAnswer(TypedDict):
-    """The chain of tasks that decided when a run ended."""
+    """The chain of tasks that decided when a run ended, and the seconds for which they ran."""
 
     as_of: str
     run_id: str
     tasks: list[str]
+    work_s: float
 
 
 class EventsPage(TypedDict):

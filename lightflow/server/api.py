@@ -10,6 +10,7 @@ from lightflow.server.bodies import BODIES
 from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from lightflow.server.openapi import document
 from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
+from lightflow.service import queries
 from liteflow import __version__
 from liteflow.api import FIRE_STATUSES, RUN_STATUSES, TASK_STATUSES
 
@@ -46,7 +47,14 @@ _ATTEMPTS_QUERY: Final = (
     Query(name="before", about="Only attempts before this one.", kind="integer", minimum=1),
 )
 _LAST_ATTEMPTS_QUERY: Final = (
-    Query(name="attempts", about="The most attempts of each.", kind="integer", default=1000, minimum=1, maximum=20_000),
+    Query(
+        name="attempts",
+        about="The most attempts of each.",
+        kind="integer",
+        default=queries.ATTEMPTS_OF_EACH,
+        minimum=1,
+        maximum=queries.MOST_ATTEMPTS,
+    ),
 )
 _FOLD_QUERY: Final = (
     Query(

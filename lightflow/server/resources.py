@@ -68,7 +68,7 @@ from lightflow.service.json_shapes import (
     task_shape,
     workflow_shape,
 )
-from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.lookup import find_instance, find_run, with_span
 from lightflow.service.queries import RunSummary, WorkflowSummary
 from lightflow.service.shape_types import ExplanationShape
 from liteflow import RunNotFound, __version__
@@ -83,7 +83,6 @@ from liteflow.api import (
     read_fires,
 )
 
-_MOST_ATTEMPTS: Final = 20_000  # of a run, in one answer
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
 
 
@@ -149,7 +148,7 @@ def list_attempts(request: CheckedRequest) -> Answer[AttemptsAnswer]:
     """Return the last attempts of each task and instance of a run, as columns: as many of each, 20,000 in all."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        last = history.last_attempts(run.run_id, request.query["attempts"], _MOST_ATTEMPTS)
+        last = history.last_attempts(run.run_id, of_each=request.query["attempts"], most=queries.MOST_ATTEMPTS)
     columns = attempt_columns(last.records)
     return Answer(body={"as_of": as_of, "run_id": run.run_id, **columns, "earlier": last.earlier})
 
@@ -203,8 +202,10 @@ def get_critical_path(request: CheckedRequest) -> Answer[CriticalPathAnswer]:
     """Return the chain of tasks that decided when a run ended, or that is the longest so far."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        path = critical_path_of(history, run, time.time())
-    return Answer(body={"as_of": as_of, "run_id": run.run_id, "tasks": path})
+        now = time.time()
+        path = critical_path_of(history, run, now)
+        work_s = history.tasks_work_s(run.run_id, path, now)
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, "tasks": path, "work_s": work_s})
 
 
 def list_events(request: CheckedRequest) -> Answer[EventsPage]:
@@ -281,7 +282,7 @@ def get_task(request: CheckedRequest) -> Answer[TaskAnswer]:
     before, limit = request.query["before"], request.query["attempts"]
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        record = find_instance(history, run, name_in_path(request))
+        record = with_span(history, run, find_instance(history, run, name_in_path(request)))
         place = record.task_id, record.map_index
         after = None if before is None else (*place, before)
         attempts = history.attempts(run.run_id, *place, after=after, limit=limit, newest_first=True)[::-1]

@@ -194,6 +194,7 @@ def view_shape(view: RunView) -> Shape:
         ],
         "groups": group_shapes(Groups(view.groups, view.parents)),
         "hooks": [task_shape(hook, attempts) for hook in view.hooks],
+        "earlier_attempts": view.earlier_attempts,
         "child_runs": [child_shape(child) for child in view.children],
         "standing": view.standing,
         "overlooked": [{"task": failure.task_id, "because": reason_text(failure)} for failure in view.overlooked],
@@ -368,16 +369,18 @@ def trace_shape(text: str | None) -> list[RaisedShape] | None:
     ] or None
 
 
-def task_logs_shape(run_id: str, task: InstanceRecord, attempts: Sequence[AttemptRecord]) -> Shape:
+def task_logs_shape(run_id: str, task: InstanceRecord, attempts: Sequence[AttemptRecord], *, earlier: bool) -> Shape:
     """Return the attempts of a task or an instance with the paths of their logs."""
     shapes = [_indexed_attempt_shape(attempt) for attempt in attempts]
-    return {"run_id": run_id, "task": instance_name_of(task), "status": task.status, "attempts": shapes}
+    shape = {"run_id": run_id, "task": instance_name_of(task), "status": task.status}
+    return {**shape, "attempts": shapes, "earlier_attempts": earlier}
 
 
-def run_logs_shape(run: RunRecord, attempts: Sequence[AttemptRecord]) -> Shape:
+def run_logs_shape(run: RunRecord, attempts: Sequence[AttemptRecord], *, earlier: bool) -> Shape:
     """Return the attempts of all tasks of a run with the paths of their logs."""
     shapes = [{"task": attempt.task_id, **_indexed_attempt_shape(attempt)} for attempt in attempts]
-    return {"run_id": run.run_id, "task": None, "status": run.status, "attempts": shapes}
+    shape = {"run_id": run.run_id, "task": None, "status": run.status}
+    return {**shape, "attempts": shapes, "earlier_attempts": earlier}
 
 
 def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:

@@ -8,7 +8,7 @@ from lightflow.service.mapped_instances import combined_hooks, split_name
 from lightflow.spec.cluster_limits import KINDS
 from lightflow.text import listed
 from liteflow import DefinitionError, RunNotFound
-from liteflow.api import History, InstanceRecord, RunRecord
+from liteflow.api import TASK_ENDED, History, InstanceRecord, RunRecord
 from liteflow.planning.targets import chosen_instances, split_target
 
 _MAX_NAMED: Final = 20  # tasks that an error names
@@ -80,6 +80,14 @@ def _find_labelled(history: History, run: RunRecord, name: str) -> InstanceRecor
         names = listed([f"{task_id}[{index}]" for index in sorted(indexes)], _MAX_NAMED)
         raise RunNotFound(f"{name!r} matches several instances in run {run.run_id}; name one of {names}")
     return history.instance(run.run_id, task_id, min(indexes))
+
+
+def with_span(history: History, run: RunRecord, record: InstanceRecord) -> InstanceRecord:
+    """Return a task; a mapped one with the time from the first start to the last end of its instances."""
+    if record.map_index >= 0 or record.started_at is not None:
+        return record
+    started_at, ended_at = history.instance_span(run.run_id, record.task_id)
+    return record._replace(started_at=started_at, ended_at=ended_at if record.status in TASK_ENDED else None)
 
 
 def latest_run_with(history: History, name: str) -> RunRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.child_views import ChildView, child_views
@@ -24,6 +24,7 @@ from liteflow.api import (
     DagRecord,
     History,
     InstanceRecord,
+    LastAttempts,
     OverlookedFailure,
     Payload,
     Picture,
@@ -38,6 +39,8 @@ from liteflow.api import (
 )
 from liteflow.values.payload import parts
 
+ATTEMPTS_OF_EACH: Final = 1000  # attempts of an instance in one answer, if no other number is requested
+MOST_ATTEMPTS: Final = 20_000  # attempts of a run in one answer
 _T = TypeVar("_T")
 
 
@@ -69,7 +72,8 @@ class RunView(Record):
 
     run: RunRecord
     instances: list[InstanceRecord]  #: in the order of the graph, each mapped task followed by its instances
-    attempts: list[AttemptRecord]
+    attempts: list[AttemptRecord]  #: of each instance the last one and those before it, `MOST_ATTEMPTS` in all
+    earlier_attempts: bool  #: whether there are attempts before these
     hooks: list[InstanceRecord]  #: the hooks that were triggered
     standing: list[str]  #: setups that succeeded and were not torn down
     overlooked: list[OverlookedFailure]  #: failures that do not fail the run
@@ -212,13 +216,16 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
         groups = history.groups(run.run_id)
+        hooks = sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at))
         if run.status not in RUN_ENDED:
             run, instances = _with_reasons(history, run, instances)
+        attempts, earlier = _last_attempts(history, run.run_id)
         return RunView(
             run=run,
             instances=instances,
-            attempts=history.attempts(run.run_id),
-            hooks=sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at)),
+            attempts=attempts,
+            earlier_attempts=earlier,
+            hooks=hooks,
             standing=_standing(rows, instances),
             overlooked=history.overlooked(run),
             stale=find_stale(rows, [*instances, *groups]),
@@ -268,17 +275,17 @@ def _task_view(history: History, run_id: str | None, name: str) -> RunView:
         for hook in history.hooks(run.run_id)
         if task_id in (hook.task_id, *hook.dependencies) and index in (-1, hook.map_index)
     ]
-    attempts = history.attempts(run.run_id, task_id, index if index >= 0 else None)
-    for hook in hooks:
-        if hook.task_id != task_id:
-            attempts += history.attempts(run.run_id, hook.task_id, hook.map_index)
     instances = _in_order(history, run, rows)
     # The task of an instance is shown with it.
     shown = [each for each in instances if each.task_id == task_id and (index < 0 or each.map_index in (-1, index))]
+    places = [_place(task)]
+    places += [(hook.task_id, hook.map_index) for hook in hooks if hook.task_id != task_id]
+    lasts = [_last_attempts(history, run.run_id, *place) for place in places]
     return RunView(
         run=run,
         instances=shown,
-        attempts=attempts,
+        attempts=[attempt for last in lasts for attempt in last.records],
+        earlier_attempts=any(last.earlier for last in lasts),
         hooks=hooks,
         standing=[],
         overlooked=[],
@@ -353,32 +360,59 @@ def instance(db: str, run_id: str, name: str) -> tuple[RunRecord, InstanceRecord
         return run, find_instance(history, run, name)
 
 
-def task_attempts(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
-    """Return the attempts of a task and all its instances, or of an instance; by default in the latest run that has it.
+def task_attempts(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> LastAttempts:
+    """Return the last attempts of a task and all its instances, or of an instance, or the attempt of a number of each.
+
+    By default it is the latest run that has the task.
 
     Raises:
         RunNotFound: there is no such run, task or attempt.
     """
     with History(db) as history:
         run = find_run(history, run_id) if run_id is not None else latest_run_with(history, name)
-        record = find_instance(history, run, name)
-        attempts = history.attempts(run.run_id, record.task_id, record.map_index if record.map_index >= 0 else None)
-    if attempt is not None:
-        attempts = [record for record in attempts if record.attempt == attempt]
-        if not attempts:
-            raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
+        attempts = _chosen_attempts(history, run.run_id, attempt, *_place(find_instance(history, run, name)))
+    if attempt is not None and not attempts.records:
+        raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
     return attempts
 
 
-def run_attempts(db: str, run_id: str | None = None) -> tuple[RunRecord, list[AttemptRecord]]:
-    """Return a run, by default the latest, and the attempts of its tasks and hooks in the order in which they started.
+def run_attempts(db: str, run_id: str | None = None, attempt: int | None = None) -> tuple[RunRecord, LastAttempts]:
+    """Return a run, by default the latest, and the last attempts of its tasks and hooks, or those of a number.
+
+    They are in the order in which they started.
 
     Raises:
         RunNotFound: there is none.
     """
     with History(db) as history:
         run = history.last_active() if run_id is None else find_run(history, run_id)
-        return run, sorted(history.attempts(run.run_id), key=lambda attempt: attempt.started_at or 0.0)
+        records, earlier = _chosen_attempts(history, run.run_id, attempt)
+        return run, LastAttempts(sorted(records, key=lambda each: each.started_at or 0.0), earlier)
+
+
+def _chosen_attempts(
+    history: History, run_id: str, number: int | None, task_id: str | None = None, map_index: int | None = None
+) -> LastAttempts:
+    if number is None:
+        return _last_attempts(history, run_id, task_id, map_index)
+    return LastAttempts(history.numbered_attempts(run_id, number, task_id, map_index), earlier=False)
+
+
+def _last_attempts(
+    history: History, run_id: str, task_id: str | None = None, map_index: int | None = None
+) -> LastAttempts:
+    return history.last_attempts(run_id, task_id, map_index, of_each=ATTEMPTS_OF_EACH, most=MOST_ATTEMPTS, every=True)
+
+
+def _place(record: InstanceRecord) -> tuple[str, int | None]:
+    """Return the task and the index of an instance; without an index all instances of a task."""
+    return record.task_id, record.map_index if record.map_index >= 0 else None
+
+
+def work_s(db: str, run_id: str, since: float, until: float) -> float:
+    """Return how many seconds the attempts of a run took that started at or after a moment, together."""
+    with History(db) as history:
+        return history.work_s(run_id, since, until)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

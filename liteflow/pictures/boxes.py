@@ -99,7 +99,7 @@ def folded(picture: Picture, unfolded: Collection[str] = ()) -> Picture:
 
     members: dict[str, list[str]] = {}
     for node in picture.nodes:
-        members.setdefault(shown(node.task_id), []).append(node.task_id)
+        members.setdefault(shown(node.task_id), []).extend(node.members or [node.task_id])
     nodes = [node for node in picture.nodes if shown(node.task_id) == node.task_id]
     boxes = []
     for box in picture.boxes:

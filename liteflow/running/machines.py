@@ -1,7 +1,7 @@
 """The machines of clusters: which of them runs each attempt, and how many slots there are, for those who read the file.
 
-Other processes see a run through its state file. The loop looks at its clusters a few times a second, and stores a change
-that it sees; so attempts that end soon cost nothing.
+Other processes see a run through its state file. The loop looks at its clusters a few times a second, and stores the
+changes that it sees; so attempts that end soon cost nothing.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from liteflow.state.row_kinds import ATTEMPT_KINDS, INT, Kind
+from liteflow.state.row_kinds import ATTEMPT_KINDS, INT, REAL, Kind
 from liteflow.state.stored_texts import from_json, path_as_named
 
 
@@ -31,17 +32,26 @@ _ENDED: Final = (
     "SELECT task_id, map_index, attempt, {0}status, {0}started_at, {0}ended_at, exit_code, error, {0}log_path, trace, "
     "log_lost, {0}host, codes FROM"
 )
-_RUNNING: Final = (
-    "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, host, NULL "
+_OF_RUNNING: Final = (
     "FROM liteflow_task_instances WHERE try_number > 0 AND "
     "(status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) AND"
 )
-#: From each instance the index of attempts leads to its last ones. The tasks are before the instances of mapped ones.
-_LAST: Final = (
-    f"SELECT * FROM ({_ENDED.format('a.')} liteflow_task_instances AS i CROSS JOIN liteflow_attempts AS a "
-    "USING (run_id, task_id, map_index) WHERE run_id=? AND attempt > try_number - ? "
-    f"UNION ALL {_RUNNING} run_id=?) ORDER BY map_index >= 0, started_at DESC LIMIT ?"
+_RUNNING: Final = (
+    "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, host, NULL "
+    f"{_OF_RUNNING}"
 )
+#: The times of attempts; of those that run, the end is a moment.
+_TIMES: Final = (
+    "SELECT task_id, map_index >= 0 AS is_mapped, started_at, ended_at FROM liteflow_attempts WHERE {0} "
+    f"UNION ALL SELECT task_id, map_index >= 0, started_at, ? {_OF_RUNNING} {{0}}"
+)
+_AMONG: Final = "run_id=? AND task_id IN (SELECT value FROM json_each(?))"
+#: From each instance the index of attempts leads to its last ones.
+_LAST: Final = (
+    f"{_ENDED.format('a.')} liteflow_task_instances AS i CROSS JOIN liteflow_attempts AS a "
+    "USING (run_id, task_id, map_index) WHERE attempt > try_number - ? AND"
+)
+_TASKS_FIRST: Final = "ORDER BY map_index >= 0, started_at DESC LIMIT ?"
 
 
 class LastAttempts(NamedTuple):
@@ -72,11 +82,7 @@ class AttemptHistory(Protocol):
         `newest_first` the order is the other one, and the next ones are those before.
         """
         sign, order = ("<", "1 DESC, 2 DESC, 3 DESC") if newest_first else (">", "1, 2, 3")
-        where, parameters = "run_id=?", list[object]([run_id])
-        if task_id is not None:
-            where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
-        if map_index is not None:
-            where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
+        where, parameters = _of(run_id, task_id, map_index)
         ended = running = where
         if after is not None:  # without the columns that `where` fixes, SQLite finds the attempt in the index
             columns = zip(("task_id", "map_index"), after[:2], (task_id, map_index), strict=True)
@@ -95,18 +101,72 @@ class AttemptHistory(Protocol):
         records = self.attempts(run_id, task_id, map_index, after=after, limit=1, newest_first=True)
         return next((each for each in records if number in (None, each.attempt)), None)
 
-    def last_attempts(self, run_id: str, of_each: int, most: int) -> LastAttempts:
-        """Return the last attempts of each instance of a run: as many of each, at most `of_each`, and `most` in all.
+    def numbered_attempts(
+        self, run_id: str, number: int, task_id: str | None = None, map_index: int | None = None
+    ) -> list[AttemptRecord]:
+        """Return the attempts of one number: of a run, of one of its tasks, or of an instance, by task id and index."""
+        where, place = _of(run_id, task_id, map_index)
+        sql = f"{_ENDED.format('')} liteflow_attempts WHERE {where} AND attempt=?"
+        sql = f"{sql} UNION ALL {_RUNNING} {where} AND try_number=? ORDER BY 1, 2"
+        return _records(self._rows(sql, [*place, number] * 2, ATTEMPT_KINDS))
 
-        Of more than `most` instances it has the last attempts that started last, those of tasks before those of the
-        instances of mapped tasks. An instance that a list no longer has is left out.
+    def last_attempts(
+        self,
+        run_id: str,
+        task_id: str | None = None,
+        map_index: int | None = None,
+        *,
+        of_each: int,
+        most: int | None = None,
+        every: bool = False,
+    ) -> LastAttempts:
+        """Return the last attempts of each instance of a run or a task: as many of each, and at most `of_each`.
+
+        There are at most `most` in all, if that is set. Of more than `most` instances these are the last attempts that
+        started last, those of tasks before those of the instances of mapped tasks; with `every` there is one of each
+        instance all the same. An instance that a list no longer has is left out.
         """
-        sql = "SELECT try_number FROM liteflow_task_instances WHERE run_id=? AND try_number > 0"
-        counts = [count for (count,) in self._rows(sql, (run_id,), (INT,))]
-        share = min(of_each, max(1, _equal_share(counts, most)))
-        records = _records(self._rows(_LAST, (run_id, share, run_id, most), ATTEMPT_KINDS))
-        earlier = len(counts) > most or any(count > share for count in counts)
+        where, place = _of(run_id, task_id, map_index)
+        sql = f"SELECT try_number FROM liteflow_task_instances WHERE {where} AND try_number > 0"
+        counts = [count for (count,) in self._rows(sql, place, (INT,))]
+        share = of_each if most is None else min(of_each, max(1, _equal_share(counts, most)))
+        sql, parameters = f"{_LAST} {where} UNION ALL {_RUNNING} {where}", [share, *place, *place]
+        is_cut = most is not None and len(counts) > most and not every
+        if is_cut:
+            sql, parameters = f"SELECT * FROM ({sql}) {_TASKS_FIRST}", [*parameters, most]
+        records = _records(self._rows(sql, parameters, ATTEMPT_KINDS))
+        earlier = is_cut or any(count > share for count in counts)
         return LastAttempts(sorted(records, key=lambda each: each[:3]), earlier)
+
+    def work_s(self, run_id: str, since: float, until: float) -> float:
+        """Return the seconds of the attempts of a run that started at or after a moment; of those that run, to `until`.
+
+        Moments are in seconds since 1970.
+        """
+        sql = f"SELECT total(ended_at - started_at) FROM ({_TIMES.format('run_id=? AND ? <= started_at')})"
+        ((seconds,),) = self._rows(sql, (run_id, since, until, run_id, since), (REAL,))
+        return float(seconds)
+
+    def tasks_work_s(self, run_id: str, tasks: Sequence[str], until: float) -> float:
+        """Return the seconds for which tasks of a run ran, one after the other; of those that run, to `until`.
+
+        A mapped task counts from the first start to the last end of its instances.
+        """
+        sql = (
+            "SELECT total(CASE WHEN is_mapped THEN to_end ELSE work END) FROM ("
+            "SELECT is_mapped, max(ended_at) - min(started_at) AS to_end, total(ended_at - started_at) AS work "
+            f"FROM ({_TIMES.format(_AMONG)}) GROUP BY task_id, is_mapped)"
+        )
+        names = json.dumps(list(tasks))
+        ((seconds,),) = self._rows(sql, (run_id, names, until, run_id, names), (REAL,))
+        return float(seconds)
+
+
+def _of(run_id: str, task_id: str | None, map_index: int | None) -> tuple[str, list[object]]:
+    """Return the condition for the rows of a run, of one of its tasks or of an instance, and its parameters."""
+    columns = {"run_id": run_id, "task_id": task_id, "map_index": map_index}
+    fixed = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"{name}=?" for name in fixed), list(fixed.values())
 
 
 def _equal_share(counts: Sequence[int], most: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
-from liteflow.state.attempt_history import AttemptHistory, AttemptRecord
+from liteflow.state.attempt_history import AttemptHistory, AttemptRecord, LastAttempts
 from liteflow.state.instance_states import InstanceStateHistory
 from liteflow.state.locks import LockFile
 from liteflow.state.output_history import OutputHistory
@@ -615,6 +615,7 @@ __all__ = [
     "FilePosition",
     "History",
     "InstanceRecord",
+    "LastAttempts",
     "RunRecord",
     "ValueRecord",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from liteflow.state.row_kinds import ID, INSTANCE_STATE_KINDS, INT, STATE, Kind
+from liteflow.state.row_kinds import ID, INSTANCE_STATE_KINDS, INT, REAL_OR_NOT, STATE, Kind
 
 
 class InstanceStates(NamedTuple):
@@ -37,6 +37,12 @@ class InstanceStateHistory(Protocol):
             for row in self._rows(f"{sql} {kinds} ORDER BY task_id, map_index", (run_id,), INSTANCE_STATE_KINDS)
         ]
         return InstanceStates._make(zip(*rows, strict=True) if rows else [()] * len(InstanceStates._fields))
+
+    def instance_span(self, run_id: str, task_id: str) -> tuple[float | None, float | None]:
+        """Return when the first of the instances of a mapped task started, and when the last one ended."""
+        sql = "SELECT min(started_at), max(ended_at) FROM liteflow_task_instances WHERE run_id=? AND task_id=?"
+        ((started_at, ended_at),) = self._rows(f"{sql} AND map_index>=0", (run_id, task_id), (REAL_OR_NOT, REAL_OR_NOT))
+        return started_at, ended_at
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Return task id, map index and status of the task instances of a run, ordered by task id."""

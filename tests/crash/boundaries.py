@@ -78,7 +78,7 @@ def traced_fork(work: Callable[[], None], errors_path: str, *options: str) -> in
     tracer = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     code = None
     try:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while "\nTracerPid:\t0\n" in status_of(pid):
             assert time.monotonic() < give_up, "strace cannot attach: is ptrace allowed here?"
             time.sleep(0.001)
@@ -88,7 +88,7 @@ def traced_fork(work: Callable[[], None], errors_path: str, *options: str) -> in
         if code is None:
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         try:
-            tracer.wait(timeout=10)
+            tracer.wait(timeout=60)
         finally:
             tracer.kill()
             tracer.wait()
@@ -172,6 +172,15 @@ def kill_at(work: Callable[[], None], call: str, number: int) -> int | None:
     return traced_fork(work, "errors", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
 
 
+def until_killed(strike: Callable[[str, int], int | None], call: str, number: int) -> None:
+    """Strike at a call of a kind; where the work does not make as many this time, at earlier ones until it is killed.
+
+    How many there are depends on time, too: what happens at once is stored at once.
+    """
+    while strike(call, number) != -signal.SIGKILL and number > 1:
+        number = number * 3 // 4
+
+
 def quietly(folder: str, work: Callable[[], None]) -> Callable[[], None]:
     """The same work, its complaints in a file."""
 
@@ -186,8 +195,8 @@ def quietly(folder: str, work: Callable[[], None]) -> Callable[[], None]:
 
 def strike(
     folder: str, point: Point, template: str, found: Counter[str], notes: list[str], control: str | None
-) -> None:
-    """Kill at one point, look, go on without kills, look again."""
+) -> int | None:
+    """Kill at one point, look, go on without kills, look again. Returns how the run ended, -9 when it was killed."""
     scenario, call, number = point
     prepare(folder, scenario, template)
     what, _, variant = scenario.split("/")
@@ -197,10 +206,10 @@ def strike(
         before = oracle.check(lines(f"{folder}/acknowledged"), whole=again)
     if again:
         oracle.run_again(flow.again(AGAIN), before)
-    code = traced(
+    struck = traced(
         folder, scenario, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}", control=control
     )
-    found["kills" if code == -9 else "missed"] += 1
+    found["kills" if struck == -9 else "missed"] += 1
     _, left = await_none(descendants)
     found["survivors"] += len(left)
     state = oracle.check(lines(f"{folder}/acknowledged"))
@@ -230,6 +239,7 @@ def strike(
     found.update(oracle.counts)
     notes += [f"{point}: {note}" for note in oracle.notes]
     shutil.rmtree(folder)
+    return struck
 
 
 def main() -> None:
@@ -260,9 +270,14 @@ def main() -> None:
             rest = [point for point in points if point[1] == "pwrite64"]
             some = random.Random(given.seed // 1000).sample(rest, min(len(rest), max(0, given.points - len(rare))))
             points = sorted(rare + some)
-        for number, point in enumerate(points):
-            if number % shards == shard:
-                strike(f"{given.folder}/{number}", point, template, found, notes, given.control)
+        for place, (scenario, call, number) in enumerate(points):
+            if place % shards == shard:
+
+                def at(call: str, number: int, place: int = place, scenario: str = scenario) -> int | None:
+                    point = (scenario, call, number)
+                    return strike(f"{given.folder}/{place}", point, template, found, notes, given.control)
+
+                until_killed(at, call, number)
     fields: dict[str, Any] = {
         kind: found[kind] for kind in (*Oracle.KINDS, "kills", "missed", "crashed", "unreadable", "survivors")
     }

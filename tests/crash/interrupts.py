@@ -17,16 +17,19 @@ from collections.abc import Callable
 from crashkit import append, as_harness, await_none, descendants, fork, lines, read_state, report, wait_for
 
 RUN = "r"
+GRACE_S = 600  # of the task that lasts: nothing waits for its end
 
 
-def workflow(trail: str, go: str, *, stubborn: bool) -> str:
-    trap = "trap '' INT TERM HUP; " if stubborn else ""
-    wait = f"[ -e {go} ] && exit 0; {trap}echo b >> {trail}; setsid sleep 60 & while [ ! -e {go} ]; do sleep 0.02; done"
+def workflow(trail: str, go: str, asked: str, *, stubborn: bool) -> str:
+    """Return a workflow whose second task lasts; a stubborn one notes that it was asked to end, and goes on."""
+    deaf, hears = ("trap '' INT TERM HUP; ", f"trap 'echo > {asked}' INT TERM HUP; ") if stubborn else ("", "")
+    leave = f"{deaf}setsid sleep 60 & {hears}echo b >> {trail}"
+    wait = f"[ -e {go} ] && exit 0; {leave}; while [ ! -e {go} ]; do sleep 0.02; done"
     return f"""\
 workflow_name: flow
 tasks:
   a: {{type: shell, run: "echo a >> {trail}"}}
-  b: {{type: shell, depends_on: [a], run: "{wait}"}}
+  b: {{type: shell, depends_on: [a], run: "{wait}", kill_grace: {GRACE_S}}}
   c: {{type: shell, depends_on: [b], run: "echo c >> {trail}"}}
 """
 
@@ -54,10 +57,11 @@ def main() -> None:
 
 
 def run_case(folder: str, case: str) -> dict[str, object]:
-    trail, go, flow, db, errors = (f"{folder}/{name}" for name in ("trail", "go", "flow.yaml", "state.db", "errors"))
+    names = ("trail", "go", "asked", "flow.yaml", "state.db", "errors")
+    trail, go, asked, flow, db, errors = (f"{folder}/{name}" for name in names)
     how, _, times = case.partition("/")
     with open(flow, "w", encoding="utf-8") as file:
-        file.write(workflow(trail, go, stubborn=times == "twice"))
+        file.write(workflow(trail, go, asked, stubborn=times == "twice"))
     master = slave = read = write = -1
     if how == "terminal":
         master, slave = os.openpty()
@@ -91,16 +95,16 @@ def run_case(folder: str, case: str) -> dict[str, object]:
     else:
         os.kill(pid, getattr(signal, how))
         if times == "twice":
-            time.sleep(0.3)
+            until(lambda: os.path.exists(asked))  # the first one was heard: two at once would be one
             os.kill(pid, getattr(signal, how))
-    code = wait_for(pid, 30.0)
+    code = wait_for(pid)
     took = time.monotonic() - struck
     _, left = await_none(descendants)
     state = read_state(db, RUN)
     if not os.path.exists(go):
         append(go, "")
     again = fork(lambda: program("resume", flow, "--db", db, "-q"))
-    resumed = wait_for(again, 30.0)
+    resumed = wait_for(again)
     return {
         "code": code,
         "took_ms": round(took * 1000),

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 from crashkit import (
     ALWAYS,
+    ENDS_WITHIN_S,
     Acknowledge,
     Oracle,
     Row,
@@ -813,10 +814,11 @@ class Commands:
 
     def _await_end(self, rows: Sequence[Row] | None, since: float) -> None:
         """Wait for these processes' end (None: everything below us), and count what does not end in time."""
+        limit_s = 1.0 if self._control else ENDS_WITHIN_S
         if rows is None:
-            _, rest = await_none(descendants)
+            _, rest = await_none(descendants, limit_s)
         else:
-            _, rest = await_none(lambda: [row for row in rows if same(row)])
+            _, rest = await_none(lambda: [row for row in rows if same(row)], limit_s)
         self._survivors += len(rest)
         if not rest:
             self._worst = max(self._worst, time.monotonic() - since)

@@ -100,7 +100,7 @@ TIMED = flow(
         "c": {"run": say("c"), "on_start": hang("start")},
         "d": {"run": "true", "on_success": {"run": hang("done"), "timeout": 0.5, "kill_grace": 0.1}},
     },
-    timeout=0.8,
+    timeout=5,  # each of them is to have begun by then
 )
 SCRIPT = f"""\
 import subprocess
@@ -125,7 +125,7 @@ def start(folder: str, *words: str) -> int:
 
 
 def survivors() -> list[list[object]]:
-    """What lives a second later; then it does not."""
+    """Return what lives on, and end it."""
     _, left = await_none(descendants)
     end_descendants()
     return [list(row) for row in left.values()]

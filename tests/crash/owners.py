@@ -43,7 +43,8 @@ from liteflow.errors import RunOwned, StaleRun
 from liteflow.state.history import History
 
 RUN = "r"
-_PATIENCE_S = 3
+#: How long an answer may take: on a busy machine, and where a control takes care that some never comes.
+_PATIENCE_S, _CONTROL_PATIENCE_S = 60.0, 3.0
 
 
 # -- controls ------------------------------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ def contender(
 def race(folder: str, count: int, seed: int, control: str | None, result: Faults) -> None:
     """Two to eight processes resume one dead run at once: exactly one gets it, the others are told whose it is."""
     chance, template = random.Random(seed), dead_run(folder)
+    patience_s = _CONTROL_PATIENCE_S if control else _PATIENCE_S
     for number in range(count):
         place = f"{folder}/race{number}"
         db, trail, go = copy_of(template, place), f"{place}.trail", f"{place}.go"
@@ -160,8 +162,8 @@ def race(folder: str, count: int, seed: int, control: str | None, result: Faults
         time.sleep(0.005)
         os.close(gate[1])
         os.close(gate[0])
-        refused = _refusals(answers_read, pids, cli, trail)
-        until(lambda trail=trail: any(line.startswith("hold") for line in lines(trail)), _PATIENCE_S)  # type: ignore[misc]
+        refused = _refusals(answers_read, pids, cli, trail, patience_s)
+        until(lambda trail=trail: any(line.startswith("hold") for line in lines(trail)), patience_s)  # type: ignore[misc]
         holders = [int(line.split()[1]) for line in lines(trail) if line.startswith("hold")]
         if len(holders) != 1:
             result.fault("owners", f"round {number}: {len(pids)} contenders, {len(holders)} owners")
@@ -187,10 +189,10 @@ def race(folder: str, count: int, seed: int, control: str | None, result: Faults
 _codes: dict[int, int | None] = {}
 
 
-def _refusals(answers: int, pids: list[int], cli: bool, trail: str) -> list[int]:
+def _refusals(answers: int, pids: list[int], cli: bool, trail: str, patience_s: float) -> list[int]:
     """Whom the refused were told to be the owner; waits until all but one have answered."""
     if cli:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + patience_s
         while len([pid for pid in pids if pid in _codes]) < len(pids) - 1 and time.monotonic() < give_up:
             for pid in pids:
                 if pid not in _codes and (code := wait_for(pid, 0.01)) is not None:
@@ -198,7 +200,7 @@ def _refusals(answers: int, pids: list[int], cli: bool, trail: str) -> list[int]
         return [int(result[1]) for line in lines(f"{trail}.err") if (result := re.search(r"by process (\d+)", line))]
     data, poll = b"", select.poll()
     poll.register(answers, select.POLLIN)
-    while data.count(b"\n") < len(pids) - 1 and poll.poll(1000 * _PATIENCE_S):
+    while data.count(b"\n") < len(pids) - 1 and poll.poll(1000 * patience_s):
         chunk = os.read(answers, 65536)
         if not chunk:
             break
@@ -250,7 +252,9 @@ def fence(folder: str, count: int, seed: int, control: str | None, result: Fault
         os.kill(owner, signal.SIGSTOP)
         connection = sqlite3.connect(db, timeout=10, isolation_level=None)
         try:
-            # The owner may have been stopped inside a transaction: then it is let go for a moment.
+            # The owner may have been stopped inside a transaction: then it is let go for a moment, a longer one each
+            # time, because a busy machine may give it none of a short one.
+            pause_s = 0.003
             while True:
                 try:
                     connection.execute("PRAGMA busy_timeout=50")
@@ -258,13 +262,14 @@ def fence(folder: str, count: int, seed: int, control: str | None, result: Fault
                     break
                 except sqlite3.OperationalError:
                     os.kill(owner, signal.SIGCONT)
-                    time.sleep(0.003)
+                    time.sleep(pause_s)
+                    pause_s *= 1.3
                     os.kill(owner, signal.SIGSTOP)
         finally:
             connection.close()
         before = dump(db)
         os.kill(owner, signal.SIGCONT)
-        code = wait_for(owner, 2.0 if control else 20.0)
+        code = wait_for(owner, 2.0 if control else _PATIENCE_S)
         if code != StaleRun.exit_code:
             result.fault("unfenced", f"round {number}: the owner ended with {code}")
         if dump(db) != before:
@@ -324,7 +329,7 @@ def sweep(folder: str, count: int, seed: int, control: str | None, result: Fault
         next_owner = fork(lambda dag=dag: dag().resume(RUN))  # type: ignore[misc]
         time.sleep(chance.uniform(0.05, 0.3))
         os.kill(guardian, signal.SIGCONT)
-        code = wait_for(next_owner, 20.0)
+        code = wait_for(next_owner, _PATIENCE_S)
         if code != 0:
             result.fault("refused", f"round {number}: the resume ended with {code}")
         with History(db) as history:

@@ -33,7 +33,7 @@ _NAMELESS: Final = "#"  # how the kernel shows a file that is made before it get
 #: The program that is recorded: a layered dag whose successes are acknowledged, after the commit, in a file `ack`.
 #: Checkpoints come at 60 kB of log instead of 4 MiB, so that a short run has many.
 _PROGRAM: Final = """\
-import os, sys, time
+import os, sys, threading, time
 import liteflow.state.state_file as state_file
 import liteflow.state.store as store
 from liteflow import Dag, Observer
@@ -75,7 +75,22 @@ with Dag("flow", f"{folder}/state.db") as dag:
         made.append(one)
     if float(idle):
         made[-1] >> dag.task(wait, task_id="idle")
+
+late_s, over = 0.0, threading.Event()
+
+def tick():
+    global late_s  # by how much this machine wakes a thread of this program too late
+    while not over.is_set():
+        began = time.monotonic()
+        time.sleep(0.02)
+        late_s = max(late_s, time.monotonic() - began - 0.02)
+
+clock = threading.Thread(target=tick)
+clock.start()
 run = dag.run(4, "thread", run_id="run", durability=durability, observers=[Acknowledge()])
+over.set()
+clock.join()
+print(late_s)
 sys.exit(run.status != "SUCCESS")
 """
 
@@ -98,6 +113,7 @@ class Trace(NamedTuple):
     calls: list[Call]
     events: list[tuple[object, ...]]
     upstream: dict[str, set[str]]
+    late_s: float  # the most by which the machine woke a thread of the program too late
 
 
 def record(
@@ -141,7 +157,7 @@ def record(
     for below, above in rows:
         upstream.setdefault(below, set()).add(above)
     assert sum(call.kind == "ack" for call in recorded) == tasks + bool(idle) + 1
-    return Trace(recorded, events, upstream)
+    return Trace(recorded, events, upstream, float(done.stdout))
 
 
 def _parse(text: str, folder: Path) -> Iterator[Call]:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from boundaries import calls_of, kill_at
+from boundaries import calls_of, kill_at, until_killed
 from crashkit import as_harness, fork, report, wait_for
 
 from liteflow.limits import Retention
@@ -139,13 +139,18 @@ def main() -> None:
         make(work)
         shutil.copytree(work, f"{work}-template")
         points, total = calls_of(prune, CALLS, options.points, random.Random(options.seed))
-        for call, number in points:
+
+        def strike(call: str, number: int) -> int | None:
             restore(work)
             code = kill_at(prune, call, number)
             counts["kills" if code == -9 else "not_reached"] += 1
             look(counts)
             counts["crashed"] += wait_for(fork(prune)) != 0
             look_at_the_end(counts)
+            return code
+
+        for call, number in points:
+            until_killed(strike, call, number)
     kinds = ("kills", "not_reached", "corrupt", "missing", "lost", "crashed", "rows", "files")
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)
 

@@ -20,8 +20,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from boundaries import calls_of, kill_at, quietly
-from crashkit import as_harness, await_none, descendants, event_fold, fork, lines, report, wait_for
+from boundaries import calls_of, kill_at, quietly, until_killed
+from crashkit import Row, as_harness, await_none, descendants, event_fold, fork, lines, report, same, wait_for
 from kill import half_set, nothing_settled
 from waiting import ITERATIONS, add_waits
 
@@ -141,26 +141,48 @@ def look_at_the_end(action: str, before: Stored, counts: Counter[str]) -> None:
     counts["left"] += ("loop", -1) in expected and done != ITERATIONS
 
 
+def strike(call: str, number: int, *, action: str, counts: Counter[str]) -> int | None:
+    """Kill an action at a call, and compare what is stored then and in the end. Returns its exit code."""
+    _restore()
+    before = Stored()
+    code = kill_at(ACTIONS[action], call, number)
+    counts["kills" if code == -9 else "not_reached"] += 1
+    happened = look(action, before, counts)
+    counts["happened" if happened else "nothing"] += 1
+    if happened and Stored("forked" if action == "fork" else RUN).run not in ("SUCCESS", "FAILED"):
+        counts["crashed"] += wait_for(fork(partial(finish, action))) != 0
+    if happened:
+        look_at_the_end(action, before, counts)
+    return code
+
+
 def retry_in_processes() -> None:
     dag().retry(RUN, "b", mode="process", max_workers=2)
 
 
+def children_of(pid: int) -> list[Row]:
+    return [row for row in descendants().values() if row.parent == pid]
+
+
 def kill_guardians(number: int, chance: random.Random, counts: Counter[str]) -> None:
     """Kill the guardian of a retry at a random moment; its owner goes on or ends, and a resume finishes the set."""
-    clean_s = 0.0
+    lives_s = 0.0
     for turn in range(number + 1):  # the first is not killed, and gives the time
         _restore()
-        before, began = Stored(), time.monotonic()
+        before = Stored()
         pid = fork(quietly(".", retry_in_processes))
+        while not (guardians := children_of(pid)) and pid in descendants():
+            time.sleep(0.001)
+        began = time.monotonic()
         if turn:
-            time.sleep(chance.uniform(0, clean_s))
-            for child in [row for row in descendants().values() if row.parent == pid]:
+            time.sleep(chance.uniform(0, lives_s))
+            for guardian in filter(same, guardians):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGKILL)
+                    os.kill(guardian.pid, signal.SIGKILL)
                     counts["guardians"] += 1
         code = wait_for(pid)
         assert turn or code == 0, lines("errors")[-5:]
-        clean_s = clean_s or time.monotonic() - began
+        lives_s = lives_s or time.monotonic() - began
         counts["survivors"] += len(await_none(descendants)[1])
         happened = look("retry", before, counts)
         counts["happened" if happened else "nothing"] += bool(turn)
@@ -198,16 +220,7 @@ def main() -> None:
             points, count = calls_of(act, CALLS, options.points, random.Random(options.seed))
             total += count
             for call, number in points:
-                _restore()
-                before = Stored()
-                code = kill_at(act, call, number)
-                counts["kills" if code == -9 else "not_reached"] += 1
-                happened = look(action, before, counts)
-                counts["happened" if happened else "nothing"] += 1
-                if happened and Stored("forked" if action == "fork" else RUN).run not in ("SUCCESS", "FAILED"):
-                    counts["crashed"] += wait_for(fork(lambda action=action: finish(action))) != 0  # type: ignore[misc]
-                if happened:
-                    look_at_the_end(action, before, counts)
+                until_killed(partial(strike, action=action, counts=counts), call, number)
     kinds = ("kills", "guardians", "not_reached", "happened", "nothing", *DEFECTS)
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)
 

@@ -26,6 +26,7 @@ from typing import Any
 import container_kit
 import pytest
 from container_kit import PYTHON_IMAGE, SHELL_IMAGE, Engine
+from sql_servers import free_port
 
 from lightflow.plugins.python_environment import find_uv
 from lightflow.tasks import aws_lambda
@@ -64,19 +65,17 @@ def service(request: pytest.FixtureRequest) -> Iterator[str]:
     uv = find_uv()
     if uv is None:
         container_kit.unavailable("needs uv")
-    with container_kit.docker() as engine, socket.socket() as free:
+    with container_kit.docker() as engine:
         _make_images(engine)
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
+        port = free_port()
         env = {**os.environ, **engine.env, "MOTO_DOCKER_LAMBDA_IMAGE": IMAGE, "MOTO_DOCKER_NETWORK_MODE": "host"}
         words = [str(uv), "run", "--no-project", "--with", "moto[server]>=5.2", "moto_server"]
-        words += ["-H", "127.0.0.1", "-p", port]
+        words += ["-H", "127.0.0.1", "-p", str(port)]
         log = Path(tempfile.mkdtemp(prefix="lf-moto-"))
         with (log / "log").open("wb") as output:
             process = subprocess.Popen(words, env=env, stdout=output, stderr=output, start_new_session=True)
         try:
-            _await(process, int(port), log / "log")
+            _await(process, port, log / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
 """Kills in what is done around tasks: hooks, preconditions, teardowns, rests before another try, fetching a secret.
 
-Proved with the program itself and real commands: killed (or interrupted) at that very moment, no process of it lives a
-second later; resumed, what was triggered is done, and what had ended is not done again. A run that times out leaves
-nothing alive either. Kills at random moments of such runs are R1 and R1b.
+Proved with the program itself and real commands: killed (or interrupted) at that very moment, no process of it lives
+on; resumed, what was triggered is done, and what had ended is not done again. A run that times out leaves nothing alive
+either. Kills at random moments of such runs are R1 and R1b.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """R1b: the same with real commands and worker processes, and through the installed program.
 
-Proved besides what R1 proves: a second after the orchestrator was killed no process of any task lives (the harness is
-a child subreaper: whatever is left is below it), and the next resume can start at once, even while the dead run's
-processes are being swept.
+Proved besides what R1 proves: no process of any task outlives the orchestrator that was killed (the harness is a child
+subreaper: whatever is left is below it; `worst_ms` says how long the slowest took to end), and the next resume can
+start at once, even while the dead run's processes are being swept.
 
     pytest tests/crash/test_r1b_commands.py --crash-seed 7 --crash-scale 100
 """

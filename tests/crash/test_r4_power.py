@@ -25,8 +25,17 @@ from lines import Figure, replay, scale, seed
 
 from liteflow import Dag
 
-#: The longest time by which a commit may come late: its own duration and the pause since the one before it.
-SLACK_S = 0.6
+#: The longest time by which a commit may come late on an idle machine: its own duration and the pause since the one
+#: before it.
+_SLACK_S = 0.6
+
+
+def longest_loss(trace: power.Trace) -> float:
+    """Return how long before a power cut a commit may have been acknowledged that is lost, on the machine as it was.
+
+    Between a commit and the sync after it some threads are woken, each as late as the machine is busy.
+    """
+    return 1.0 + _SLACK_S + 3 * trace.late_s
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def test_power_cuts(tmp_path: Path, memory: Path, request: pytest.FixtureRequest
                 figure.counts["lost_process"] = max(figure.counts["lost_process"], verdict.lost)
                 longest = max(longest, verdict.lost_for_s)
     figure.tell(lost_process_max_s=round(longest, 2))
-    assert 0 < longest <= 1.0 + SLACK_S, replay(request)  # none lost at all: then the model would be too kind
+    assert 0 < longest <= longest_loss(trace), replay(request)  # none lost at all: then the model would be too kind
 
 
 def test_control_without_syncs_the_file_is_damaged(
@@ -124,7 +133,7 @@ def test_the_last_second_of_a_run_that_waits(tmp_path: Path, memory: Path, reque
         longest = max(longest, verdict.lost_for_s)
     figure.tell(lost_process_max_s=round(longest, 2))
     assert figure.counts["corrupt"] == figure.counts["disorder"] == 0
-    assert longest <= 1.0 + SLACK_S, replay(request)
+    assert longest <= longest_loss(trace), replay(request)
 
 
 def test_nothing_is_lost_of_a_run_that_reported_its_end(

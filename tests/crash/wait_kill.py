@@ -18,9 +18,10 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from boundaries import calls_of, kill_at
+from boundaries import calls_of, kill_at, until_killed
 from crashkit import append, as_harness, event_fold, fork, lines, report, wait_for
 
 from liteflow import AlreadyDecided, Call, Dag, DagRun, Repeat, Task, Waiting, current_context
@@ -164,7 +165,15 @@ def finish(action: str, *, forgets: bool) -> None:
     assert run.status == "SUCCESS", run.reason
 
 
-def strike(action: str, code: int | None, counts: Counter[str], *, forgets: bool) -> None:
+def strike(call: str, number: int, *, action: str, counts: Counter[str], control: str | None) -> int | None:
+    """Kill a run at a call, and compare what is stored then with what is there in the end. Returns its exit code."""
+    _restore()
+    code = kill_at(CONTROLS.get(control or "", ACTIONS)[action], call, number)
+    check(action, code, counts, forgets=control == "forget_wait")
+    return code
+
+
+def check(action: str, code: int | None, counts: Counter[str], *, forgets: bool) -> None:
     """Compare what is stored after the kill with what is there in the end."""
     counts["kills" if code == -9 else "survived"] += 1
     before, begun = Stored(), len(lines("begun")) if os.path.exists("begun") else 0
@@ -211,9 +220,7 @@ def main() -> None:
             points, count = calls_of(act, CALLS, options.points, random.Random(options.seed))
             total += count
             for call, number in points:
-                _restore()
-                code = kill_at(act, call, number)
-                strike(action, code, counts, forgets=options.control == "forget_wait")
+                until_killed(partial(strike, action=action, counts=counts, control=options.control), call, number)
     kinds = ("kills", "survived", "nothing", *DEFECTS)
     report(**{kind: counts[kind] for kind in kinds}, worst_of=total, worst_seconds=time.monotonic() - began)
 

@@ -482,6 +482,7 @@ def test_10_000_instances_are_a_mosaic(page: Any, server: RunningServer) -> None
     mosaic.wait_for()
     assert mosaic.get_attribute("aria-label") == "10,000 instances: 1 failed, 9,999 success"
     assert page.locator("tr[data-row]").count() < 150  # the table has the rows in view
+    assert page.locator(".head .took").inner_text(), "from the first start to the last end of its instances"
     failed, success = pixel(page, 0), pixel(page, 1)  # failures are first
     assert failed != success == pixel(page, 9_999)
     mosaic.focus()
@@ -507,6 +508,34 @@ def test_10_000_instances_are_a_mosaic(page: Any, server: RunningServer) -> None
     page.emulate_media(color_scheme="dark")
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert pixel(page, 1) != success
+
+
+#: Scrolls by 300 pixels, and returns how far the row in the middle of the page has moved.
+SCROLL = """async () => {
+  const painted = async () => { for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame); };
+  scrollTo(0, 200000);
+  await painted();
+  const rows = [...document.querySelectorAll('tr[data-row]')], top = row => row.getBoundingClientRect().top;
+  const at = rows.findIndex(row => top(row) > 400), name = rows[at].innerText, before = top(rows[at]);
+  const height = top(rows[1]) - top(rows[0]);
+  scrollBy(0, 300);
+  await painted();
+  const [row] = [...document.querySelectorAll('tr[data-row]')].filter(row => row.innerText === name);
+  return {moved: row && before - top(row), height};
+}"""
+
+
+def test_rows_of_a_narrow_page_stay_where_they_are_while_it_is_scrolled(page: Any, server: RunningServer) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.goto(f"{server.url}/#/r/wide1/t/each")
+    page.locator("tr[data-row]").first.wait_for()
+    scrolled = page.evaluate(SCROLL)
+    assert scrolled["height"] > 40, "a card is higher than a row"
+    assert abs(scrolled["moved"] - 300) <= 2
+    page.set_viewport_size({"width": 1280, "height": 700})
+    scrolled = page.evaluate(SCROLL)
+    assert scrolled["height"] < 40
+    assert abs(scrolled["moved"] - 300) <= 2
 
 
 def test_a_small_mosaic_has_the_signs_of_states(page: Any) -> None:

@@ -161,7 +161,7 @@ def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) 
         for pid in (int(guardians[0]), process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait(10)
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 20
         while said(db)["runs"].severity != "warning":
             assert time.monotonic() < give_up, said(db)["runs"]
             time.sleep(0.02)

@@ -273,7 +273,7 @@ def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_re
 ) -> None:
     (tmp_path / "f.yaml").write_text(
         "workflow_name: w\ntasks:\n"
-        "  late: {timeout: 0.5, kill_grace: 0.1, run: 'setsid sh stay one & sleep 300'}\n"
+        "  late: {timeout: 4, kill_grace: 0.1, run: 'setsid sh stay one & sleep 300'}\n"
         "  leaver: {run: '(setsid sh stay two &); while [ ! -s two ]; do sleep 0.01; done'}\n"
     )
     (tmp_path / "stay").write_text("echo $$ > $1; exec sleep 300\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_boxes_do_not_overlap_and_edges_reach_their_boxes() -> None:
         for row, (x, y) in ((rows[source], points[:2]), (rows[target], points[-2:])):
             assert abs(x - row["x"]) <= row["width"] / 2 + 3
             assert abs(y - row["y"]) <= row["height"] / 2 + 3
+
+
+def test_many_nodes_without_edges_are_in_rows() -> None:
+    drawing = laid_out(from_dependencies("t", {f"region_{number}": [] for number in range(100)}))
+    rows = [dict(zip(drawing["columns"], row, strict=True)) for row in drawing["rows"]]
+    width, height = drawing["size"]
+    assert 1 < width / height < 4
+    assert [row["task"] for row in sorted(rows, key=lambda row: (row["y"], row["x"]))] == [row["task"] for row in rows]
+    for row, other in itertools.combinations(rows, 2):
+        apart = abs(row["x"] - other["x"]) >= row["width"], abs(row["y"] - other["y"]) >= row["height"]
+        assert any(apart), (row, other)
+    for side, most in (("x", width), ("y", height)):
+        length = {"x": "width", "y": "height"}[side]
+        assert all(row[length] / 2 <= row[side] <= most - row[length] / 2 for row in rows)
 
 
 def test_an_edge_to_a_group_ends_at_its_box() -> None:

@@ -212,14 +212,17 @@ def test_the_last_attempts_of_a_run_are_as_many_of_each_task(db: str) -> None:
     run_id = dag.run().run_id
     with History(db) as history:
 
-        def read(of_each: int, most: int) -> tuple[str, bool]:
-            last = history.last_attempts(run_id, of_each, most)
+        def read(of_each: int, most: int | None) -> tuple[str, bool]:
+            last = history.last_attempts(run_id, of_each=of_each, most=most)
             return " ".join(f"{each.task_id}{each.attempt}" for each in last.records), last.earlier
 
         assert read(9, 9) == ("a1 a2 a3 a4 a5 b1 c1 c2 c3", False)
         assert read(4, 9) == ("a2 a3 a4 a5 b1 c1 c2 c3", True)
         assert read(9, 7) == ("a3 a4 a5 b1 c1 c2 c3", True)
         assert read(9, 3) == ("a5 b1 c3", True)
+        assert read(2, None) == ("a4 a5 b1 c2 c3", True)
+        of_c = history.last_attempts(run_id, "c", -1, of_each=2)
+        assert ([each.attempt for each in of_c.records], of_c.earlier) == ([2, 3], True)
         numbers, earlier = read(9, 2)
         assert (len(numbers.split()), earlier) == (2, True)
         assert set(numbers.split()) <= {"a5", "b1", "c3"}
@@ -234,6 +237,32 @@ def test_tasks_have_their_last_attempts_before_the_instances_of_mapped_tasks(db:
         multiply(Path(db), table, "task_id='b'", range(4), map_index="i", started_at="started_at + 10 + i")
     multiply(Path(db), "liteflow_events", "task_id='b'", range(4), map_index="i", seq="NULL")
     with History(db) as history:
-        last = history.last_attempts(run_id, 9, 4)
+        last = history.last_attempts(run_id, of_each=9, most=4)
     assert [(each.task_id, each.map_index) for each in last.records] == [("a", -1), ("b", -1), ("b", 2), ("b", 3)]
     assert last.earlier
+
+
+@pytest.mark.alters_rows("its attempts are made by SQL")
+def test_the_work_of_a_run_and_of_some_of_its_tasks(db: str) -> None:
+    with Dag("flow", db) as dag:
+        dag.task(act, task_id="z", script=["ok"])
+    dag.run()
+
+    def add(table: str, task: str, map_index: int, start: float, end: str, **changes: str) -> None:
+        changes |= {"task_id": f"'{task}'", "map_index": str(map_index), "started_at": str(start), "ended_at": end}
+        multiply(Path(db), table, "task_id='z'", range(1), run_id="'made'", **changes)
+
+    multiply(Path(db), "liteflow_dag_runs", "true", range(1), run_id="'made'", run_no="NULL")
+    add("liteflow_attempts", "a", -1, 0.0, "2.0", status="'FAILED'")
+    add("liteflow_attempts", "a", -1, 5.0, "8.0", attempt="2")
+    add("liteflow_task_instances", "b", -1, 11.0, "NULL", status="'RUNNING'")
+    for index in (0, 1):
+        for table in ("liteflow_attempts", "liteflow_task_instances"):
+            add(table, "m", index, 25.0 + index, f"{35.0 + index}")
+    with History(db) as history:
+        assert history.work_s("made", 0.0, 15.0) == 2 + 3 + 4 + 10 + 10
+        assert history.work_s("made", 5.0, 15.0) == 3 + 4 + 10 + 10
+        assert history.tasks_work_s("made", ["a"], 15.0) == 5
+        assert history.tasks_work_s("made", ["a", "b", "m"], 15.0) == 5 + 4 + 11, "of a mapped task, its span"
+        assert history.instance_span("made", "m") == (25.0, 36.0)
+        assert history.instance_span("made", "a") == (None, None)

@@ -88,7 +88,8 @@ def lightflow(folder: Path, code: int, *words: str) -> Any:
 
 def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
-    assert set(run) == RUN | {"tasks", "groups", "hooks", "child_runs", "standing", "overlooked", "outputs"}
+    more = {"tasks", "groups", "hooks", "child_runs", "standing", "overlooked", "outputs", "earlier_attempts"}
+    assert set(run) == RUN | more
     tasks = {task["task"]: task for task in run["tasks"]}
     assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2
@@ -120,7 +121,7 @@ def test_lists(folder: Path) -> None:
 
 def test_tasks(folder: Path) -> None:
     logs = lightflow(folder, 0, "logs", "each", "--json")
-    assert set(logs) == {"run_id", "task", "status", "attempts"}
+    assert set(logs) == {"run_id", "task", "status", "attempts", "earlier_attempts"}
     assert [set(attempt) for attempt in logs["attempts"]] == [ATTEMPT | {"map_index"}] * 2
     every = lightflow(folder, 0, "logs", "--json")
     assert every["task"] is None

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from flow_folder import COMMAND, environment, lightflow, problems, write
 from http_kit import Server, serving
+from sql_servers import free_port
 
 from lightflow.tasks import aws_lambda
 from liteflow import Dag, DagRun, DefinitionError, Secret
@@ -114,9 +114,7 @@ def test_an_error_of_the_function(server: Server, tmp_path: Path, kind: str) -> 
 
 
 def test_no_connection_is_tried_again(server: Server, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"http://127.0.0.1:{free_port()}"
     result, codes = run(tmp_path, server, endpoint=endpoint)
     assert codes == ("lambda:connect",)
     assert "no connection" in result.failures()["score"]
@@ -131,9 +129,7 @@ def test_a_proxy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (request,) = server.received
     assert request.path.startswith(endpoint)
     assert "proxy-authorization" in request.headers
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    closed = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("HTTP_PROXY", closed)
     assert run(tmp_path, server, proxy="none")[0].statuses() == {"score": "SUCCESS"}
     failed, codes = run(tmp_path, server, retries=0)
@@ -171,7 +167,7 @@ FLOW = """
 
 def test_a_timeout_does_not_invoke_again(server: Server, tmp_path: Path) -> None:
     server.answers = [(1, {}, b"")] * 4
-    write(tmp_path, FLOW % (server.url(""), "timeout: 1.5s\n        kill_grace: 2"))
+    write(tmp_path, FLOW % (server.url(""), "timeout: 6s\n        kill_grace: 2"))
     assert lightflow(tmp_path, "run", "flow.yaml", extra_env={"KEY": "k" * 12}).returncode == 1
     assert len(server.received) == 1
     assert "the function continues at AWS" in lightflow(tmp_path, "logs", "score").stdout

@@ -275,12 +275,19 @@ def test_what_exceeds_the_time_limit_is_left_for_the_next_time(db: str) -> None:
 def test_many_small_runs_share_a_transaction(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(db, *(f"r{number:03}" for number in range(101)))
     monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.4)
-    pauses = list[float]()
+    pauses, now_s = list[float](), 1000.0
+
+    def monotonic() -> float:
+        nonlocal now_s
+        now_s += 0.001
+        return now_s
 
     def pause(seconds: float) -> None:
+        nonlocal now_s
         pauses.append(seconds)
-        time.sleep(0.5)  # the time of a transaction begins after the pause before it
+        now_s += 0.5  # the time of a transaction begins after the pause before it
 
+    monkeypatch.setattr(time, "monotonic", monotonic)
     monkeypatch.setattr(deletion, "pause", pause)
     assert len(prune_runs(db, Retention(runs=1)).runs["w"]) == 100
     assert len(pauses) <= 6, "rows, sync, files, and the free pages"

@@ -111,7 +111,7 @@ tasks:
     call: functions:fail
     args: {value: "${{ secrets.KEY }}", times: 3000}
   exit: {run: 'echo "$TOKEN"; exit 3', secrets: [TOKEN]}
-  late: {run: 'echo "$TOKEN"; printf %.20s "$TOKEN"; sleep 60', secrets: [TOKEN], timeout: 0.3}
+  late: {run: 'echo "$TOKEN"; printf %.20s "$TOKEN"; sleep 60', secrets: [TOKEN], timeout: 4}
   no_number: {run: "echo ${{ secrets.PASSWORD | int }}"}
   no_program: {run: "true", shell: "/nowhere/x"}
   output: {run: 'printf "a=%s\\n" "$TOKEN" >> "$LIGHTFLOW_OUTPUT"', secrets: [TOKEN]}

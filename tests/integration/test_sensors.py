@@ -228,7 +228,7 @@ def test_a_wait_that_ends_without_success_is_undone(db: str, tmp_path: Path) -> 
     path = str(tmp_path / "there")
     dag, kwargs = Dag("d", db), {"path": path}
     body = Call(begin, kwargs, poll=Poll(func=end), undo=Call(forget, kwargs))
-    dag.add_task(Task("job", body=body, options=make_options({"timeout": 1}, "job")))
+    dag.add_task(Task("job", body=body, options=make_options({"timeout": 4}, "job")))
     assert dag.run(2, "process", run_id="r", log_dir=str(tmp_path / "logs")).status == "FAILED"
     assert Path(path + ".undone").read_text(encoding="utf-8") == "{'job': 7}"
     assert rows(db, "SELECT attempt, status FROM liteflow_attempts") == [(1, "TIMED_OUT")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from dashboard_kit import Tabs, launched, log_in
 from server_kit import RunningServer, environment, lightflow, serving
+from sql_servers import free_port
 
 from lightflow.client import Client, ServerError
 
@@ -34,12 +35,6 @@ http {{
   }}
 }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process_kit import await_delivery
 
 from liteflow.processes import tree
 
@@ -48,7 +49,8 @@ def test_the_second_interrupt_ends_a_run_whose_guardian_is_stopped(tmp_path: Pat
     process = start(tmp_path, f"trap '' TERM\necho $$ > pid\ntouch up\n{stop}")
     await_file(tmp_path / "up", process)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)  # two signals at once would be one
+    await_delivery(process.pid, signal.SIGINT)
+    time.sleep(0.3)  # for the handler in Python: two signals at once would be one
     process.send_signal(signal.SIGINT)
     message, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, message

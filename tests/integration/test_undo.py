@@ -154,7 +154,7 @@ def test_each_failed_attempt_is_undone_by_its_mark(folder: Path) -> None:
 
 
 def test_a_timeout_and_a_cancel_are_undone(folder: Path, running: list[subprocess.Popen[bytes]]) -> None:
-    flow(folder, "sleep", "timeout: 0.3")
+    flow(folder, "sleep", "timeout: 4")
     assert lightflow(folder, "run", "flow.yaml").returncode != 0
     assert things(folder) == []
     (folder / "started").unlink()

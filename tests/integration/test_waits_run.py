@@ -51,9 +51,9 @@ class Running:
             return None
 
     def waits(self, *names: str) -> None:
-        """Wait until these tasks wait."""
-        sql = "SELECT DISTINCT task_id FROM liteflow_task_instances WHERE status='WAITING' AND map_index < 0 OR "
-        self.until(f"{sql} status='WAITING' AND map_index=0 ORDER BY 1", [(name,) for name in sorted(names)])
+        """Wait until these tasks have begun to wait."""
+        sql = "SELECT DISTINCT task_id FROM liteflow_events WHERE status='WAITING' ORDER BY 1"
+        self.until(sql, [(name,) for name in sorted(names)])
 
     def ends(self) -> int:
         return self.process.wait(LIMIT_S)

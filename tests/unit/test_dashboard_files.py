@@ -22,6 +22,7 @@ FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|\beval\(|new Function|javascript:|"
     r"createContextualFragment|\bstyle=\"|<[a-z]+[^>]*\son[a-z]+=[\"']",
 )
+IMPORT = re.compile(r"^import \{(?P<names>[^}]*)\} from [^;]*;$", re.MULTILINE)
 
 
 def test_vendored_files_are_those_that_were_published() -> None:
@@ -44,6 +45,23 @@ def test_no_page_makes_markup_of_text(path: Path) -> None:
 )
 def test_the_rule_sees_what_makes_markup(line: str) -> None:
     assert FORBIDDEN.search(line)
+
+
+def unused_imports(text: str) -> list[str]:
+    """Return the names that a module imports and does not use."""
+    rest = IMPORT.sub("", text)
+    names = [name for match in IMPORT.finditer(text) for name in re.findall(r"[\w$]+", match["names"])]
+    return [name for name in names if not re.search(rf"(?<![\w$.]){re.escape(name)}(?![\w$])", rest)]
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.js")), ids=lambda path: path.name)
+def test_every_name_that_a_module_imports_is_used(path: Path) -> None:
+    assert unused_imports(path.read_text()) == []
+
+
+def test_the_rule_sees_names_that_are_not_used() -> None:
+    text = 'import {\n  a, b, c,\n} from "./kit.js";\nimport d from "./d.js";\na(x.b, bc, d)\n'
+    assert unused_imports(text) == ["b", "c"]
 
 
 def test_all_code_is_small() -> None:

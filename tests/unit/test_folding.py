@@ -112,3 +112,14 @@ def test_the_critical_path_leads_through_folds_and_boxes() -> None:
     folded_picture = arranged(whole, "all")
     assert folded_picture.critical == ("a", "g", "z")
     assert critical_edges(folded_picture) == {Edge("a", "g"), Edge("g", "z")}
+
+
+def test_a_group_of_tasks_that_are_alike_has_all_of_them() -> None:
+    tasks = {f"g{group}.t{number}": [] for group in range(50) for number in range(10)}
+    rows = [{"id": f"g{group}", "gate": "group"} for group in range(50)]
+    rows += [{"id": task, "group": task.partition(".")[0]} for task in tasks]
+    gates = {f"g{group}": [f"g{group}.t{number}" for number in range(10)] for group in range(50)}
+    whole = with_boxes(from_dependencies("t", {**tasks, **gates}), rows)
+    shown = arranged(whole)
+    assert [(len(node.members), node.kind) for node in shown.nodes] == [(10, "group of 10 tasks")] * 50
+    assert placed(shown) == sorted(tasks)

@@ -38,14 +38,14 @@ _MOST_FIELDS: Final = 2_000  # with those of the fragments, each time they are s
 _MOST_COST: Final = 10_000
 _OPENING: Final = frozenset({TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L})
 _CLOSING: Final = frozenset({TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R})
-#: The number of objects in lists without `first`.
+#: The number of objects in lists without `first` or `last`.
 _LISTS: Final = {
-    "attempts": 10, "values": 20, "pools": 20, "holders": 10, "waiting": 10, "counts": 1, "why": 1, "children": 10,
+    "values": 20, "pools": 20, "holders": 10, "waiting": 10, "counts": 1, "why": 1, "children": 10,
     "criticalPath": 20,
 }  # fmt: skip
-_DEFAULT_FIRST: Final = {
+_DEFAULT_SIZES: Final = {
     "workflows": 50, "runs": 50, "tasks": 100, "instances": 100, "events": 100, "triggers": 50, "fires": 50,
-    "nextFires": 10,
+    "nextFires": 10, "attempts": 10,
 }  # fmt: skip
 #: Lists of values without fields, which cost time all the same.
 _SCALAR_LISTS: Final = frozenset({"criticalPath", "nextFires"})
@@ -196,9 +196,9 @@ class _Measuring:
     def _factor(self, node: FieldNode) -> int:
         """Return how many objects a field returns at most. `nodes` has as many as its connection says."""
         name = node.name.value
-        factor = _LISTS.get(name, _DEFAULT_FIRST.get(name, 1))
+        factor = _LISTS.get(name, _DEFAULT_SIZES.get(name, 1))
         for argument in node.arguments or ():
-            if argument.name.value == "first":
+            if argument.name.value in ("first", "last"):
                 value = argument.value
                 raw = self._variables.get(value.name.value) if isinstance(value, VariableNode) else None
                 if isinstance(value, IntValueNode):

@@ -38,15 +38,15 @@ def connection(items: Sequence[Item], first: int, as_of: str, cursor_of: Callabl
     )
 
 
-def checked_first(first: int | None, default: int) -> int:
-    """Return the size of a page.
+def checked_first(first: int | None, default: int, name: str = "first") -> int:
+    """Return the size of a page; `name` is that of its argument.
 
     Raises:
         RequestProblem: it is out of range.
     """
     size = default if first is None else first
     if not 1 <= size <= MOST_FIRST:
-        raise RequestProblem(400, "BAD_INPUT", f"first must be a number from 1 to {MOST_FIRST:,}")
+        raise RequestProblem(400, "BAD_INPUT", f"{name} must be a number from 1 to {MOST_FIRST:,}")
     return size
 
 

@@ -21,7 +21,7 @@ from lightflow.server.problems import RequestProblem
 from lightflow.server.shapes import approval_shape, scheduler_shape, schema_without_values
 from lightflow.service import explanations, pools, queries
 from lightflow.service.json_shapes import iso, output_shape, pool_shape
-from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.lookup import find_instance, find_run, with_span
 from lightflow.service.shape_types import PoolShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
@@ -221,7 +221,8 @@ def get_task(
     """Return a task of a run, or an instance of it, or nothing."""
     try:
         name = id if index is None else instance_name(id, index)
-        return RunTask(run=run, record=find_instance(context.history, run, name))
+        record = find_instance(context.history, run, name)
+        return RunTask(run=run, record=with_span(context.history, run, record))
     except RunNotFound:
         return None
 
@@ -243,10 +244,13 @@ def as_of_event(event: EventRecord, context: OperationContext) -> str:
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def _attempts(node: RunTask, context: OperationContext) -> list[RunAttempt]:
-    record = node.record
-    attempts = context.history.attempts(node.run.run_id, record.task_id, record.map_index)
-    return [RunAttempt(run=node.run, record=attempt) for attempt in attempts]
+def _last_attempts(
+    node: RunTask, context: OperationContext, last: int | None = None, before: int | None = None
+) -> list[RunAttempt]:
+    size, place = checked_first(last, 10, "last"), (node.record.task_id, node.record.map_index)
+    after = None if before is None else (*place, before)
+    attempts = context.history.attempts(node.run.run_id, *place, after=after, limit=size, newest_first=True)
+    return [RunAttempt(run=node.run, record=attempt) for attempt in reversed(attempts)]
 
 
 def list_instances(
@@ -438,7 +442,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "startedAt": _of_record("started_at"),
         "endedAt": _of_record("ended_at"),
         "dependsOn": _of_record("dependencies"),
-        "attempts": _attempts,
+        "attempts": _last_attempts,
         "instances": list_instances,
         "values": shown(_values, []),
         "approval": _approval,

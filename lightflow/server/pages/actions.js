@@ -1,7 +1,7 @@
 // What a person can do with a run and its tasks. Each action answers with a state or a sentence.
 
 import {
-  html, useState, useEffect, useLive, get, send, href, go, State, Failure, Unread, Dialog, Copy, act, session, many, number,
+  html, useState, useEffect, useLive, send, href, go, State, Failure, Unread, Dialog, Copy, act, session, many, number,
   instanceName, taskPath, ACTIVE, ENDED, newKey, startText, shorten, encode, keyed, textOf,
 } from "./kit.js";
 import { Field } from "./form.js";

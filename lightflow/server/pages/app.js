@@ -1,8 +1,8 @@
-// The shell: addresses, login, rail, connection, keyboard, messages. 
+// The shell: addresses, login, rail, connection, keyboard, messages.
 
 import {
-  html, render, session, request, get, send, feed, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
-  clock, ZONE, KEYS, keyed, href, go, messages, Failure, Dialog, Problem, 
+  html, render, session, request, get, send, feed, useAddress, useFeedState, useNow, useState, useEffect, useRef, useLayoutEffect,
+  clock, ZONE, KEYS, keyed, href, go, messages, Failure, Dialog, Problem,
 } from "./kit.js";
 import { Form } from "./form.js";
 import { Pools } from "./pools.js";
@@ -16,13 +16,13 @@ import { Workflows } from "./workflows.js";
 
 // -- addresses --------------------------------------------------------------------------------------------------------
 
-/** Return the parts and the query of the address: `#/r/ID/table?state=FAILED`. */
-function route() {
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+/** Return the parts and the query of an address: `#/r/ID/table?state=FAILED`. */
+function routeOf(address) {
+  const [path, query = ""] = address.replace(/^#\/?/, "").split("?");
   const parts = path.split("/").filter(Boolean).map(part => {
     try { return decodeURIComponent(part); } catch { return part; }
   });
-  return { parts, query: Object.fromEntries(new URLSearchParams(query)), text: location.hash || "#/" };
+  return { parts, query: Object.fromEntries(new URLSearchParams(query)) };
 }
 
 /** Return the name of a page, its properties, and the entry of the rail that it belongs to. */
@@ -54,7 +54,7 @@ const Icon = ({ path }) => html`<svg class="icon" viewBox="0 0 16 16" aria-hidde
 async function redeem() {
   const match = location.hash.match(/^#(?:\/)?code=([\w.~-]+)$/);
   if (!match) return null;
-  history.replaceState(null, "", location.pathname + location.search + "#/");
+  location.replace("#/");
   try {
     const answer = await send("POST", "login", { code: match[1] }, { token: null });
     session.set(answer.token, answer.role);
@@ -210,28 +210,21 @@ const Page = ({ current }) => {
 };
 
 const App = ({ firstProblem }) => {
-  const [current, set] = useState(route()), [hasToken, setToken] = useState(session.token != null);
+  const address = useAddress(), current = routeOf(address), [hasToken, setToken] = useState(session.token != null);
   const [helps, showHelp] = useState(false), main = useRef();
-  useLayoutEffect(() => { // before the browser paints, so that no change of the address comes before it
-    const follow = () => { const next = route(); set(now => now.text === next.text ? now : next); };
-    const onHash = () => {
-      if (location.hash.includes("code=")) redeem().then(() => { setToken(session.token != null); follow(); });
-      else follow();
-    };
-    addEventListener("hashchange", onHash);
-    onHash();
+  useLayoutEffect(() => { redeem().then(() => setToken(session.token != null)); }, [address]);
+  useLayoutEffect(() => {
     session.onEnd = () => setToken(false);
     feed.onToken = message => { session.set(message.token, message.role); setToken(true); };
     if (!session.token) feed.tell({ kind: "token?" }); // another tab of this browser has it
-    const stop = listen();
-    return () => { removeEventListener("hashchange", onHash); stop(); };
+    return listen();
   }, []);
   useEffect(() => {
     if (!hasToken) return;
     feed.start();
     if (!session.role) get("whoami").then(answer => session.set(session.token, answer.role), () => {});
   }, [hasToken]);
-  useEffect(() => { document.title = ["Lightflow", ...current.parts.slice(1, 2)].reverse().join(" · "); }, [current.text]);
+  useEffect(() => { document.title = ["Lightflow", ...current.parts.slice(1, 2)].reverse().join(" · "); }, [address]);
   if (!hasToken) return html`<${Login} first=${firstProblem} onDone=${() => setToken(true)} /><${Messages} />`;
   const entry = pageOf(current)[2];
   return html`

@@ -1,6 +1,6 @@
 // What folds: the tasks of a group, the instances of a mapped task, boxes of the graph. The address has what is folded.
 
-import { html, useState, useEffect, useLive, encode, keyed, combined } from "./kit.js";
+import { html, useAddress, useLive, encode, keyed, combined } from "./kit.js";
 
 const MANY = 200; // tasks; of more, the groups are folded at first
 export const NO_GROUPS = [];
@@ -8,13 +8,7 @@ const MODES = [["auto", "Automatic"], ["all", "Fold"], ["none", "Unfold"]];
 
 /** Return what is folded, `{fold, toggled}`, and what changes that: `choose(mode)`, `toggle(name)`. */
 export function useFolds() {
-  const [address, set] = useState(location.hash);
-  useEffect(() => {
-    const follow = () => set(location.hash);
-    addEventListener("hashchange", follow);
-    return () => removeEventListener("hashchange", follow);
-  }, []);
-  const [path, text] = address.split("?"), query = new URLSearchParams(text);
+  const [path, text] = useAddress().split("?"), query = new URLSearchParams(text);
   const fold = query.get("fold") || "auto", toggled = query.get("toggled")?.split(",") || [];
   const change = (mode, names) => {
     query.set("fold", mode);

@@ -1,6 +1,6 @@
 // The form of a run, from the declared parameters. The server checks with the code that `lightflow run` uses.
 
-import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Unread, Waiting, act, notify, session, startText, textOf, newKey, encode, keyed } from "./kit.js";
+import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failure, Unread, Waiting, notify, session, startText, textOf, newKey, encode, keyed } from "./kit.js";
 
 /** Return the text of a value in a field. */
 const fieldText = value => value == null ? "" : textOf(value, 2);

@@ -35,7 +35,7 @@ export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
   for (const [task, row] of tops)
     ends.set(task, at(row.ended_at) ?? Math.max(...(instances.get(task) || []).map(each => at(each.ended_at) || 0), 0));
   const readyOf = task => Math.max(since, ...(upstream.get(task) || []).map(above => ends.get(above) || 0));
-  const waits = own => !(own[0].attempt > 1); // else the attempts before are left out
+  const readyFor = (own, since) => own[0].attempt > 1 ? own[0].start : Math.min(since, own[0].start); // those before are left out
   const made = [];
   for (const [task, row] of tops) {
     const children = instances.get(task);
@@ -48,10 +48,10 @@ export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
       }];
     }
     if (!own.length) continue;
-    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: waits(own) ? Math.min(readyOf(task), own[0].start) : own[0].start, bars: own };
+    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: readyFor(own, readyOf(task)), bars: own };
     const inside = !children || !open.has(task) ? [] : children.filter(each => bars.has(instanceName(each))).map(each => {
       const own = bars.get(instanceName(each));
-      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: waits(own) ? Math.min(first.ready, own[0].start) : own[0].start, bars: own };
+      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: readyFor(own, first.ready), bars: own };
     }).sort((a, b) => a.bars[0].start - b.bars[0].start);
     made.push([first, ...inside]);
   }
@@ -86,13 +86,6 @@ export function tickText(seconds) {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return minutes % 60 ? `${hours} h ${String(minutes % 60).padStart(2, "0")}` : `${hours} h`;
   return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
-}
-
-/** Return the seconds that the tasks of the critical path ran. */
-export function criticalSeconds(rows, critical, now) {
-  const on = new Set(critical);
-  return rows.filter(row => !row.depth && on.has(row.task)).reduce((sum, { bars }) =>
-    sum + bars.reduce((own, bar) => own + (bar.end ?? now) - bar.start, 0), 0) / 1000;
 }
 
 // -- the chart --------------------------------------------------------------------------------------------------------
@@ -189,7 +182,7 @@ export const GanttView = ({ path, rows, run, selected, onSelect }) => {
   const tasks = useMemo(() => attempts ? ganttRows(rows.values(), attempts, upstream, since, open) : [], [rows, attempts, upstream, since, open]);
   const toggle = task => setOpen(old => { const next = new Set(old); if (!next.delete(task)) next.add(task); return next; });
   if (!attempts) return html`<${Unread} live=${live} />`;
-  const [start, end] = spanOf(tasks, now), share = criticalSeconds(tasks, critical, now), whole = (end - start) / 1000;
+  const [start, end] = spanOf(tasks, now), share = chain.data?.work_s, whole = (end - Math.min(start, since)) / 1000;
   return html`<${Failure} problem=${live.problem} />
     ${critical.length > 1 && html`<p class="facts"><span><b class="mark">▵</b> critical path: ${many(critical.length, "task")}, at work ${duration(share)} of ${duration(whole)} (${Math.min(100, Math.round(100 * share / whole))} %)</span>
       <span class="cut">${critical.slice(0, 12).join(" → ")}${critical.length > 12 ? " …" : ""}</span></p>`}

@@ -4,14 +4,14 @@
 // touches the nodes that changed, and a pan or a zoom is a CSS transform of the whole drawing: neither builds anything.
 
 import {
-  html, useState, useLayoutEffect, useMemo, useRef, useLive, useReread, look, wordOf, clean, shorten, duration, secondsBetween, number, Failure,
+  html, useLayoutEffect, useMemo, useRef, useLive, useReread, look, wordOf, clean, shorten, duration, secondsBetween, number, Failure,
   Unread, useNow, announce, ENDED, ORDER, combined, keyed,
 } from "./kit.js";
 import { useFolds, Folding } from "./folds.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LABEL_LIMIT = 44, NONE = [];
-const SCALE = [0.04, 4], FIT_SCALE = 1.25;
+const SCALE = [0.04, 4], FIT_SCALE = 1.25, LEGIBLE = 0.5;
 
 // -- states, pure -----------------------------------------------------------------------------------------------------
 
@@ -128,15 +128,14 @@ const nearest = (node, others) => others.reduce((best, other) => {
   return !best || distance < best[0] ? [distance, other] : best;
 }, null)?.[1] || null;
 
-/** Return the node that an arrow key leads to: along an edge, or to the neighbour of the same layer. */
+/** Return the node that an arrow key leads to: along an edge, or to the neighbour, where that is no way of its edges. */
 export function step(graph, node, key) {
   const along = graph.isAcross ? { ArrowRight: "below", ArrowLeft: "above" } : { ArrowDown: "below", ArrowUp: "above" };
-  if (along[key]) return nearest(node, node[along[key]]);
-  const [main, side] = graph.isAcross ? ["x", "y"] : ["y", "x"];
+  if (along[key] && node.above.length + node.below.length) return nearest(node, node[along[key]]);
+  const [axis, side, reach] = key === "ArrowDown" || key === "ArrowUp" ? ["y", "x", node.width / 2] : ["x", "y", node.height / 2];
   const forward = key === "ArrowDown" || key === "ArrowRight";
-  const reach = graph.isAcross ? node.width / 2 : node.height / 2;
-  return nearest(node, graph.nodes.filter(other => Math.abs(other[main] - node[main]) <= reach &&
-    (forward ? other[side] > node[side] : other[side] < node[side])));
+  return nearest(node, graph.nodes.filter(other => Math.abs(other[side] - node[side]) <= reach &&
+    (forward ? other[axis] > node[axis] : other[axis] < node[axis])));
 }
 
 // -- the drawing ------------------------------------------------------------------------------------------------------
@@ -173,6 +172,9 @@ class Drawing {
     this.focused = this.graph.nodes[0];
     this.focused?.group_.setAttribute("tabindex", "0");
     this.fit();
+    if (this.view.scale > LEGIBLE || !this.focused) return;
+    this.zoomBy(LEGIBLE / this.view.scale);
+    this.show(this.focused);
   }
 
   addBox(svg, box) {
@@ -256,9 +258,10 @@ class Drawing {
 
   select(task) {
     this.selected?.group_.classList.remove("selected");
-    const places = this.graph.byTask.get(task) || this.graph.nodes.find(node => node.members?.includes(task));
-    this.selected = places || null;
-    this.selected?.group_.classList.add("selected");
+    this.selected = this.graph.byTask.get(task) || this.graph.nodes.find(node => node.members?.includes(task));
+    if (!this.selected) return;
+    this.selected.group_.classList.add("selected");
+    this.show(this.selected);
   }
 
   // pan and zoom
@@ -302,12 +305,17 @@ class Drawing {
     this.apply();
   }
 
-  /** Focus a node, and move it into the view. */
+  /** Focus a node, and show it. */
   focus(node) {
     this.focused?.group_.setAttribute("tabindex", "-1");
     this.focused = node;
     node.group_.setAttribute("tabindex", "0");
     node.group_.focus({ preventScroll: true });
+    this.show(node);
+  }
+
+  /** Move a node into the view. */
+  show(node) {
     const { x, y, scale } = this.view, { clientWidth, clientHeight } = this.stage, edge = 40;
     const left = x + (node.x - node.width / 2) * scale, right = left + node.width * scale;
     const top = y + (node.y - node.height / 2) * scale, bottom = top + node.height * scale;

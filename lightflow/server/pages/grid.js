@@ -98,11 +98,11 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), c
   const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
   const days = useMemo(() => dayLabels(runs), [runs]), on = useMemo(() => new Set(critical), [critical]);
   const most = Math.max(...runs.map(run => run.duration_s || 0), 0.001);
-  const [first, last] = useWindow(tasks.length, body, GRID_ROW);
+  const [first, last, height] = useWindow(tasks.length, body, GRID_ROW);
   const runKey = runs.map(run => run.run_id).join();
   const focusAt = ([row, column]) => {
     setFocus([row, column]);
-    if (row < first || row >= last) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * GRID_ROW - innerHeight / 2);
+    if (row < first || row >= last) scrollTo(0, scrollY + body.current.getBoundingClientRect().top + row * height - innerHeight / 2);
     const cell = () => table.current?.querySelector(row < 0 ? `[data-run="${column}"]` : `[data-task="${row}"] [data-column="${column}"]`);
     if (cell()) cell().focus();
     else requestAnimationFrame(() => requestAnimationFrame(() => cell()?.focus()));
@@ -141,7 +141,7 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), c
       <tr role="row"><th scope="row" class="muted">duration, up to ${duration(most)}</th>${runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="run" data-run=${column} data-state=${run.status} tabindex=${focus[0] === -1 && focus[1] === column ? 0 : -1}
         title=${runText(run)} aria-label=${`run: ${runText(run)}`}>
         <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
-    <tbody ref=${body}><${Space} count=${first} height=${GRID_ROW} />${rows}<${Space} count=${tasks.length - last} height=${GRID_ROW} /></tbody></table>
+    <tbody ref=${body}><${Space} count=${first} height=${height} />${rows}<${Space} count=${tasks.length - last} height=${height} /></tbody></table>
     <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.
       ${failed && html` <button type="button" class="quiet" ...${keyed("failure")} onClick=${() => focusAt(nextFailure(focus[0] < 0 ? [-1, runs.length - 1] : focus, cells, tasks.length))}>Next failure</button>`}</p></div>`;
 };

@@ -121,6 +121,18 @@ export const go = address => { location.hash = address; };
 export const taskPath = (run, task, index) =>
   `runs/${encode(run)}/tasks/${encode(task)}${index == null ? "" : `/${index}`}`;
 
+/** Return the fragment of the address, also after each change of it. */
+export function useAddress() {
+  const [address, set] = useState(location.hash);
+  useLayoutEffect(() => { // before the browser paints, so that no change of the address comes before it
+    const follow = () => set(location.hash);
+    addEventListener("hashchange", follow);
+    follow();
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  return address;
+}
+
 // -- requests ---------------------------------------------------------------------------------------------------------
 
 const BASE = new URL("../api/v1/", import.meta.url);
@@ -511,27 +523,35 @@ export const Waiting = () => {
   return html`<p class="muted waiting" aria-busy="true">${shown ? "Reading…" : ""}</p>`;
 };
 
-/** Return the first row to draw of a long table, and the one after the last. All rows have one height, in pixels. */
-export function useWindow(count, body, height = 32) {
-  const [range, set] = useState([0, 60]), isLong = count > 150;
+/**
+ * Return the first row to draw of a long table, the one after the last, and the pixels of a row. These are those of the rows
+ * that are drawn, together, where the width has changed: a narrow page has cards in the place of rows.
+ */
+export function useWindow(count, body, least = 32) {
+  const [range, set] = useState([0, 60, least]), isLong = count > 150, measured = useRef([]);
   useLayoutEffect(() => {
     if (!isLong) return undefined;
     const update = () => {
       const box = body.current?.getBoundingClientRect();
       if (!box) return;
+      if (measured.current[0] !== innerWidth) {
+        const rows = [...body.current.rows].filter(row => row.className !== "space").map(row => row.getBoundingClientRect());
+        measured.current = [innerWidth, rows.length ? Math.max(least, Math.round((rows.at(-1).bottom - rows[0].top) / rows.length)) : least];
+      }
+      const [, height] = measured.current;
       const first = Math.max(0, Math.floor(-box.top / height) - 10), last = first + Math.ceil(innerHeight / height) + 20;
-      set(old => old[0] === first && old[1] === last ? old : [first, last]);
+      set(old => old[0] === first && old[1] === last && old[2] === height ? old : [first, last, height]);
     };
     update();
     addEventListener("scroll", update, { passive: true, capture: true });
     addEventListener("resize", update);
     return () => { removeEventListener("scroll", update, { capture: true }); removeEventListener("resize", update); };
   }, [count]);
-  return isLong ? [Math.min(range[0], count - 1), Math.min(range[1], count)] : [0, count];
+  return isLong ? [Math.min(range[0], count - 1), Math.min(range[1], count), range[2]] : [0, count, least];
 }
 
 /** Rows of a table that are not drawn. */
-export const Space = ({ count, height = 32 }) => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="99"><i style=${{ height: `${count * height}px` }}></i></td></tr>`;
+export const Space = ({ count, height }) => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="99"><i style=${{ height: `${count * height}px` }}></i></td></tr>`;
 
 /** What is shown in the place of an answer: the wait for it, or why there is none. */
 export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;

@@ -75,6 +75,9 @@ function spanned(row, children) {
   return { ...row, attempt, started_at: starts[0] ?? null, ended_at: row.status === "RUNNING" ? null : ends.at(-1) ?? null };
 }
 
+const panelRow = (rows, row) => row && !row.started_at && row.map_index == null
+  ? { ...spanned(row, [...rows.values()].filter(each => each.task === row.task).map(row => ({ row }))), attempt: row.attempt } : row;
+
 const isFirst = (a, b) => rank(a.row.status) - rank(b.row.status) || a.row.map_index - b.row.map_index || 0;
 
 /** Return the lines of the table: nodes with `depth`, in the order of their states; a group has a row of its own. */
@@ -109,10 +112,10 @@ function linesOf(rows, groups, folds, state, words) {
 const Table = ({ run, rows, state, text, selected, onSelect }) => {
   const body = useRef(), folds = useFolds(), groups = useGroups(run.run_id, run.graph);
   const lines = useMemo(() => linesOf(rows, groups || [], folds, state, text.toLowerCase()), [rows, groups, state, text, folds.fold, `${folds.toggled}`]);
-  const [first, last] = useWindow(lines.length, body), canFold = groups?.length > 0;
+  const [first, last, height] = useWindow(lines.length, body), canFold = groups?.length > 0;
   if (!groups) return html`<${Waiting} />`;
   return html`${canFold && html`<${Folding} folds=${folds} />`}<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
-    <tbody ref=${body}><${Space} count=${first} />${lines.slice(first, last).map(node => {
+    <tbody ref=${body}><${Space} count=${first} height=${height} />${lines.slice(first, last).map(node => {
       const { name, row, children, counts, depth } = node;
       return html`<tr key=${name} data-row aria-selected=${selected === name} class=${selected === name ? "on" : ""} onClick=${event => { if (!event.target.closest("a, button")) (counts ? folds.toggle : onSelect)(name); }}>
         <td><${State} state=${row.status} /></td>
@@ -121,7 +124,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
           ${counts ? html`<${Tally} counts=${counts} />` : row.kind !== "task" && html`<span class="muted kind">${row.kind}</span>`}</td>
         <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${row.reason || ""}>${row.reason || ""}</td></tr>`;
-    })}<${Space} count=${lines.length - last} /></tbody></table>
+    })}<${Space} count=${lines.length - last} height=${height} /></tbody></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;
 };
 
@@ -166,7 +169,7 @@ export function Run({ id, tab = RUN_TABS[0][0], query }) {
     before.current = run?.status;
   }, [run?.status]);
   if (!run || !rows) return problem ? html`<${Failure} problem=${problem} retry=${reload} /><p><a href=${href(["runs"])}>All runs</a></p>` : html`<${Waiting} />`;
-  const chosen = selected && rows.get(selected);
+  const chosen = selected && panelRow(rows, rows.get(selected));
   const failures = [...rows.values()].filter(row => row.status === "FAILED");
   const nextFailure = () => {
     const at = failures.findIndex(row => instanceName(row) === selected);

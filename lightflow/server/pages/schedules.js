@@ -1,8 +1,8 @@
 // Schedules and other triggers: a week of past, missed and planned fires, and all triggers with their next instant.
 
 import {
-  html, usePolled, useState, useEffect, useMemo, useNow, get, send, href, State, Instant, Failure, Unread, Empty, Action, act, session,
-  moment, relative, ZONE, wordOf, many, number, look, newKey, encode, keyed, startText,
+  html, usePolled, useState, useEffect, useNow, get, send, href, State, Instant, Failure, Unread, Empty, Action, act, session,
+  moment, ZONE, wordOf, many, number, newKey, encode, keyed, startText,
 } from "./kit.js";
 
 const DAY = 86400000;
@@ -32,13 +32,14 @@ const Week = ({ fires, planned, now, zone, isRead }) => {
   for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
   return html`<div class="week" role="list" aria-label="A week of fires" aria-busy=${!isRead}>${days.map(day => {
     const list = (entries.get(day) || []).sort((a, b) => a.at.localeCompare(b.at));
-    const shown = folded(list).slice(0, 12);
+    const all = folded(list), shown = all.slice(0, 12);
     return html`<div key=${day} role="listitem" class=${day === dayOf(now) ? "today" : ""}>
       <h3>${day}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
         href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
         <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
         <span class="cut">${each.trigger.split(":")[0]}</span></a>`)}
+      ${all.length > 12 && html`<span class="muted">and ${number(all.length - 12)} more</span>`}
       ${isRead && !list.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };
@@ -59,8 +60,9 @@ const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" :
 export function Schedules() {
   const triggers = usePolled("triggers"), fires = usePolled("fires?limit=300");
   const now = useNow(), [planned, setPlanned] = useState(null), [zone, setZone] = useState(ZONE);
-  const ids = (triggers.data?.triggers || []).filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");
+  const ids = triggers.data?.triggers.filter(each => each.kind === "schedule" && each.state === "active").map(each => each.trigger).join("\n");
   useEffect(() => {
+    if (ids == null) return undefined;
     const abort = new AbortController();
     const end = Date.now() + 5 * DAY;
     Promise.all(ids.split("\n").filter(Boolean).slice(0, 50).map(trigger => get(`triggers/${encode(trigger)}/next?limit=500`, { signal: abort.signal })

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
@@ -20,24 +23,42 @@ class ByValue:
 
     def __init__(self) -> None:
         self._visited: set[str] = set()  # the names of modules that were looked at
+        self._names: set[str] = set()  # those of the user
+        self._lock = threading.Lock()
 
     def dump(self, call: Any) -> bytes:
         """Return a call as a pickle. Raises PayloadError: it cannot be pickled."""
         import cloudpickle  # with the first function that is sent
+
+        with self._lock, self._by_value():
+            try:
+                data: bytes = cloudpickle.dumps(call)
+            except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
+                raise PayloadError(
+                    f"its function or its arguments cannot be sent to another machine ({type(error).__name__}: {error})"
+                ) from None
+        return data
+
+    @contextmanager
+    def _by_value(self) -> Iterator[None]:
+        """Have modules of the user go with their code meanwhile: the program may use cloudpickle, too."""
+        import cloudpickle
 
         for name, module in list(sys.modules.items()):
             if name in self._visited:
                 continue
             self._visited.add(name)
             if name != "__main__" and isinstance(module, ModuleType) and _is_of_user(name, module):
-                cloudpickle.register_pickle_by_value(module)
+                self._names.add(module.__name__)
+        modules = [ModuleType(name) for name in self._names - cloudpickle.list_registry_pickle_by_value()]
+        modules = [module for module in modules if module.__name__ in sys.modules]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
         try:
-            data: bytes = cloudpickle.dumps(call)
-        except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
-            raise PayloadError(
-                f"its function or its arguments cannot be sent to another machine ({type(error).__name__}: {error})"
-            ) from None
-        return data
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 _BY_VALUE: Final = ByValue()

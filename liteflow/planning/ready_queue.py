@@ -113,8 +113,7 @@ class ReadyQueue:
         """Record the end of an attempt: another instance of its task may start. Freed slots are for `reopen`."""
         if not self._options:
             return
-        key = self._key(node)
-        owner = key[0]
+        owner, _, _ = key = self._key(node)
         if owner >= 0:
             self._running[owner] -= 1
             if self._running[owner] == self._limit(owner) - 1:

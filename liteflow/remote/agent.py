@@ -9,7 +9,7 @@ that a stopped agent does not outlive it.
 Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
-              · ("inspect",) · ("pulled", number, payload, problem)
+              · ("inspect",) · ("pulled", number, payload, problem) · ("leave",): nothing follows
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
               · ("inspected", facts) · ("pull", number, task id, key, map index)
@@ -99,6 +99,7 @@ class Place:
         self.notes = notes
         self.is_over = False
         self.is_leaving = False  # nothing new starts here, and the agent ends when nothing runs
+        self.is_left = False  # the owner knows that, and has sent the last attempt
 
     def read(self) -> list[dict[str, Any]]:
         """Return the lines that have arrived."""
@@ -179,7 +180,7 @@ class Agent:
 
     @property
     def _is_over(self) -> bool:
-        if self._place.is_leaving and not self._attempts.has_attempts and self._courier.is_idle:
+        if self._place.is_left and not self._attempts.has_attempts and self._courier.is_idle:
             return True
         return self._goodbye is not None or self._link.eof or self._place.is_over or self._lease.is_over
 
@@ -220,6 +221,8 @@ class Agent:
         self._check_storage()
         self._give_back(self._attempts.take_back())
         self._send()
+        if self._is_over:  # the link has taken the last of it
+            self._outcomes.wake()
         self._outcomes.at(time.monotonic() + _LOOK_S, self._look)
 
     def _beat(self) -> None:
@@ -291,6 +294,9 @@ class Agent:
             from liteflow.remote.inspection import inspection  # no run needs it
 
             self._link.send(("inspected", inspection(os.path.dirname(self._folder.path))))
+        elif kind == "leave":
+            self._place.is_left = True
+            self._outcomes.wake()
         elif kind == "goodbye":
             self._goodbye = message[1]
             self._outcomes.wake()

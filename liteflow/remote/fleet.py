@@ -214,6 +214,7 @@ class Fleet:
         elif kind == "leaving":
             agent.is_leaving = True
             self.ready.update(agent)
+            agent.outbox.add(iter([("leave",)]))
         elif kind == "closed":
             agent.is_closed = True
         else:

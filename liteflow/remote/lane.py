@@ -260,8 +260,8 @@ class Lane(Backend):
         except PayloadError as error:
             self._end(attempt, failure(work, "FAILED", one_line(str(error))))
             return
-        if attempt.is_cancelled:
-            self._end(attempt, cancelled_in_queue(work))
+        if agent.is_leaving or attempt.is_cancelled:
+            self._take_back(agent, [work.node])
             return
         attempt.is_sent = True
         yield ("work", work_to_wire(sent, attempt.body), attempt.command)
@@ -312,7 +312,7 @@ class Lane(Backend):
                 agent.sent.add(name)
 
     def _take_back(self, agent: FarAgent, nodes: Sequence[int]) -> None:
-        """Queue attempts that were queued at an agent for too long, in their order, before all others."""
+        """Queue attempts that an agent has not started, in their order, before all others."""
         for node in reversed(nodes):
             if node not in agent.nodes:
                 continue
@@ -353,6 +353,7 @@ class Lane(Backend):
         self._outcomes.post(outcome)
 
     def lose(self, agent: FarAgent, reason: str) -> None:
+        self._take_back(agent, sorted(node for node in agent.nodes if not self._attempts[node].is_sent))
         for node in list(agent.nodes):
             attempt = self._attempts[node]
             message = f"the agent on {agent.host} is lost: {reason}"

@@ -13,6 +13,7 @@ from liteflow.running.decisions import decided
 from liteflow.running.inputs import Inputs
 from liteflow.running.iterations import Iterations
 from liteflow.running.places import Places
+from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
@@ -87,7 +88,7 @@ class OutcomeHandler:
             prefetch = self._places.prefetch(node)
             prefetch.observe(outcome)
             if node in prefetch.queued:
-                previous = self._dequeue(outcome)
+                previous = self._dequeue(prefetch, outcome)
         is_hook = node in plan.table.hooks
         repeats = is_hook or (bool(self._repeats) and plan.table.owner(node) in self._repeats)
         recorder.end(outcome, repeats=repeats)
@@ -148,8 +149,9 @@ class OutcomeHandler:
         if not self._waits.can_wait(node):
             return False
         self._stopping.ended(node)
-        if node in self._places.prefetch(node).queued:
-            self._dequeue(outcome)
+        prefetch = self._places.prefetch(node)
+        if node in prefetch.queued:
+            self._dequeue(prefetch, outcome)
         self._waits.begin(outcome, waiting)
         if self._ordered and (options := self._plan.ready.options(node)).needs and not options.holds:
             self._recorder.hold_slots(node, ())
@@ -158,9 +160,9 @@ class OutcomeHandler:
             self._stopping.end_running()
         return True
 
-    def _dequeue(self, outcome: Outcome) -> TaskStatus:
+    def _dequeue(self, prefetch: Prefetch, outcome: Outcome) -> TaskStatus:
         """Record the start of an attempt that is stored as QUEUED, if it has started. Return its stored state."""
-        log_path = self._places.prefetch(outcome.node).queued.pop(outcome.node)
+        log_path = prefetch.queued.pop(outcome.node)
         if outcome.started_at is None:
             return "QUEUED"
         self._recorder.queued_start(outcome.node, outcome.started_at, log_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
@@ -11,7 +11,7 @@ from liteflow.executors import Executor
 from liteflow.limits import pool_resources, taken_resources
 from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import QueueOptions
-from liteflow.record import replace
+from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.running.config import RunConfig
 from liteflow.running.prefetch import FAR, NEAR, NONE, Prefetch
 from liteflow.work import stays_here
@@ -29,57 +29,44 @@ class FarPlace(NamedTuple):
     cluster: str  #: its name
     resources: tuple[tuple[str, int], ...]  #: that each slot takes of its machine, with their numbers, sorted by name
 
-    @property
-    def name(self) -> str:
-        """The name by which the queue of ready tasks and the executor know it."""
-        return " ".join([self.cluster, *self.words])
 
-    @property
-    def words(self) -> list[str]:
-        """The words by which the placer of the cluster takes them for each slot."""
-        return [f"{name}={count}" for name, count in self.resources]
+class FarTasks(Record):
+    """The tasks of a run that leave this machine, and where they run."""
+
+    places: Mapping[int, str] = EMPTY_MAPPING  #: by number
+    clusters: Mapping[str, Any] = EMPTY_MAPPING  #: by place
+    far_places: Mapping[str, FarPlace] = EMPTY_MAPPING  #: by place
 
 
-def far_tasks(compiled: CompiledDag, config: RunConfig) -> dict[int, str]:
-    """Return the tasks that run on a cluster, by number, each with its place."""
-    return {node: place.name for node, place in _far(compiled, config)}
-
-
-def far_places(compiled: CompiledDag, config: RunConfig) -> dict[str, FarPlace]:
-    """Return the places of the tasks that run on a cluster, by name."""
-    return {place.name: place for place in dict.fromkeys(place for _, place in _far(compiled, config))}
-
-
-def clusters_of(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
-    """Return the clusters that the tasks of a run need, by place.
+def far_tasks(compiled: CompiledDag, config: RunConfig) -> FarTasks:
+    """Return the tasks that run on clusters.
 
     Tasks that take resources of their machines have a cluster of their own, whose slots have these resources.
     """
-    places = far_places(compiled, config)
-    return {name: _with_words(config.clusters[place.cluster], place.words) for name, place in places.items()}
-
-
-def _far(compiled: CompiledDag, config: RunConfig) -> Iterator[tuple[int, FarPlace]]:
-    """Yield the number of each task that runs on a cluster, and its place."""
     if not config.clusters:
-        return
+        return FarTasks()
     resources = pool_resources(compiled.pools)
+    places: dict[int, str] = {}
+    clusters: dict[str, Any] = {}
+    far_places: dict[str, FarPlace] = {}
     for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
-        mode = _mode(task.settings, config)
-        if mode in config.clusters and task.settings.gate is None and not stays_here(task.body):
-            takes = config.clusters[mode].takes_resources and task.settings.queue.needs
-            yield node, FarPlace(mode, taken_resources(task.settings.queue.needs, resources) if takes else ())
-
-
-def _with_words(cluster: Any, words: Sequence[str]) -> Any:
-    return replace(cluster, argv=(*cluster.argv, *words)) if words else cluster
+        name = _mode(task.settings, config)
+        if name in config.clusters and task.settings.gate is None and not stays_here(task.body):
+            cluster, needs = config.clusters[name], task.settings.queue.needs
+            amounts = taken_resources(needs, resources) if needs and cluster.takes_resources else ()
+            words = [f"{resource}={count}" for resource, count in amounts]
+            place = places[node] = " ".join([name, *words]) if words else name
+            if place not in clusters:
+                clusters[place] = replace(cluster, argv=(*cluster.argv, *words)) if words else cluster
+                far_places[place] = FarPlace(name, amounts)
+    return FarTasks(places=places, clusters=clusters, far_places=far_places)
 
 
 def _mode(settings: TaskSettings, config: RunConfig) -> str:
     return config.mode if settings.mode is None else settings.mode
 
 
-def modes_of(compiled: CompiledDag, config: RunConfig) -> str | Mapping[str, str]:
+def modes_of(compiled: CompiledDag, config: RunConfig, far: FarTasks) -> str | Mapping[str, str]:
     """Return the execution mode of all tasks and hooks, or of each by id. Hooks stay here."""
     modes, clusters = compiled.modes(), config.clusters
     if not modes and not clusters:
@@ -87,8 +74,8 @@ def modes_of(compiled: CompiledDag, config: RunConfig) -> str | Mapping[str, str
     by_id = {**dict.fromkeys(compiled.bodies(), config.mode), **modes}
     if not clusters:
         return by_id
-    far = {compiled.graph.ids[node]: place for node, place in far_tasks(compiled, config).items()}
-    return {task_id: far.get(task_id) or (_MODE_HERE if mode in clusters else mode) for task_id, mode in by_id.items()}
+    places = {compiled.graph.ids[node]: place for node, place in far.places.items()}
+    return {name: places.get(name) or (_MODE_HERE if mode in clusters else mode) for name, mode in by_id.items()}
 
 
 def with_places(options: Mapping[int, QueueOptions], far: Mapping[int, str]) -> Mapping[int, QueueOptions]:
@@ -125,7 +112,6 @@ class Places:
         is_near = prefetches and not self._wanted and executor.queues
         self._prefetches = {HERE: Prefetch(NEAR if is_near else NONE)}
         self._prefetches.update((name, Prefetch(FAR if prefetches else NONE)) for name in self._wanted)
-        self._free = dict.fromkeys(self._prefetches, 0)
 
     def place(self, node: int) -> str:
         """Return the place of a task."""
@@ -142,27 +128,20 @@ class Places:
     def promoted(self) -> list[tuple[int, str | None]]:
         """Look how many slots are free, and return the queued attempts that have one now, with their log files."""
         if not self._wanted:
-            self._free[HERE] = self._workers - len(self._running)
+            self._prefetches[HERE].free = self._workers - len(self._running)
         else:
             room = self._executor.room()
-            for place in self._free:
-                self._free[place] = room.get(place, 0)
-        return [each for place, prefetch in self._prefetches.items() for each in prefetch.promote(self._free[place])]
+            for place, prefetch in self._prefetches.items():
+                prefetch.free = room.get(place, 0)
+        return [each for prefetch in self._prefetches.values() for each in prefetch.promote()]
 
     def room(self) -> int:
         """Return how many tasks more may start. The queue of ready tasks counts those of each place of several."""
         if not self._wanted:
-            return self._prefetches[HERE].room(self._free[HERE])
-        for place, free in self._free.items():
-            self._ready.resize(place, max(0, self._prefetches[place].room(free)))
+            return self._prefetches[HERE].room()
+        for place, prefetch in self._prefetches.items():
+            self._ready.resize(place, max(0, prefetch.room()))
         return NO_LIMIT
-
-    def take_slot(self, node: int) -> bool:
-        """Count an attempt that starts; return whether a slot is free for it."""
-        place = self.place(node)
-        free = self._free[place]
-        self._free[place] = free - 1
-        return self._prefetches[place].has_slot(free)
 
     def request(self) -> None:
         """Report to the executor how many tasks wait for each cluster, where that has changed."""

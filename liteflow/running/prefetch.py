@@ -33,34 +33,41 @@ NONE: Final = PrefetchLimits(short_s=0.0, queue_s=0.0, most=0)
 class Prefetch:
     """The queue of the attempts of one place that the executor has and that wait for a slot.
 
-    `free` is how many slots are free; less than zero where attempts have none.
-
     Attributes:
+        free: how many slots of the place are free; less than zero where attempts have none.
         queued: the log file of each attempt that is QUEUED in the state file, by node, the first to start first.
     """
 
-    __slots__ = ("_limits", "_typical_s", "queued")
+    __slots__ = ("_limits", "_typical_s", "free", "queued")
 
     def __init__(self, limits: PrefetchLimits) -> None:
         self._limits = limits
         self._typical_s = _UNKNOWN_S  # how long recent attempts took
+        self.free = 0
         self.queued: dict[int, str | None] = {}
 
-    def room(self, free: int) -> int:
+    def room(self) -> int:
         """Return how many more attempts the executor may be given."""
         limits, typical_s = self._limits, self._typical_s
         if typical_s >= limits.short_s:
-            return free
-        return free + min(limits.most, int(limits.queue_s / typical_s))
+            return self.free
+        return self.free + min(limits.most, int(limits.queue_s / typical_s))
 
-    def has_slot(self, free: int) -> bool:
-        """Return whether a slot is free for an attempt that is not queued."""
-        return free + len(self.queued) > 0
+    @property
+    def _has_slot(self) -> bool:
+        """Whether a slot is free for an attempt that is not queued."""
+        return self.free + len(self.queued) > 0
 
-    def promote(self, free: int) -> list[tuple[int, str | None]]:
+    def take_slot(self) -> bool:
+        """Count an attempt that starts; return whether a slot is free for it."""
+        has_slot = self._has_slot
+        self.free -= 1
+        return has_slot
+
+    def promote(self) -> list[tuple[int, str | None]]:
         """Take the attempts out of the queue for which slots have become free; return them with their log files."""
         promoted = []
-        while self.queued and self.has_slot(free):
+        while self.queued and self._has_slot:
             node = next(iter(self.queued))
             promoted.append((node, self.queued.pop(node)))
         return promoted

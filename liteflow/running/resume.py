@@ -21,7 +21,7 @@ from liteflow.processes.tree import sweep_session
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
 from liteflow.running.observers import Observers
-from liteflow.running.places import far_tasks, with_places
+from liteflow.running.places import FarTasks, with_places
 from liteflow.running.ports import RunStore
 from liteflow.state.records import (
     InstanceKey,
@@ -249,6 +249,7 @@ def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_dow
 def make_plan(
     compiled: CompiledDag,
     config: RunConfig,
+    far: FarTasks,
     previous: PreviousRun,
     done: Mapping[int, TaskStatus],
     skips: Mapping[int, Mapping[int, str]],
@@ -262,7 +263,7 @@ def make_plan(
             rules=compiled.rules(),
             queue=with_places(
                 {node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
-                far_tasks(compiled, config),
+                far.places,
             ),
             max_lost=config.max_lost,
             fail_fast=config.fail_fast,

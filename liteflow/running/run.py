@@ -23,7 +23,7 @@ from liteflow.running.loop import Loop, Parts
 from liteflow.running.machines import Machines
 from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
-from liteflow.running.places import Places, clusters_of, far_places, modes_of
+from liteflow.running.places import FarTasks, Places, far_tasks, modes_of
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
@@ -79,8 +79,9 @@ def run(
     with contextlib.ExitStack() as stack:
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
+        far = far_tasks(compiled, config)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
-        executor = _open_executor(compiled, config, info, locks)
+        executor = _open_executor(compiled, config, far, info, locks)
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
         stack.callback(store.close)
@@ -88,6 +89,7 @@ def run(
         runner = Runner(
             compiled=compiled,
             config=config,
+            far=far,
             info=info,
             store=store,
             executor=executor,
@@ -108,7 +110,7 @@ def run(
             raise
 
 
-def _open_executor(compiled: CompiledDag, config: RunConfig, info: RunInfo, locks: LockFile) -> Executor:
+def _open_executor(compiled: CompiledDag, config: RunConfig, far: FarTasks, info: RunInfo, locks: LockFile) -> Executor:
     bodies = compiled.bodies()
     if any(isinstance(body, Call) and body.preload for body in bodies.values()):
         from liteflow.executors.preload import preload  # few workflows need it
@@ -117,22 +119,22 @@ def _open_executor(compiled: CompiledDag, config: RunConfig, info: RunInfo, lock
     return open_executor(
         bodies,
         info,
-        mode=modes_of(compiled, config),
+        mode=modes_of(compiled, config, far),
         slots=config.max_workers,
         timeouts=compiled.with_timeout(),
         host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
         backends=config.backends,
-        lanes=_lanes(compiled, config),
+        lanes=_lanes(far),
     )
 
 
-def _lanes(compiled: CompiledDag, config: RunConfig) -> Mapping[str, BackendFactory]:
+def _lanes(far: FarTasks) -> Mapping[str, BackendFactory]:
     """Return the lanes of the clusters of a run by place."""
-    if not config.clusters:
+    if not far.clusters:
         return EMPTY_MAPPING
     from liteflow.remote.lane import lane_of  # few runs have clusters
 
-    return {name: lane_of(name, cluster) for name, cluster in clusters_of(compiled, config).items()}
+    return {name: lane_of(name, cluster) for name, cluster in far.clusters.items()}
 
 
 class Runner(Record):
@@ -140,6 +142,7 @@ class Runner(Record):
 
     compiled: CompiledDag
     config: RunConfig
+    far: FarTasks
     info: RunInfo
     store: RunStore
     executor: Executor
@@ -199,7 +202,7 @@ class Runner(Record):
         compiled, store, now = self.compiled, self.store, self.clock.time()
         done = previous.done(compiled.graph)
         skips = previous_decisions(compiled, done, store.value) if resumed else {}
-        plan = make_plan(compiled, self.config, previous, done, skips)
+        plan = make_plan(compiled, self.config, self.far, previous, done, skips)
         parts = self._assemble(plan, previous.instances, limits, observers)
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
@@ -280,7 +283,7 @@ class Runner(Record):
         return Places(plan, self.executor, self.config.max_workers, prefetches=prefetches)
 
     def _machines(self, plan: Plan, places: Places, recorder: Recorder) -> Machines:
-        clusters = far_places(self.compiled, self.config)
+        clusters = self.far.far_places
         return Machines(plan=plan, places=places, clusters=clusters, executor=self.executor, recorder=recorder)
 
     def _recorder(

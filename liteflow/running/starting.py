@@ -67,14 +67,15 @@ class Starter:
             if node is None:
                 break
             start = Start(node, self._log_path(node, now))
-            has_slot = places.take_slot(node)
+            prefetch = places.prefetch(node)
+            has_slot = prefetch.take_slot()
             if self._ordered and (needs := plan.ready.options(node).needs):
                 recorder.request_slots(node, needs, plan.stored_status(node), start.log_path, now)
                 self._candidates.append(start)
                 continue
             status: TaskStatus = "RUNNING"
             if not has_slot:
-                status, places.prefetch(node).queued[node] = "QUEUED", start.log_path
+                status, prefetch.queued[node] = "QUEUED", start.log_path
             recorder.start(node, plan.stored_status(node), start.log_path, now, status)
             starts.append(start)
         return starts

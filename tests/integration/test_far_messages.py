@@ -13,7 +13,8 @@ from far_kit import Far, PlayedAgent, PlayedCluster, cluster_of
 from liteflow.processes import forks
 from liteflow.record import replace
 from liteflow.remote.link import Message
-from liteflow.work import Command
+from liteflow.values.payload import encode
+from liteflow.work import Call, Command, Ref
 
 SLOTS = 2
 
@@ -24,7 +25,8 @@ class Played:
     def __init__(self, folder: Path) -> None:
         self.cluster = PlayedCluster(folder)
         played = replace(cluster_of({"w": SLOTS}), argv=self.cluster.argv, slots=8, lease_s=1000.0)
-        self.far = Far(folder, {"t": Command(("true",))}, {}, cluster=played)
+        bodies = {"t": Command(("true",)), "large": Call(len, {"obj": Ref("x")})}
+        self.far = Far(folder, bodies, {}, cluster=played)
         self.far.executor.want("far", 1)
         self.far.until(lambda: self.cluster.is_placed)
         self._agents: list[PlayedAgent] = []
@@ -84,6 +86,23 @@ def test_a_lost_agent_is_not_heard_when_its_attempt_has_started_elsewhere(played
     second.succeed(again)
     (outcome,) = played.far.collect()
     assert (outcome.node, outcome.attempt, outcome.verdict, outcome.host) == (node, 2, "SUCCESS", "second")
+
+
+@pytest.mark.parametrize("how", ["lost", "leaving"])
+def test_an_attempt_whose_values_are_on_their_way_goes_elsewhere(played: Played, tmp_path: Path, how: str) -> None:
+    first = played.connected("first")
+    inputs = {"x": encode("ä" * 12_000_000, str(tmp_path / "values"))}
+    node = played.far.submit("large", inputs=inputs)  # more than links take while nobody reads
+    second = played.connected("second")
+    if how == "lost":
+        played.cluster.say({"gone": "first"})
+    else:
+        first.link.send(("leaving",))
+        played.far.until(lambda: ("leave",) in first.link.take())
+    work = played.work_of(second)
+    second.succeed(work)
+    (outcome,) = played.far.collect()
+    assert (outcome.node, outcome.attempt, outcome.verdict, outcome.host) == (node, 1, "SUCCESS", "second")
 
 
 def test_only_the_agent_that_has_an_attempt_ends_it(played: Played) -> None:

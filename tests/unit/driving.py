@@ -14,6 +14,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
 from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import SignalGate
+from liteflow.running.places import far_tasks
 from liteflow.running.ports import RunStore
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
@@ -104,6 +105,7 @@ class Drive(Observer):
         runner = Runner(
             compiled=self.compiled,
             config=config,
+            far=far_tasks(self.compiled, config),
             info=RunInfo(run_id="r", dag_id=self.compiled.dag_id, db_path=config.db_path, log_dir=None),
             store=store,
             executor=self.executor,

@@ -7,9 +7,8 @@ import json
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import cloudpickle
 import pytest
@@ -184,23 +183,17 @@ tasks: {a: {run: echo, pool: gpu}}
     assert spec.limits.pools == {"gpu": Pool(4, resource="GPU")}
 
 
-@pytest.fixture
-def by_value() -> Iterator[ByValue]:
-    """What sends functions with their code; afterwards the modules of other tests go by name again."""
-    before = cloudpickle.list_registry_pickle_by_value()
-    yield ByValue()
-    for name in cloudpickle.list_registry_pickle_by_value() - before:
-        cloudpickle.unregister_pickle_by_value(ModuleType(name))
-
-
 def test_functions_of_the_user_go_with_their_code_and_installed_ones_by_name(
-    by_value: ByValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(ssh("node1").shipping, ByValue)
+    by_value = ssh("node1").shipping
+    assert isinstance(by_value, ByValue)
     (tmp_path / "steps_here.py").write_text("def inner():\n    return 41\n\ndef work():\n    return inner() + 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     steps = importlib.import_module("steps_here")
+    before = cloudpickle.list_registry_pickle_by_value()
     data = by_value.dump(Call(steps.work))
+    assert cloudpickle.list_registry_pickle_by_value() == before, "the program may use cloudpickle, too"
     monkeypatch.delitem(sys.modules, "steps_here")
     monkeypatch.syspath_prepend("/nowhere")
     sys.path.remove(str(tmp_path))

@@ -14,7 +14,7 @@ from liteflow.planning.retry import PLACE_LEFT
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.running.config import RunConfig
-from liteflow.running.places import clusters_of, modes_of
+from liteflow.running.places import far_tasks, modes_of
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.records import NewInstance, NewRun
@@ -72,10 +72,10 @@ def test_tasks_that_take_resources_of_their_machines_have_a_cluster_of_their_own
     ):
         dag.task(_nothing, name, mode=mode, resources=needs)
     config = RunConfig(db_path="", run_id="r", max_workers=1, clusters=clusters)
-    modes = modes_of(dag.compile(), config)
+    far = far_tasks(dag.compile(), config)
+    modes = modes_of(dag.compile(), config, far)
     assert modes == {"a": "big", "b": "big", "c": "big GPU=1", "d": "big GPU=3", "e": "lab", "f": "process"}
-    places = clusters_of(dag.compile(), config)
-    words = {place: cluster.argv for place, cluster in places.items()}
+    words = {place: cluster.argv for place, cluster in far.clusters.items()}
     plain = ("false",)
     assert words == {"big": plain, "big GPU=1": (*plain, "GPU=1"), "big GPU=3": (*plain, "GPU=3"), "lab": plain}
 
@@ -125,7 +125,7 @@ def test_hooks_waits_and_undos_stay_here() -> None:
     assert drive.run().status == "FAILED"
     assert places == {"far": "lab", "waits": "", "undone": "", "far.on_failure": ""}
     config = RunConfig(db_path="x", run_id="r", max_workers=1, mode="lab", clusters=dag.limits.clusters)
-    modes = modes_of(dag.compile(), config)
+    modes = modes_of(dag.compile(), config, far_tasks(dag.compile(), config))
     assert modes == {
         "far": "lab",
         "waits": "process",

@@ -86,7 +86,7 @@ fmt: $(VENV)/ok  ## fix lint and format
 bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE=--write writes the results to the docs
 	$(BIN)/python -m bench --rounds $(ROUNDS) $(WRITE)
 
-bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
+bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly beyond its limit
 	$(call compile,$(VENV))
 	$(BIN)/python -m bench quick
 

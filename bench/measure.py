@@ -39,6 +39,8 @@ class Sample(NamedTuple):
     """Time from its start to its end, with the interpreter, imports and shutdown."""
     cpu: float
     """Processor time of all its processes."""
+    work_cpu: float
+    """The same from the start of its own measurement on, or all of it if it has none."""
     peak_mb: float | None
     """Peak memory of all its processes together (proportional set size); None if it was not measured."""
     said: dict[str, Any]
@@ -165,7 +167,7 @@ def _run(argv: Sequence[str], folder: Path, environ: dict[str, str], timeout_s: 
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if look and "peak_kb" in said:
         peak = max(peak or 0, said["peak_kb"] / 1024)
-    return Sample(said.pop("seconds", wall), wall, cpu, peak, said)
+    return Sample(said.pop("seconds", wall), wall, cpu, cpu - said.pop("cpu_before", 0.0), peak, said)
 
 
 def _end(process: subprocess.Popen[bytes], ended: bool) -> None:

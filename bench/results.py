@@ -17,7 +17,7 @@ from bench.workloads import Entry, Workload
 from liteflow.version import __version__
 
 RECORD: Final = ROOT / "bench" / "results.json"
-FRACTIONS: Final = ("seconds", "wall", "cpu")
+FRACTIONS: Final = ("seconds", "wall", "cpu", "work_cpu")
 
 #: The result of a contestant in a workload; a workload with its contestants; all workloads.
 Row = dict[str, Any]

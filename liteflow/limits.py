@@ -88,6 +88,25 @@ def normalize_pools(pools_or_sizes: Mapping[str, Any]) -> dict[str, Pool]:
     return pools
 
 
+def pool_resources(pools: Mapping[str, Pool]) -> dict[str, str]:
+    """Return the resource that the slots of a pool stand for, by pool."""
+    return {name: pool.resource for name, pool in pools.items() if pool.resource}
+
+
+def taken_resources(needs: Iterable[tuple[str, int]], resources: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """Return what a task takes of its machine: for each slot of a pool one of the pool's resource, sorted by name.
+
+    Args:
+        needs: pools, each with the number of slots that the task takes of it.
+        resources: the resource that the slots of a pool stand for, by pool.
+    """
+    amounts: dict[str, int] = {}
+    for pool, count in needs:
+        if resource := resources.get(pool):
+            amounts[resource] = amounts.get(resource, 0) + count
+    return tuple(sorted(amounts.items()))
+
+
 def checked_clusters(clusters: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the clusters of a dag by name. Raises DefinitionError."""
     if not clusters:

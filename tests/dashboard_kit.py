@@ -130,7 +130,7 @@ def log_in(page: Any, url: str, token: str, fragment: str = "#/") -> Any:
 def logged_in(browser: Any, server: RunningServer, **options: Any) -> Iterator[Any]:
     """Open a page with the token of an operator. At the end, no error of any kind may have been reported."""
     trouble: list[str] = []
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
     context.set_default_timeout(20_000)
     export_all(context)
     page = context.new_page()

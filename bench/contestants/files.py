@@ -28,7 +28,7 @@ def main() -> None:
     what, count, path = sys.argv[1], int(sys.argv[2]), Path("large.yaml")
     write(path, count)
     gc.collect()
-    began = time.perf_counter()
+    cpu_before, began = time.process_time(), time.perf_counter()
     if what == "ours":
         found = len(load_workflow(str(path)).tasks)
     else:
@@ -36,7 +36,7 @@ def main() -> None:
             found = len(yaml.load(source, yaml.CSafeLoader)["tasks"])
     seconds = time.perf_counter() - began
     kit.demand(found == count, f"{found} of {count} tasks")
-    kit.report(seconds, peak_kb=kit.peak_kb())
+    kit.report(seconds, peak_kb=kit.peak_kb(), cpu_before=cpu_before)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.began = self.ready = self.ended = 0.0
+        self.cpu_before = 0.0
 
     def start(self) -> None:
         """Start the clock, after servers, workers and connections."""
         gc.collect()
+        self.cpu_before = time.process_time()
         self.began = time.perf_counter()
 
     def built(self) -> None:
@@ -106,4 +108,4 @@ def main(programs: Mapping[str, Callable[..., Any]], in_process: bool = True) ->
     if in_process and not name.endswith("processes") and name not in ("shell", "chain"):
         demand(len(DONE) == count, f"{len(DONE)} of {count} tasks left a trace")
     build = CLOCK.ready - CLOCK.began if CLOCK.ready else None
-    report(CLOCK.ended - CLOCK.began, build=build, tasks=count, peak_kb=peak_kb())
+    report(CLOCK.ended - CLOCK.began, build=build, tasks=count, peak_kb=peak_kb(), cpu_before=CLOCK.cpu_before)

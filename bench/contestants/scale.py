@@ -79,13 +79,18 @@ def grow(shape: str, count: int) -> None:
     """Measure time and memory a task, of building the graph and running it."""
     before = kit.peak_kb()
     gc.collect()
-    began = time.perf_counter()
+    cpu_before, began = cpu_s(), time.perf_counter()
     dag = Dag(shape, "lightflow.db")
     SHAPES[shape](dag, count)
     dag.run(kit.SLOTS, "thread").raise_for_failure()
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, cpu_s() - cpu_before
     kit.demand(len(kit.DONE) == count, f"{len(kit.DONE)} of {count}")
-    kit.report(seconds, us_per_task=seconds / count * 1e6, kb_per_task=(kit.peak_kb() - before) / count)
+    kit.report(
+        seconds,
+        us_per_task=seconds / count * 1e6,
+        cpu_us_per_task=cpu / count * 1e6,
+        kb_per_task=(kit.peak_kb() - before) / count,
+    )
 
 
 def _unless_broken(place: int) -> None:

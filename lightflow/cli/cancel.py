@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightflow.cli.error_boundary import complain
-from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest
+from lightflow.cli.options import command, db_option, json_option, number, run_ids, run_or_latest
 from lightflow.cli.output import say, say_json, state
 
 
@@ -23,7 +23,7 @@ already ended.
 @click.argument("run", shell_complete=run_ids)
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=number(0),
     default=30.0,
     show_default=True,
     help="Wait at most so many seconds for the end of the run.",

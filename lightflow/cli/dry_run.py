@@ -9,6 +9,7 @@ from lightflow.cli.output import many, paint, say, say_json, table
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.choices import ALL_TASKS, RerunOptions, SelectionOptions
 from lightflow.service import parameters, queries, runs, workflows
+from lightflow.service.lookup import machines_of
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.parameters import OPTION, ParamArguments, values_text
 from lightflow.service.queries import RunView
@@ -52,7 +53,8 @@ def show_plan(
     if selection != ALL_TASKS:
         outline = workflows.with_selection(outline, selection)
     max_workers = arguments.max_workers or outline.settings.max_parallel_tasks
-    mode = arguments.mode or outline.settings.mode
+    stored_mode = None if view is None or machines_of(view.run) is None else view.run.settings["mode"]
+    mode = arguments.mode or stored_mode or outline.settings.mode
     if arguments.as_json:
         from lightflow.service.file_shapes import plan_shape
 

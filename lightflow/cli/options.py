@@ -11,13 +11,28 @@ import click
 
 from lightflow.text import printable
 
+
+def integer(least: int, most: int | None = None) -> click.IntRange:
+    """Return the type of an integer within bounds. Messages and the help do not call it an integer range."""
+    kind = click.IntRange(least, most)
+    kind.name = "integer"
+    return kind
+
+
+def number(least: float) -> click.FloatRange:
+    """Return the type of a number from a bound. Messages and the help do not call it a float range."""
+    kind = click.FloatRange(least)
+    kind.name = "number"
+    return kind
+
+
 DB: Final = "lightflow.db"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: A file or folder. Whether it exists is checked by the code that reads it, which can explain more.
 PATH: Final = click.Path(path_type=str)
 #: A whole number from 1.
-COUNT: Final = click.IntRange(min=1)
+COUNT: Final = integer(1)
 _FOLDER: Final = "lightflow.folder"
 _MAX_ITEMS: Final = 500  # of a completion
 

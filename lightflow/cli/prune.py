@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lightflow.cli.error_boundary import complain
-from lightflow.cli.options import command, db_option, json_option, workflow_names
+from lightflow.cli.options import command, db_option, integer, json_option, workflow_names
 from lightflow.cli.output import many, say, say_json
 from lightflow.text import printable
 
@@ -29,9 +29,7 @@ containers, why others could not be removed by name, and the size of the state f
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("--older-than", default="90d", show_default=True, metavar="TIME", help="Delete only runs of this age.")
-@click.option(
-    "--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Spare the newest runs of each workflow."
-)
+@click.option("--keep", type=integer(0), default=20, show_default=True, help="Spare the newest runs of each workflow.")
 @click.option("--dry-run", is_flag=True, help="Show which runs would be deleted, and change nothing.")
 @click.option("--orphans", is_flag=True, help="Also remove values and output files that belong to no run.")
 @db_option

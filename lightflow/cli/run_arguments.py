@@ -106,7 +106,7 @@ def execution_options(function: Function) -> Function:
             "--cluster",
             metavar="MACHINES",
             help="The machines of --mode ssh, such as node1,ann@node2:8, or the scheduler of --mode dask: its address, "
-            "such as tcp://192.0.2.5:8786, or its scheduler file.",
+            "such as tcp://192.0.2.5:8786, or its scheduler file. `resume` and `retry` use those of the run.",
         ),
         click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
         click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),

@@ -61,11 +61,12 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     from lightflow.cli.summary import approve_text
     from lightflow.service import queries
     from lightflow.service.child_views import parent_task
+    from lightflow.service.lookup import machines_of
     from lightflow.service.parameters import values_text
     from lightflow.service.queries import fire_text, request_text
     from lightflow.service.tolerated_failures import summary_text
 
-    run = view.run
+    run, machines = view.run, machines_of(view.run)
     active = run.status in ("RUNNING", "PENDING")
     resumable = run.status in RUN_ENDED and run.status != "SUCCESS" and run.resumable
     return [
@@ -76,6 +77,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("trigger", None if run.fire is None else printable(fire_text(run.fire))),
         ("request", None if run.request is None else printable(request_text(run.request))),
         ("params", printable(values_text(run.params))),
+        ("cluster", None if machines is None else printable(f"{machines} (--mode {run.settings['mode']})")),
         ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
         ("parent", run.parent_run_id and printable(f"task {parent_task(run)} of run {run.parent_run_id}")),
         ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lightflow.cli.options import PATH, Function
+from lightflow.cli.options import PATH, Function, integer
 from lightflow.page_address import DEFAULT_PORT
 
 
@@ -15,7 +15,7 @@ def web_options(function: Function) -> Function:
     """Add the options of the web server; the command receives them by the names of `WebOptions`."""
     options: list[Callable[[Function], Function]] = [
         click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on."),
-        click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
+        click.option("--port", type=integer(0, 65535), default=DEFAULT_PORT, show_default=True,
                      help="The port; 0 takes a free port."),
         click.option("--socket", "socket_path", type=PATH, help="Listen on this Unix socket instead."),
         click.option("--base-path", default="", metavar="PATH",

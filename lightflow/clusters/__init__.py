@@ -26,7 +26,7 @@ from lightflow.spec.cluster_limits import (
     is_below,
 )
 from liteflow import DefinitionError
-from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster
+from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster, replace
 
 #: Options of ssh: no questions, and an end when the forwarding fails or the link is silent.
 _SSH: Final = (
@@ -114,7 +114,7 @@ def dask(
 
 
 def cluster_of(kind: str, machines: str) -> Cluster:
-    """Return the cluster that a command line means.
+    """Return the cluster that a command line means, with its `machines`: a scheduler file by its absolute path.
 
     Args:
         kind: one of `KINDS`, which is the mode.
@@ -124,9 +124,10 @@ def cluster_of(kind: str, machines: str) -> Cluster:
         DefinitionError: there is no such kind, or a name is not valid.
     """
     if kind == "dask":
-        return dask(machines)
+        return replace(dask(machines), machines=scheduler_of(machines).written)
     if kind == "ssh":
-        return ssh(*(name.strip() for name in machines.split(",") if name.strip()))
+        names = [name.strip() for name in machines.split(",") if name.strip()]
+        return replace(ssh(*names), machines=",".join(names))
     raise DefinitionError(f"the mode of a cluster of the command line is {' or '.join(KINDS)}, not {kind!r}")
 
 

@@ -33,6 +33,7 @@ class StateFollower:
         self._position = FilePosition(0, 0)
         self._locks_at = 0.0
         self._interrupted: set[str] = set()  # runs whose change to INTERRUPTED was reported
+        self._is_other_file = False  # whether the file was replaced since the last look that could read it
 
     def look(self) -> FileChanges:
         """Return the changes since the last call.
@@ -41,7 +42,7 @@ class StateFollower:
             LiteflowError: the file cannot be read. The next call opens it again.
         """
         try:
-            is_other_file = self._open()
+            self._open()
             is_changed = self._history is not None and self._history.data_version() != self._data_version
             events = self._events() if is_changed else []
             interrupted: list[EventRecord] = []
@@ -51,6 +52,7 @@ class StateFollower:
         except LiteflowError:
             self.close()
             raise
+        is_other_file, self._is_other_file = self._is_other_file, False
         return FileChanges(events, interrupted, self._position, is_changed or bool(interrupted), is_other_file)
 
     def close(self) -> None:
@@ -59,17 +61,16 @@ class StateFollower:
             self._history.close()
             self._history = None
 
-    def _open(self) -> bool:
-        """Open the file, if it is not open. Return whether it is another file than before."""
-        is_other_file = self._history is not None and self._history.is_replaced()
-        if is_other_file:
+    def _open(self) -> None:
+        """Open the file, if it is not open, or if another file has its name."""
+        if self._history is not None and self._history.is_replaced():
             self.close()
+            self._is_other_file = True
             self._position = FilePosition(0, 0)
             self._interrupted.clear()
         if self._history is None:
             self._history = History(self._db)
             self._data_version = -1
-        return is_other_file
 
     def _events(self) -> list[EventRecord]:
         """Return the new events; at first only the last ones, because older changes are in every snapshot."""

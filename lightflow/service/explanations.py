@@ -225,7 +225,7 @@ class _Explainer:
             case Status.RUNNING if last is not None:
                 lost = ", or was when its owner died" if self._run.status == Status.INTERRUPTED else ""
                 result = "" if self._is_hook(instance) else f"; it {self._rule_result(instance)}"
-                return f"attempt {last.attempt} is running{lost}{result}"
+                return f"attempt {last.attempt} is running{_on_host(last)}{lost}{result}"
             case Status.SUCCESS:
                 return self._success_reason(instance, last)
             case Status.SKIPPED if last is not None and last.status == Status.SKIPPED:

@@ -328,7 +328,7 @@ def group_shapes(groups: Groups) -> list[GroupShape]:
 def attempt_shape(attempt: AttemptRecord) -> AttemptShape:
     """Return an attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing.
 
-    `host` is null where it ran on the machine of the run, or has not ended.
+    `host` is null on the machine of the run, and for half a second after the start on another one.
     """
     return {
         "attempt": attempt.attempt,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.service.mapped_instances import combined_hooks, split_name
+from lightflow.spec.cluster_limits import KINDS
 from lightflow.text import listed
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import TASK_ENDED, History, InstanceRecord, RunRecord
@@ -28,6 +29,14 @@ def find_run(history: History, run_id: str) -> RunRecord:
         if history.latest_with(split_name(run_id)[0]) is not None:
             raise RunNotFound(f"{error}; it is a task: `lightflow status --task {run_id}`") from None
         raise
+
+
+def machines_of(run: RunRecord) -> str | None:
+    """Return the machines that the command line of the last start or resume of a run named; None: it named none."""
+    mode, clusters = run.settings.get("mode"), run.settings.get("clusters")
+    cluster = clusters.get(mode) if mode in KINDS and isinstance(clusters, dict) else None
+    machines = cluster.get("machines") if isinstance(cluster, dict) else None
+    return machines if isinstance(machines, str) and machines else None
 
 
 def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:

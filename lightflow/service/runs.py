@@ -22,7 +22,7 @@ from lightflow.parser.files import split_reference
 from lightflow.parser.subjects.settings import MODES
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.lookup import find_run
+from lightflow.service.lookup import find_run, machines_of
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import file_of, is_script, script_errors
 from lightflow.spec.cluster_limits import KINDS
@@ -150,6 +150,18 @@ def _with_cluster(loaded: LoadedWorkflow, mode: str | None, machines: str) -> Lo
         return dag
 
     return replace(loaded, build=build)
+
+
+def _on_its_machines(
+    loaded: LoadedWorkflow, run: RunRecord, options: RunOptions, notify: Notify
+) -> tuple[LoadedWorkflow, RunOptions]:
+    """Return a workflow and options with the machines that a command line has named for a run, unless one does now."""
+    machines = machines_of(run)
+    if machines is None or options.mode is not None or options.cluster is not None:
+        return loaded, options
+    options = replace(options, mode=run.settings["mode"], cluster=machines)
+    notify(f"its tasks run on {machines}, as before (--mode {options.mode}); --mode and --cluster change that")
+    return _with_cluster(loaded, options.mode, machines), options
 
 
 def _load_script(path: str, options: RunOptions) -> LoadedWorkflow:
@@ -414,7 +426,11 @@ def resume_loaded(
     notify: Notify,
     rerun: RerunOptions = RESUME,
 ) -> DagRun:
-    """Execute what is left of a run, or a part of it again, and report what differs from when it was started."""
+    """Execute what is left of a run, or a part of it again, and report what differs from when it was started.
+
+    It uses the machines that a command line has named for it, unless the options name a mode.
+    """
+    loaded, options = _on_its_machines(loaded, last, options, notify)
     day = resumed_date(options.date, last)
     values = resumed_values(loaded.params, options.params, last.run_id, last.params, day)
     inputs = loaded.load_inputs()
@@ -453,7 +469,8 @@ def find_origin(run_id: str, options: RunOptions, file: str | None) -> tuple[Loa
 def fork_run(
     loaded: LoadedWorkflow, origin: RunRecord, options: RunOptions, start: Sequence[str], notify: Notify
 ) -> DagRun:
-    """Execute a fork of a run."""
+    """Execute a fork of a run, on its machines as a resume does."""
+    loaded, options = _on_its_machines(loaded, origin, options, notify)
     day = resumed_date(options.date, origin)
     changes = parse_arguments(loaded.params, options.params, day)
     before = dict(origin.params)

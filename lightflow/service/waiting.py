@@ -26,11 +26,13 @@ from liteflow.api import (
     instance_name,
     open_approvals,
 )
+from liteflow.limits import taken_resources
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
 
 #: The statuses of tasks and hooks that wait, most of them for their start.
 WAITS: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED, Status.WAITING)
 _MAX_NAMED: Final = 3  # tasks that a sentence names
+_LAST_S: Final = 1e11  # an epoch second, of a file that was altered, may be any number
 
 
 class WaitReason(Record, kw_only=False):
@@ -203,16 +205,34 @@ class WaitReasons:
         return text
 
     def _wait_for_slot(self, cluster: str, instance: InstanceRecord) -> str:
-        """Return the wait for a slot of a cluster."""
-        slots = self._clusters[cluster].get("slots")
-        busy = [each for each in self._busy if self._place(each) == cluster]
+        """Return the wait for a slot of a cluster, with the slots that its machines have now."""
+        resources = self._taken_resources(cluster, instance)
+        place = self._known_place(cluster, resources)
+        missing_since, problem = place.get("missing_since"), place.get("problem")
+        because = f": {problem}" if isinstance(problem, str) and problem else ""
+        if isinstance(missing_since, float) and 0 <= missing_since < _LAST_S:
+            return f"waits for a machine of {cluster}: none has answered since {_clock(missing_since)}{because}"
+        slots, wanted = place.get("slots", self._clusters[cluster].get("slots")), place.get("wanted")
+        on_cluster = (each for each in self._busy if self._place(each) == cluster)
+        busy = [each for each in on_cluster if self._taken_resources(cluster, each) == resources]
         names = f": {_names(busy)}" if busy else ""
         verb = "is" if len(busy) == 1 else "are"
-        text = f"waits for a slot of {cluster} ({len(busy)} of {slots} {verb} in use{names})"
-        if isinstance(slots, int) and len(busy) < slots:
-            text += "; its machines are being started, or cannot be reached"
+        with_resources = "".join(f", with {count} {name}" for name, count in resources)
+        text = f"waits for a slot of {cluster}{with_resources} ({len(busy)} of {slots} {verb} in use{names})"
+        if isinstance(slots, int) and isinstance(wanted, int) and slots < wanted:
+            text += f"; no machine has {wanted - slots} more that the run could use{because}"
+        elif isinstance(slots, int) and len(busy) < slots:
+            text += self._if_that_lasts()
         first = self._higher_priorities(instance)
         return f"{text}; tasks of higher priority start before it: {first}" if first else text
+
+    def _taken_resources(self, cluster: str, instance: InstanceRecord) -> tuple[tuple[str, int], ...]:
+        """Return what a task takes of its machine of a cluster."""
+        needs, resources = self._row(instance).get("resources"), self._clusters[cluster].get("resources")
+        if not isinstance(needs, dict) or not isinstance(resources, dict):
+            return ()
+        counts = [(pool, count) for pool, count in needs.items() if isinstance(count, int)]
+        return taken_resources(counts, {pool: name for pool, name in resources.items() if isinstance(name, str)})
 
     def _if_that_lasts(self) -> str:
         return f"; if that lasts, process {self._run.owner_pid}, which runs the run, is busy or stopped"
@@ -270,6 +290,13 @@ class WaitReasons:
         clusters = self._run.settings.get("clusters")
         each = clusters.items() if isinstance(clusters, dict) else ()
         return {name: cluster for name, cluster in each if isinstance(cluster, dict)}
+
+    def _known_place(self, cluster: str, resources: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        """Return what the owner knows of the machines of a cluster whose slots take resources; empty: nothing yet."""
+        for place in self._run.places:
+            if isinstance(place, dict) and (place.get("cluster"), place.get("resources")) == (cluster, dict(resources)):
+                return place
+        return {}
 
     def _place(self, instance: InstanceRecord) -> str | None:
         """Return the cluster on which a task runs; None: the machine of the run."""

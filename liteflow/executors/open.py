@@ -13,7 +13,14 @@ from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import CHECK_EVERY_S, GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
-from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
+from liteflow.executors.protocol import (
+    Backend,
+    BackendContext,
+    BackendFactory,
+    Executor,
+    PlaceState,
+    UndoRegister,
+)
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
 from liteflow.record import EMPTY_MAPPING, Record
@@ -247,6 +254,12 @@ class _Executor:
     def want(self, place: str, count: int) -> None:
         for backend in self._far:  # the slots of this machine are those that the run was given
             backend.want(place, count)
+
+    def places(self) -> Mapping[str, PlaceState]:
+        states: dict[str, PlaceState] = {}
+        for backend in self._far:
+            states |= backend.places()
+        return states
 
     def poll(self, works: Sequence[Work]) -> None:
         self._polled.update(work.node for work in works)

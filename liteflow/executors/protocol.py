@@ -19,6 +19,15 @@ from liteflow.work import Body, Outcome, RunInfo, Work
 CANCEL_SIGNAL: Final = signal.SIGUSR1
 
 
+class PlaceState(Record):
+    """The facts that an executor has about a place that is a cluster."""
+
+    slots: int  #: that its machines have now
+    wanted: int  #: how many the run can use
+    hosts: Mapping[int, str]  #: the machine of each attempt that runs there, by node
+    problem: str = ""  #: why the last machine that was wanted could not be had; empty: it could
+
+
 class Executor(Protocol):
     """Runs attempts; every submitted attempt comes back as exactly one Outcome, until `close`.
 
@@ -47,6 +56,9 @@ class Executor(Protocol):
 
     def want(self, place: str, count: int) -> None:
         """Take the number of attempts that wait for a slot of a place, which may then grow, or give slots back."""
+
+    def places(self) -> Mapping[str, PlaceState]:
+        """Return what is known of each place that is a cluster."""
 
     def poll(self, works: Sequence[Work]) -> None:
         """Start the polls of attempts that wait: in one worker, one after the other, within the limit of the longest.
@@ -121,6 +133,10 @@ class Backend:
 
     def want(self, place: str, count: int) -> None:
         """Take the number of attempts that wait for a slot of a place of a far backend."""
+
+    def places(self) -> Mapping[str, PlaceState]:
+        """Return what is known of each place of a far backend."""
+        return {}
 
     @property
     def attempt_count(self) -> int:

@@ -40,6 +40,8 @@ class Cluster(Record):
     address: str = "127.0.0.1"  #: the address of this machine at which agents reach it; empty: `at_start` knows it
     shipping: Any = None  #: sends functions (see `remote.shipping`, not imported here); None: by their names
     takes_resources: bool = False  #: whether words NAME=COUNT for `argv` say what each slot takes of its machine
+    #: its machines as a command line names them, stored with the run; empty: a file or a program declares them
+    machines: str = ""
     #: returns the cluster as a run uses it, such as with an address that it looks up; None: as it is
     at_start: Any = None
 

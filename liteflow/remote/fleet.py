@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from liteflow.errors import ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue, Timer
+from liteflow.executors.protocol import PlaceState
 from liteflow.record import Record
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.files import file_messages
@@ -38,9 +39,10 @@ class Patience:
         self._longest_s = longest_s
         self._limit_s = 0.0
         self._since: float | None = None
+        self.problem = ""  # why a machine could not be had last; empty: one could
 
     def worked(self) -> None:
-        self._limit_s, self._since = self._longest_s, None
+        self._limit_s, self._since, self.problem = self._longest_s, None, ""
 
     def failed(self) -> bool:
         """Note that no machine can be had now. Return whether the patience is over."""
@@ -123,6 +125,11 @@ class Fleet:
     def wanted(self) -> int:
         return self._wanted
 
+    def state(self) -> PlaceState:
+        """Return what is known of the place."""
+        hosts = {node: agent.host for agent in self._agents for node in agent.running}
+        return PlaceState(slots=self.ready.slots, wanted=self._wanted, hosts=hosts, problem=self._patience.problem)
+
     @property
     def _busy(self) -> dict[str, int]:
         """How many attempts each agent has, by its id."""
@@ -158,6 +165,7 @@ class Fleet:
 
     def _note_failure(self, reason: str, *, is_final: bool = False) -> None:
         """Note why an agent does not come. Raises ResourceError: none is left that could."""
+        self._patience.problem = reason
         if is_final and not self.ready and self._wanted and self._patience.failed():
             raise ResourceError(f"the cluster {self._name!r} has no machine that can run a task: {reason}")
 

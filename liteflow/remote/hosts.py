@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import LiteflowError
-from liteflow.record import EMPTY_MAPPING, Record, replace
+from liteflow.record import Record, replace
 from liteflow.remote.keeper import CLEAN
 from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
@@ -89,6 +89,7 @@ class HostPlacer:
         self._selector = selectors.DefaultSelector()
         self._ticket: Ticket | None = None
         self._wanted = 0
+        self._busy: Mapping[str, int] = {}  # how many attempts each agent has, by its id
         self._input = b""
         self._is_over = False
 
@@ -128,20 +129,21 @@ class HostPlacer:
         """Do what a line of the owner says."""
         if "want" in message:
             self._wanted = int(message["want"])
-            self._share(message.get("busy", {}))
+            self._busy = message.get("busy", {})
+            self._share()
         for state in self._states:
             if state.running is not None and state.running.agent_id == message.get("lost"):
                 state.running.failure = f"{state.host.name}: its connection is lost"
                 state.running.process.kill()  # which is handled like its end
 
-    def _share(self, busy: Mapping[str, int] = EMPTY_MAPPING) -> None:
+    def _share(self) -> None:
         """Give each host its share of the slots; those that have failed last get what the others do not have.
 
-        The attempts of agents, in `busy`, have their slots first.
+        The attempts of agents have their slots first.
         """
         left = self._wanted
         for state in self._states:
-            used = 0 if state.running is None else busy.get(state.running.agent_id, 0)
+            used = 0 if state.running is None else self._busy.get(state.running.agent_id, 0)
             state.share = min(used, left, state.host.slots)
             left -= state.share
         left = _deal([state for state in self._states if state.is_trusted], left)

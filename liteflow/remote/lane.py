@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from liteflow.errors import DefinitionError, LiteflowError, PayloadError
 from liteflow.executors.attempt import cancelled_in_queue, failure, one_line
-from liteflow.executors.protocol import Backend, BackendContext, BackendFactory
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, PlaceState
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.planning.retry import PLACE_LEFT
 from liteflow.processes.log_file import open_log
@@ -163,6 +163,10 @@ class Lane(Backend):
         if place == self._name:
             self._waiting = count
             self._adjust()
+
+    def places(self) -> dict[str, PlaceState]:
+        state = self._fleet.state()
+        return {self._name: replace(state, problem=self._info.masked(state.problem))}
 
     @property
     def attempt_count(self) -> int:

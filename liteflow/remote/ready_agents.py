@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from liteflow.executors.outcome_queue import OutcomeQueue
@@ -24,12 +25,17 @@ class FarAgent:
         self.agent_id = ""
         self.host = ""
         self.slots = 0
-        self.nodes: set[int] = set()  # of its attempts
+        self.nodes: dict[int, None] = {}  # of its attempts, in the order in which they were sent
         self.sent: set[str] = set()  # digests of bodies and names of values that it has
         self.received_at = time.monotonic()
         self.is_ready = False
         self.is_leaving = False  # its place is about to end
         self.is_closed = False  # nothing that it has started lives
+
+    @property
+    def running(self) -> Iterator[int]:
+        """The nodes of the attempts that run there: it starts them in order, and queues those beyond its slots."""
+        return islice(self.nodes, self.slots)
 
     @property
     def free(self) -> int:
@@ -74,6 +80,11 @@ class ReadyAgents:
         elif agent.is_ready and agent not in self._free:
             self._free[agent] = None
 
+    @property
+    def slots(self) -> int:
+        """How many attempts the agents run at once."""
+        return sum(agent.slots for agent in self._ready if not agent.is_leaving)
+
     def room(self) -> int:
         """Return how many attempts more the agents take; less than zero where some are queued."""
         return sum(agent.free for agent in self._ready)
@@ -82,7 +93,7 @@ class ReadyAgents:
         """Give an attempt to the next agent with a free slot and return it; None when there is none."""
         agent = next(iter(self._free), None)
         if agent is not None:
-            agent.nodes.add(node)
+            agent.nodes[node] = None
             del self._free[agent]
             if agent.free > 0:
                 self._free[agent] = None  # behind the others
@@ -94,13 +105,13 @@ class ReadyAgents:
             agent = self._ready[0]
             self._ready.rotate(-1)
             if not agent.is_leaving and -agent.free < _MOST_QUEUED:
-                agent.nodes.add(node)
+                agent.nodes[node] = None
                 return agent
         return None
 
     def end(self, agent: FarAgent, node: int) -> None:
         """Handle that an agent no longer has an attempt."""
-        agent.nodes.discard(node)
+        agent.nodes.pop(node, None)
         self.update(agent)
 
     # -- messages ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
 from liteflow.running.iterations import Iterations
+from liteflow.running.machines import Machines
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
@@ -49,6 +50,7 @@ class Parts(Record):
     stopping: Stopping
     waits: Waits
     iterations: Iterations
+    machines: Machines
     outputs: RunOutputs
 
 
@@ -235,3 +237,4 @@ class Loop:
             store.sync_if_idle()
             self._take_requests()
             parts.limits.ask_again(now, self._plan)
+            parts.machines.look(self._clock.time())

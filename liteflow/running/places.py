@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag, TaskSettings
 from liteflow.executors import Executor
-from liteflow.limits import Pool
+from liteflow.limits import pool_resources, taken_resources
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from liteflow.planning.ready_queue import QueueOptions
 from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.running.config import RunConfig
 from liteflow.running.prefetch import FAR, NEAR, NONE, Prefetch
@@ -22,8 +22,12 @@ NO_LIMIT: Final = sys.maxsize
 #: The mode of a task that stays here in a run whose mode is a cluster.
 _MODE_HERE: Final = "process"
 
-#: The resources that a task takes of its machine while it runs, with their numbers, sorted by name.
-_Resources = tuple[tuple[str, int], ...]
+
+class FarPlace(NamedTuple):
+    """A cluster, as far as its machines have what some tasks take."""
+
+    cluster: str  #: its name
+    resources: tuple[tuple[str, int], ...]  #: that each slot takes of its machine, with their numbers, sorted by name
 
 
 class FarTasks(Record):
@@ -31,6 +35,7 @@ class FarTasks(Record):
 
     places: Sequence[str] = ()  #: of each task by number; empty: this machine
     clusters: Mapping[str, Any] = EMPTY_MAPPING  #: by place
+    far_places: Mapping[str, FarPlace] = EMPTY_MAPPING  #: by place
 
 
 def far_tasks(compiled: CompiledDag, config: RunConfig) -> FarTasks:
@@ -40,30 +45,21 @@ def far_tasks(compiled: CompiledDag, config: RunConfig) -> FarTasks:
     """
     if not config.clusters:
         return FarTasks()
+    resources = pool_resources(compiled.pools)
     places = [HERE] * len(compiled.tasks)
     clusters: dict[str, Any] = {}
+    far_places: dict[str, FarPlace] = {}
     for node, task in zip(compiled.graph.index.values(), compiled.tasks, strict=True):
         name = _mode(task.settings, config)
         if name in config.clusters and task.settings.gate is None and not stays_here(task.body):
             cluster, needs = config.clusters[name], task.settings.queue.needs
-            words = _words(_resources(needs, compiled.pools)) if needs and cluster.takes_resources else []
+            amounts = taken_resources(needs, resources) if needs and cluster.takes_resources else ()
+            words = [f"{resource}={count}" for resource, count in amounts]
             place = places[node] = " ".join([name, *words]) if words else name
             if place not in clusters:
                 clusters[place] = replace(cluster, argv=(*cluster.argv, *words)) if words else cluster
-    return FarTasks(places=places, clusters=clusters)
-
-
-def _resources(needs: SlotNeeds, pools: Mapping[str, Pool]) -> _Resources:
-    """Return what a task takes of its machine: for each slot of a pool one of the pool's resource."""
-    amounts: dict[str, int] = {}
-    for name, count in needs:
-        if (pool := pools.get(name)) is not None and pool.resource:
-            amounts[pool.resource] = amounts.get(pool.resource, 0) + count
-    return tuple(sorted(amounts.items()))
-
-
-def _words(resources: _Resources) -> list[str]:
-    return [f"{name}={count}" for name, count in resources]
+                far_places[place] = FarPlace(name, amounts)
+    return FarTasks(places=places, clusters=clusters, far_places=far_places)
 
 
 def _mode(settings: TaskSettings, config: RunConfig) -> str:
@@ -126,6 +122,10 @@ class Places:
     def prefetch(self, node: int) -> Prefetch:
         """Return the queue of the place of a task."""
         return self._prefetches[self.place(node)]
+
+    def is_queued(self, node: int) -> bool:
+        """Return whether the attempt of a task is QUEUED in the state file."""
+        return node in self.prefetch(node).queued
 
     def promoted(self) -> list[tuple[int, str | None]]:
         """Look how many slots are free, and return the queued attempts that have one now, with their log files."""

@@ -68,6 +68,15 @@ class Recorder:
         if self._watched:
             self._show(node, attempt, previous, status, None, now, log_path=log_path)
 
+    def note_host(self, node: int, host: str, now: float) -> None:
+        """Record the machine that runs an attempt, which is RUNNING."""
+        table = self._table
+        self._batch.note_host(table.task_ids[node], table.map_indexes[node], table.attempts[node], host, now)
+
+    def note_places(self, places: str) -> None:
+        """Record what is known of the machines of the clusters (JSON)."""
+        self._batch.note_places(places)
+
     def queued_start(self, node: int, started_at: float, log_path: str | None) -> None:
         """Record that the executor started an attempt that is queued in the state file."""
         table = self._table

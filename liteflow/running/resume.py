@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
+from liteflow.limits import pool_resources
 from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import InstanceResult, Plan, PlanOptions, PreviousResults
@@ -55,7 +56,7 @@ class PreviousRun(Record, kw_only=False):
 
 def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Store a new run, owned by this process. Raises what `Store.create` does."""
-    settings = {**_settings(config), "log_dir": config.log_dir}
+    settings = {**_settings(compiled, config), "log_dir": config.log_dir}
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
     ids, selected = compiled.graph.ids, config.selected
@@ -83,12 +84,19 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     return PreviousRun(tasks, instances)
 
 
-def _settings(config: RunConfig) -> dict[str, Any]:
+def _settings(compiled: CompiledDag, config: RunConfig) -> dict[str, Any]:
     """Return the settings of a run that each start and each resume stores."""
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers}
     if config.clusters:
+        resources = pool_resources(compiled.pools)
         settings["clusters"] = {
-            name: {"slots": cluster.slots, "lease_s": cluster.lease_s} for name, cluster in config.clusters.items()
+            name: {
+                "slots": cluster.slots,
+                "lease_s": cluster.lease_s,
+                "resources": resources if cluster.takes_resources else {},
+                "machines": cluster.machines,
+            }
+            for name, cluster in config.clusters.items()
         }
     if config.parent is not None:
         settings["parent_attempt"] = config.parent.attempt
@@ -111,7 +119,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 session,
                 limits,
                 rules=reset_rules(compiled, config.rerun),
-                settings=_settings(config),
+                settings=_settings(compiled, config),
                 dead_s=dead_s,
             )
             break
@@ -220,7 +228,8 @@ def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEven
         if event.map_index < 0:
             last[event.task_id] = event.status
             # A queued attempt that was lost may have started.
-            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
+            has_ended = event.previous == "RUNNING" and event.status != "RUNNING"  # else its machine was noted
+            if has_ended or (event.previous, event.status) == ("QUEUED", "LOST"):
                 ended[event.task_id] = number
     torn_down = [
         node

@@ -20,6 +20,7 @@ from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
 from liteflow.running.iterations import Iterations
 from liteflow.running.loop import Loop, Parts
+from liteflow.running.machines import Machines
 from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import Ends, OutcomeHandler
 from liteflow.running.places import FarTasks, Places, far_tasks, modes_of
@@ -35,6 +36,7 @@ from liteflow.running.undoing import undo_lost
 from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
+from liteflow.state.reruns import await_owner
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
@@ -63,18 +65,9 @@ def run(
         StoreError, ResourceError: the state file failed, or no attempt can be started. Running tasks were ended;
             everything already stored is correct, and a resume continues the run.
     """
-    info = RunInfo(
-        run_id=config.run_id,
-        dag_id=compiled.dag_id,
-        db_path=config.db_path,
-        log_dir=config.log_dir,
-        params=config.params,
-        values_dir=spill_dir(config.db_path, config.run_id),
-        outputs_dir=outputs_dir(config.db_path, config.run_id),
-        logical_date=config.logical_date,
-        secrets=config.secrets,
-        parks=config.parks,
-    )
+    info = _info_of(compiled, config)
+    if resume:
+        await_owner(config.db_path, config.run_id)
     with contextlib.ExitStack() as stack:
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
@@ -124,6 +117,22 @@ def _open_executor(compiled: CompiledDag, config: RunConfig, far: FarTasks, info
         host=HostProgram(close_in_workers=(locks.fd,), claim_children=config.claim_children),
         backends=config.backends,
         lanes=_lanes(far),
+    )
+
+
+def _info_of(compiled: CompiledDag, config: RunConfig) -> RunInfo:
+    """Return the facts that all work of a run shares."""
+    return RunInfo(
+        run_id=config.run_id,
+        dag_id=compiled.dag_id,
+        db_path=config.db_path,
+        log_dir=config.log_dir,
+        params=config.params,
+        values_dir=spill_dir(config.db_path, config.run_id),
+        outputs_dir=outputs_dir(config.db_path, config.run_id),
+        logical_date=config.logical_date,
+        secrets=config.secrets,
+        parks=config.parks,
     )
 
 
@@ -268,6 +277,7 @@ class Runner(Record):
             stopping=stopping,
             waits=waits,
             iterations=iterations,
+            machines=self._machines(plan, places, recorder),
             outputs=RunOutputs(compute=config.outputs, masker=self.info.masker),
         )
 
@@ -279,6 +289,10 @@ class Runner(Record):
         """
         prefetches = not plan.has_queue_options and not self.config.fail_fast
         return Places(plan, self.executor, self.config.max_workers, prefetches=prefetches)
+
+    def _machines(self, plan: Plan, places: Places, recorder: Recorder) -> Machines:
+        clusters = self.far.far_places
+        return Machines(plan=plan, places=places, clusters=clusters, executor=self.executor, recorder=recorder)
 
     def _recorder(
         self,

@@ -25,19 +25,19 @@ class AttemptRecord(NamedTuple):
     trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
     log_lost: str | None = None  # why a part of its output is not in its log
     codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
-    host: str | None = None  # the machine that ran it; None: that of the owner of the run, or it has not ended
+    host: str | None = None  # the machine that ran it, or runs it; None: that of the owner of the run, or not known yet
 
 
 _ENDED: Final = (
     "SELECT task_id, map_index, attempt, {0}status, {0}started_at, {0}ended_at, exit_code, error, {0}log_path, trace, "
-    "log_lost, host, codes FROM"
+    "log_lost, {0}host, codes FROM"
 )
 _OF_RUNNING: Final = (
     "FROM liteflow_task_instances WHERE try_number > 0 AND "
     "(status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) AND"
 )
 _RUNNING: Final = (
-    "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL, NULL "
+    "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, host, NULL "
     f"{_OF_RUNNING}"
 )
 #: The times of attempts; of those that run, the end is a moment.

@@ -79,6 +79,7 @@ class RunRecord(Record, kw_only=False):
     parent_task_id: str | None = None  # of a child run: the task of its parent run
     parent_map_index: int | None = None
     request: RunRequest | None = None  # the last change of it that a person or program requested
+    places: Sequence[Any] = ()  # what its owner knows of the machines of its clusters (see `running.machines`)
 
 
 class UndoRecord(Record, kw_only=False):
@@ -157,7 +158,7 @@ class DagRecord(Record, kw_only=False):
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
-    f"origin_run_id, selection, {FIRE_COLUMN}, parent_task_id, parent_map_index, {REQUEST_COLUMN} "
+    f"origin_run_id, selection, {FIRE_COLUMN}, parent_task_id, parent_map_index, {REQUEST_COLUMN}, places "
     "FROM liteflow_dag_runs "
 )
 _INSTANCE = (
@@ -377,10 +378,10 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
         values[11], values[12] = path_as_named(values[11]), path_as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        origin, selection, fire, *parent_task, request = values[20:]
+        origin, selection, fire, *parent_task, request, places = values[20:]
         selected = None if selection is None else from_json(selection, [])
         values[20:] = [values[3] == "UP_FOR_RETRY", origin, selected, run_fire(fire), *parent_task]
-        values.append(run_request(request))
+        values += [run_request(request), from_json(places, [])]
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)

@@ -37,6 +37,8 @@ from liteflow.values.payload import Payload, encode, spill_dir, spill_root
 #: The statuses that a task can be given by hand.
 MARKS: Final = ("SUCCESS", "FAILED", "SKIPPED")
 _MAX_NAMED: Final = 5  # tasks that a reason names
+_CLOSE_S: Final = 20.0  # how long the owner of a run that has ended may take to end its processes
+_PAUSE_S: Final = 0.01
 
 
 def targets_of(
@@ -84,6 +86,20 @@ def reason_of(what: str, chosen: Mapping[str, Indexes]) -> str:
     return f"{what} {', '.join(names[:_MAX_NAMED])}{rest} by {user_name()}"
 
 
+def await_owner(path: str, run_id: str) -> None:
+    """Wait while the owner of a run that has ended still ends its processes: it holds the lock until then.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    give_up = time.monotonic() + _CLOSE_S
+    with History(path) as history:
+        while (run := history.run(run_id)).status in RUN_ENDED and history.is_owned(run.run_no):
+            if time.monotonic() >= give_up:
+                return
+            time.sleep(_PAUSE_S)
+
+
 def clear(path: str, run_id: str, rerun: Rerun) -> list[InstanceKey]:
     """Set tasks of a run back to PENDING, with what follows them, and run nothing: a resume does.
 
@@ -93,6 +109,7 @@ def clear(path: str, run_id: str, rerun: Rerun) -> list[InstanceKey]:
         DefinitionError: the upstream tasks of a chosen task do not let it run.
         RunNotFound, RunOwned: see `Store.claim`.
     """
+    await_owner(path, run_id)
     with StateWriter(path) as connection:
         now = time.time()
         run, status, epoch = lock_out(connection, path, run_id)
@@ -134,6 +151,7 @@ def mark(
         DefinitionError: a mapped task as a whole is given values.
         RunNotFound, RunOwned: see `Store.claim`.
     """
+    await_owner(path, run_id)
     with StateWriter(path) as connection:
         now = time.time()
         run, run_status, epoch = lock_out(connection, path, run_id)

@@ -175,6 +175,7 @@ ALTER TABLE liteflow_task_instances ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE liteflow_task_instances ADD COLUMN settled INTEGER NOT NULL DEFAULT 0; -- 1: a resume does not run it
 ALTER TABLE liteflow_task_instances ADD COLUMN handle TEXT;      -- JSON: what a waiting instance waits for
 ALTER TABLE liteflow_task_instances ADD COLUMN wake_at REAL;     -- when it is polled next
+ALTER TABLE liteflow_task_instances ADD COLUMN host TEXT;        -- that runs its attempt; NULL: the owner's
 ALTER TABLE liteflow_task_instances RENAME COLUMN told TO hook_events; -- NULL: a task; else a list of events (JSON)
 UPDATE liteflow_task_instances SET kind = CASE substr(hook_events, 1, 15)
   WHEN '[["precondition' THEN 'precondition' ELSE 'hook' END WHERE hook_events IS NOT NULL;
@@ -198,6 +199,7 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN outer_session INTEGER; -- of a child ru
 ALTER TABLE liteflow_dag_runs ADD COLUMN origin_run_id TEXT; -- the run that it is a fork of
 ALTER TABLE liteflow_dag_runs ADD COLUMN selection TEXT; -- JSON: the selected tasks of a partial run
 ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: its outputs, once it has succeeded
+ALTER TABLE liteflow_dag_runs ADD COLUMN places TEXT;    -- JSON: what its owner knows of the machines of its clusters
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_status ON liteflow_dag_runs (status, dag_id, started_at, ended_at);
@@ -298,7 +300,8 @@ _TOLERATED: Final = (
 )
 _NEW_TABLES: Final = """
 CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out, NULL AS origin_run_id,
-  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index, NULL AS outputs FROM main.liteflow_dag_runs;
+  NULL AS selection, NULL AS parent_task_id, NULL AS parent_map_index, NULL AS outputs, NULL AS places
+  FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
 CREATE TEMP VIEW liteflow_requests AS SELECT *, NULL AS requested_by FROM main.liteflow_requests;
@@ -309,14 +312,14 @@ CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
 _V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS hook_events, NULL AS item, NULL AS position, 'task' AS kind, 0 AS tolerated,
-  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at, NULL AS host FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 {_NEW_TABLES}"""
 _V2_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, told AS hook_events, NULL AS item, NULL AS position, {_KIND} AS kind, {_TOLERATED} AS tolerated,
-  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at, NULL AS host FROM main.liteflow_task_instances;
 {_NEW_TABLES}"""
 
 #: Selects the values of the instances of a mapped task under one key, in the order of its list.

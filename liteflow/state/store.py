@@ -160,7 +160,7 @@ class Store:
             insert_graph(self._connection, *graph)
             execute(
                 f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
-                "timed_out=0, outputs=NULL WHERE run_no=?",
+                "timed_out=0, outputs=NULL, places=NULL WHERE run_no=?",
                 (run.epoch + 1, graph[0], _merged(run.settings, settings), run.run_no),
             )
             key = RunKey(run.run_no, run_id)

@@ -36,7 +36,7 @@ _ON_CHANGE: Final = (
     "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, error_log=excluded.error_log, "
     "reason=excluded.reason, started_at=excluded.started_at, ended_at=excluded.ended_at, log_path=excluded.log_path, "
     "updated_at=excluded.updated_at, tolerated=excluded.tolerated, settled=excluded.settled, handle=excluded.handle, "
-    "wake_at=excluded.wake_at"
+    "wake_at=excluded.wake_at, host=excluded.host"
 )
 
 #: A node of the graph: a task, or what stands for a group. All others are hooks.
@@ -68,7 +68,9 @@ _NEXT_ROUND: Final = f"UPDATE liteflow_task_instances SET round=round+1 {_OF_INS
 _TOUCH: Final = f"UPDATE liteflow_task_instances SET updated_at=max(updated_at, ?) {_OF_INSTANCE}"
 _REMOVE: Final = f"DELETE FROM liteflow_task_instances {_OF_INSTANCE}"
 _REMOVE_VALUES: Final = f"DELETE FROM liteflow_xcom {_OF_INSTANCE}"
-_UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES)
+_SET_HOST: Final = f"UPDATE liteflow_task_instances SET host=?, updated_at=max(updated_at, ?) {_OF_INSTANCE}"
+_SET_PLACES: Final = "UPDATE liteflow_dag_runs SET places=? WHERE run_no=?"
+_UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES, _SET_HOST, _SET_PLACES)
 
 #: Ends the attempts of instances that wait. Parameters: the epoch and the time, then those of the condition.
 _END_WAIT: Final = (
@@ -124,7 +126,7 @@ class Transitions:
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         changed = self._events.values or self._start_events.values or self._hooks.values or self._waits.values
-        return bool(changed) or self.run_end is not None
+        return bool(changed) or self.run_end is not None or bool(self._updates[_SET_PLACES])
 
     def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
         """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor.
@@ -178,6 +180,16 @@ class Transitions:
         run_id = self._run.run_id
         self._events.values += (run_id, task_id, map_index, *event)
         self._updates[_TOUCH].append((event.at, run_id, task_id, map_index))
+
+    def note_host(self, task_id: str, map_index: int, attempt: int, host: str, now: float) -> None:
+        """Record the machine of an attempt that is RUNNING. The event is for those who follow the instance."""
+        run_id = self._run.run_id
+        self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", "RUNNING", None, now)
+        self._updates[_SET_HOST].append((host, now, run_id, task_id, map_index))
+
+    def note_places(self, places: str) -> None:
+        """Record what is known of the machines of the clusters (JSON, see `running.machines`)."""
+        self._updates[_SET_PLACES].append((places, self._run.run_no))
 
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
@@ -441,9 +453,9 @@ def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: fl
     )
     connection.execute(
         "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, "
-        "error, log_path, round) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
+        "error, log_path, round, host) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
         f"coalesce(started_at, updated_at), ?, "
-        f"'its owner died', log_path, round {of_run}",
+        f"'its owner died', log_path, round, host {of_run}",
         (epoch, now, run_id),
     )
 

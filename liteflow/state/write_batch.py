@@ -119,6 +119,14 @@ class WriteBatch:
         """Add an event of a task instance that keeps its status."""
         self.transitions.note(task_id, map_index, InstanceEvent(attempt, status, status, reason, now))
 
+    def note_host(self, task_id: str, map_index: int, attempt: int, host: str, now: float) -> None:
+        """Add the machine of an attempt that is RUNNING."""
+        self.transitions.note_host(task_id, map_index, attempt, host, now)
+
+    def note_places(self, places: str) -> None:
+        """Add what is known of the machines of the clusters (JSON)."""
+        self.transitions.note_places(places)
+
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Add the event that a queued attempt started; `finish_attempt` and `change_status` write its rows."""
         self.transitions.note_start(task_id, map_index, attempt, started_at)

@@ -320,6 +320,18 @@ def drain(handle: int) -> list[str]:
     return data.decode().splitlines()
 
 
+def read_until(handle: int, holds: Callable[[list[str]], bool], limit_s: float) -> list[str]:
+    """Read the lines of a pipe until a condition of them holds, its writers are gone, or the limit has passed."""
+    data, poll, give_up = b"", select.poll(), time.monotonic() + limit_s
+    poll.register(handle, select.POLLIN)
+    while not holds(data.decode().splitlines()) and poll.poll(1000 * max(0.0, give_up - time.monotonic())):
+        chunk = os.read(handle, 65536)
+        if not chunk:
+            break
+        data += chunk
+    return data.decode().splitlines()
+
+
 # -- acknowledgements ----------------------------------------------------------------------------------------------
 
 

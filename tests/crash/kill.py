@@ -47,6 +47,7 @@ from crashkit import (
     is_hook,
     layered,
     lines,
+    read_until,
     report,
     same,
     task_of,
@@ -401,6 +402,10 @@ class Tally:
             self.in_reruns += again and bool(state.set_back)
         self._last = state
 
+    def rarest_after(self, done: int, most: int) -> int | None:
+        """Return the number of finished tasks, of those after `done`, at which the fewest kills were; None: no more."""
+        return min(range(done + 1, most + 1), key=lambda state: self.states[state], default=None)
+
     def add(self, oracle: Oracle, where: str) -> None:
         self.runs += 1
         self.counts += oracle.counts
@@ -473,6 +478,10 @@ _WAYS = tuple(Way(mode, workers) for mode in ("inline", "thread") for workers in
 #: Its processes take ten times as long as the rest of the run, so few runs have one.
 _WITH_CHILD = Way("thread", 4, has_child=True)
 _SHARE_WITH_CHILD = 0.1
+#: Of the kills, so many hit a run at a state that few kills have hit, and not at a moment by chance: these come where a
+#: run spends its time, on a busy machine at its begin and its end.
+_SHARE_AIMED = 0.4
+_AIMS_FOR_S = 20.0
 
 
 def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) -> dict[str, Any]:
@@ -491,6 +500,12 @@ def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) 
         where = f"seed {seed} run {tally.runs} {way}"
         tally.add(_kill_and_resume(f"{folder}/{tally.runs}", flow, way, clean[way], chance, control, tally), where)
     return tally.fields(len(flows[True].instances) - 1)  # one never succeeds
+
+
+def are_successes(count: int, acknowledged: Sequence[str]) -> bool:
+    """Return whether it was acknowledged that so many tasks have succeeded."""
+    words = [line.split() for line in acknowledged]
+    return sum(word[0] == "SUCCESS" and not is_hook(word[1]) for word in words if len(word) == 3) >= count
 
 
 def _kill_and_resume(
@@ -520,12 +535,18 @@ def _kill_and_resume(
             began = time.monotonic()
             pid = fork(partial(child, step_after(state, again=again), write))
             os.close(write)
+            acknowledged: list[str] = []
             if kills:
-                time.sleep(max(0.0, began + delay - time.monotonic()))
+                aim = None if control else tally.rarest_after(len(state.succeeded), len(flow.instances) - 1)
+                if aim is None or chance.random() >= _SHARE_AIMED:
+                    time.sleep(max(0.0, began + delay - time.monotonic()))
+                else:
+                    has_come = partial(are_successes, aim - len(state.succeeded))
+                    acknowledged = read_until(read, has_come, _AIMS_FOR_S)
                 os.kill(pid, signal.SIGKILL)
                 kills -= 1
             code = wait_for(pid)
-            acknowledged = drain(read)
+            acknowledged += drain(read)
             os.close(read)
             state = oracle.check(acknowledged, whole=code == 0)
             if code != -signal.SIGKILL:

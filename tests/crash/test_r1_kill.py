@@ -20,7 +20,7 @@ import pytest
 from crashkit import Harness, Oracle, read_state
 
 KILLS = 10_000
-QUICK_LIMIT_S = 175  # a slow machine takes as many as fit; the figure says how many those were
+QUICK_LIMIT_S = 120  # a slow machine takes as many as fit; the figure says how many those were
 SHARDS = 2
 
 
@@ -61,8 +61,8 @@ def test_r1_kill_9_at_any_moment(
     again = f"\n{line}\nagain: pytest tests/crash/test_r1_kill.py --crash-seed {seed}\n" + "\n".join(report["notes"])
     assert not any(faults.values()), again
     assert report["crashed"] == 0, again
-    assert report["kills"] >= min(scaled(1_000), KILLS), again
-    if report["kills"] >= 3_000:  # fewer, on a slow machine, do not hit each state
+    assert report["kills"] >= min(scaled(200), KILLS), again
+    if report["kills"] >= 500:  # fewer, on a slow machine, do not hit each state
         assert hit >= 0.9 * size, f"the kills were not spread over the run{again}"
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from dashboard_kit import findings_of_axe, launched, logged_in
@@ -225,6 +226,7 @@ def test_the_gantt_chart_has_attempts_waits_and_the_critical_path(page: Any, ser
     mapped = page.locator(".row", has_text="resize")
     assert "×4" in mapped.inner_text()
     mapped.get_by_role("button", name="instances of resize").click()
+    page.locator(".row.child").nth(3).wait_for()
     assert page.locator(".row.child").count() == 4
     page.locator(".task[tabindex='0']").focus()
     page.keyboard.press("End")
@@ -418,7 +420,7 @@ def test_groups_fold_in_the_grid(page: Any, server: RunningServer) -> None:
     folded = page.locator("[data-task='1']")
     assert folded.locator(".cell:focus").get_attribute("data-state") == "FAILED"
     assert folded.locator(".median").inner_text() == "1 of 3 failed"
-    assert "toggled=load" in page.url
+    page.wait_for_url("**toggled=load*")
     page.keyboard.press("b")
     page.locator("tr[data-task='6']").wait_for()
 
@@ -554,6 +556,18 @@ def test_a_small_mosaic_has_the_signs_of_states(page: Any) -> None:
 
 # -- the log -----------------------------------------------------------------------------------------------------------
 
+
+def in_time(page: Any, value: str, condition: str) -> Any:
+    """Return an expression of the page in the first picture of the screen in which it meets a condition."""
+    return page.evaluate(f"""async () => {{
+      for (;;) {{
+        const value = {value};
+        if (({condition})(value)) return value;
+        await new Promise(requestAnimationFrame);
+      }}
+    }}""")
+
+
 VISIBLE = """() => {
   const box = document.querySelector('.text').getBoundingClientRect();
   return [...document.querySelectorAll('.line')].filter(line => {
@@ -564,7 +578,9 @@ VISIBLE = """() => {
 
 
 def numbers(page: Any) -> list[int]:
-    return [int(text.split(" ")[0]) for text in page.evaluate(VISIBLE)]
+    """Return the numbers of the lines in view; after a jump the browser shows none until it has drawn them."""
+    lines = in_time(page, f"({VISIBLE})()", "lines => lines.length > 0")
+    return [int(text.split(" ")[0]) for text in lines]
 
 
 def log_of(page: Any, task: str, **props: Any) -> None:
@@ -603,7 +619,6 @@ def test_a_large_log_is_read_by_windows(page: Any) -> None:
     assert page.locator(".hit mark").inner_text() == "000600000 "
     for distance in (-3000, -3000, -3000, -3000, -3000, -3000, 9000, 9000, 9000, 9000):
         page.locator(".text").evaluate(f"box => {{ box.scrollTop += {distance} }}")
-        page.wait_for_timeout(60)
         seen = numbers(page)  # at each moment there is no gap, and no line twice
         assert seen == list(range(seen[0], seen[0] + len(seen)))
     assert page.locator(".line").count() < 100
@@ -653,6 +668,92 @@ def test_wrap_raw_and_download(page: Any, tmp_path: Path) -> None:
 def test_no_output_and_a_missing_log_are_sentences(page: Any) -> None:
     log_of(page, "silent")
     page.get_by_text("It printed nothing.").wait_for()
+
+
+class GrowingLog:
+    """A log whose windows the test answers, so that it decides when a page reads on."""
+
+    def __init__(self, page: Any) -> None:
+        self.page, self.size, self.held = page, 0, list[Any]()
+        self.is_holding = False
+        page.route("**/growing?*", self._answer)
+
+    def _answer(self, route: Any) -> None:
+        if self.is_holding:
+            self.held.append(route)
+            return
+        query = {name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()}
+        text = "".join(f"{number:07d} growing\n" for number in range(self.size)).encode()
+        start = max(0, len(text) - 65536) if query.get("from") == "end" else int(query["offset"])
+        sizes = {"X-Log-Offset": str(start), "X-Log-Size": str(len(text)), "X-Log-Generation": "0"}
+        route.fulfill(body=text[start : start + 65536], content_type="text/plain", headers=sizes)
+
+    def show(self, lines: int) -> None:
+        self.size = lines
+        log = {"url": "growing", "live": True, "topic": "runs"}
+        shown(self.page, "Log", None, **log)
+        self.page.locator(".line", has_text=f"{lines - 1:07d}").wait_for()
+
+    def grow(self, lines: int) -> None:
+        """Let the page know that the log has grown; it requests the rest."""
+        self.size += lines
+        frame = {"topic": "runs", "size": self.size * 16, "generation": 0}
+        self.page.evaluate("frame => window.kit.feed.deliver('log', frame)", frame)
+
+    def hold(self) -> None:
+        self.is_holding = True
+
+    def release(self) -> None:
+        """Answer the request that is held, and wait until the page has drawn its lines."""
+        self.is_holding = False
+        for route in self.held:
+            self._answer(route)
+        self.held.clear()
+        in_time(self.page, "document.querySelector('.all').clientHeight", f"height => height === {self.size * 18}")
+
+
+#: Scrolls, and waits until the page knows.
+SCROLL = """by => new Promise(done => {
+  const box = document.querySelector('.text');
+  box.addEventListener('scroll', () => requestAnimationFrame(done), {once: true});
+  box.scrollTop += by;
+})"""
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["before", "with"])
+def test_a_person_who_scrolls_up_is_not_taken_back_to_the_end(page: Any, is_known: bool) -> None:
+    """The page reads on while the person scrolls; or it draws the lines before it knows that the person has."""
+    log = GrowingLog(page)
+    log.show(1000)
+    log.hold()
+    with page.expect_request("**/growing?*"):
+        log.grow(100)
+    if is_known:
+        page.evaluate(SCROLL, -400)
+    else:
+        page.evaluate("document.querySelector('.text').scrollTop -= 400; window.show()")
+    page.locator("[data-key=f][aria-pressed=false]").wait_for()
+    before = numbers(page)
+    assert before[-1] < 990
+    log.release()
+    assert numbers(page) == before
+    page.evaluate("document.querySelector('.text').scrollTop -= 180; window.show()")
+    assert numbers(page) == [number - 10 for number in before]
+    page.locator("[data-key=f]").click()
+    page.locator(".line", has_text="0001099").wait_for()
+
+
+def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> None:
+    log = GrowingLog(page)
+    log.show(1000)
+    log.hold()
+    with page.expect_request("**/growing?*"):
+        log.grow(100)
+    page.evaluate(SCROLL, -1)
+    assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
+    log.release()
+    page.locator(".line", has_text="0001099").wait_for()
+    assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
 
 
 LIVE = """

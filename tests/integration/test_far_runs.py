@@ -59,6 +59,30 @@ def test_a_run_uses_two_machines_and_stores_which(folder: Path, db: str) -> None
     assert Path(says.log_path).read_text() == "says on a far machine\n"
 
 
+def test_the_machine_of_a_running_attempt_is_known(folder: Path, db: str) -> None:
+    gate, hosts = folder / "gate", list[str | None]()
+
+    def hold() -> None:
+        while not gate.exists():
+            time.sleep(0.01)
+
+    def look() -> None:
+        """Wait until the state file says where the other task runs."""
+        with History(db) as history:
+            while not hosts:
+                running = [attempt for attempt in history.attempts(history.latest().run_id, "hold") if attempt.host]
+                assert all(attempt.status == "RUNNING" for attempt in running)
+                hosts.extend(attempt.host for attempt in running)
+                time.sleep(0.01)
+        gate.touch()
+
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 1})})
+    dag.task(hold, mode="lab")
+    dag.task(look, mode="thread")
+    assert dag.run(log_dir=str(folder / "logs")).raise_for_failure()
+    assert hosts == ["w1"]
+
+
 def nothing() -> None:
     """End at once."""
 

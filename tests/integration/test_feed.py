@@ -158,6 +158,24 @@ def test_another_file_under_the_same_name_begins_a_new_generation(tmp_path: Path
     feed.stop()
 
 
+def test_another_file_begins_a_new_generation_also_after_a_look_at_none(tmp_path: Path) -> None:
+    db, other = tmp_path / "state.db", tmp_path / "other.db"
+    write_runs(str(db), 1, 1)
+    write_runs(str(other), 2, 2)
+    feed = Feed(str(db))
+    feed.look()
+    cursor = feed.end()
+    for end in ("", "-wal", "-shm"):
+        Path(f"{db}{end}").unlink(missing_ok=True)
+    feed.look()
+    assert feed.problem is not None
+    other.rename(db)
+    feed.look()
+    assert feed.problem is None
+    assert feed.after(cursor) is None, "a client reads its snapshots again"
+    feed.stop()
+
+
 def test_a_file_that_cannot_be_read_is_a_problem_until_it_can(tmp_path: Path) -> None:
     db, moved = tmp_path / "state.db", tmp_path / "moved.db"
     write_runs(str(db), 1, 1)

@@ -18,7 +18,7 @@ import re, sys, urllib.request
 page = open(sys.argv[1].removeprefix("file://")).read()
 server = re.search("url=(http://[^#]+)", page)[1]
 try:
-    answer = urllib.request.urlopen(server + "healthz", timeout=5).status
+    answer = urllib.request.urlopen(server + "healthz", timeout=60).status
 except OSError as error:
     answer = error
 open("{calls}", "w").write(str(answer))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -403,9 +406,32 @@ def test_invalid_marks(db: str) -> None:
         dag.mark(run_id, "a.on_failure", "success")
 
 
+@pytest.mark.parametrize("change", ["retry", "clear", "mark"])
+def test_a_change_waits_for_the_owner_of_a_run_that_has_ended(db: str, change: str) -> None:
+    """The run has ended, and its process still ends its workers."""
+    dag = diamond(db, Bodies())
+    run = dag.run(mode="inline")
+    with History(db) as history:
+        number = history.run(run.run_id).run_no
+    changes = {
+        "retry": lambda: dag.retry(run.run_id, "a", mode="inline"),
+        "clear": lambda: dag.clear(run.run_id, "a"),
+        "mark": lambda: dag.mark(run.run_id, "a", "failed"),
+    }
+    locks = LockFile(db)
+    assert locks.acquire(number)
+    end = threading.Timer(0.1, locks.close)
+    end.start()
+    changes[change]()
+    end.join()
+
+
+@pytest.mark.alters_rows("it shows a run that has ended as one that runs")
 def test_a_run_with_an_owner_is_left_alone(db: str) -> None:
     dag = diamond(db, Bodies())
     run = dag.run(mode="inline")
+    with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("UPDATE liteflow_dag_runs SET status='RUNNING'")
     with History(db) as history:
         number = history.run(run.run_id).run_no
     locks = LockFile(db)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -334,9 +335,10 @@ def test_a_second_server_waits_and_takes_over(tmp_path: Path) -> None:
         until(lambda: runs(tmp_path, "tick"), first)
         second = start(tmp_path)
         until(lambda: "standby" in log(tmp_path), second)
-        before = wakes(second.pid), len(runs(tmp_path, "tick"))
+        before, since = (wakes(second.pid), len(runs(tmp_path, "tick"))), time.monotonic()
         until(lambda: len(runs(tmp_path, "tick")) >= before[1] + 3, first)  # seconds
-        assert wakes(second.pid) - before[0] < 30, "a standby looks once a second"
+        seconds = time.monotonic() - since  # many more on a busy machine
+        assert wakes(second.pid) - before[0] < 10 * seconds, "a standby looks once a second"
         first.kill()
         first.wait(30)
         count = len(runs(tmp_path, "tick"))
@@ -360,9 +362,9 @@ def test_what_was_due_without_a_server_is_recorded_and_caught_up(tmp_path: Path)
     with serving(tmp_path) as server:
         until(lambda: len(fires(tmp_path, "a:schedule")) >= 9, server)
         until(lambda: len(runs(tmp_path, "a")) >= 4, server)
-    states = [fire[0] for fire in fires(tmp_path, "a:schedule")]
+    states = [status for _, status in sorted((fire[4], fire[0]) for fire in fires(tmp_path, "a:schedule"))]
     assert states.count("MISSED") >= 4
-    assert states[0] == "MISSED"
+    assert states[0] == "MISSED", "the oldest"
 
 
 def test_paused_triggers_start_nothing_and_forget_the_past(tmp_path: Path) -> None:

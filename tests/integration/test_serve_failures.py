@@ -89,7 +89,8 @@ def test_a_state_file_that_cannot_be_opened_again_is_tried_until_it_can(tmp_path
         until(lambda: "is not a SQLite database" in log(tmp_path), server)
         database.unlink()
         until(lambda: ticks(tmp_path) > 0, server)
-        assert log(tmp_path).count("is not a SQLite database") == 1
+        # A run that was about to start may have failed with the same words.
+        assert log(tmp_path).count("problem: lightflow.db: is not a SQLite database") == 1
     finally:
         assert end(server) == 0
 
@@ -130,8 +131,8 @@ def test_a_failure_is_shown_until_what_it_concerns_works_or_is_gone(tmp_path: Pa
         def failing() -> set[str]:
             return {each["subject"] for each in server.get("/api/v1/system")["scheduler"]["failures"]}
 
-        until(lambda: failing() == {"load:file", "left:file", "load:manual", "left:manual"}, limit_s=20)
+        until(lambda: failing() == {"load:file", "left:file", "load:manual", "left:manual"})
         (tmp_path / "w1.yaml").unlink()
-        until(lambda: failing() == {"load:file", "load:manual"}, limit_s=20)
+        until(lambda: failing() == {"load:file", "load:manual"})
         change(tmp_path, "UPDATE liteflow_triggers SET spec='{}' WHERE kind='manual'")
-        until(lambda: failing() == {"load:file"}, limit_s=20)
+        until(lambda: failing() == {"load:file"})

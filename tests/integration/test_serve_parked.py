@@ -66,12 +66,10 @@ def is_run(pid: int) -> bool:
     """Return whether a process is that of a run: it has a lock of the state file open."""
     try:
         files = {os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return (
-        any(name.endswith("lightflow.db") for name in files)
-        and b"serve" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    return any(name.endswith("lightflow.db") for name in files) and b"serve" not in command
 
 
 def test_several_servers_and_a_person_resume_a_run_once(tmp_path: Path) -> None:

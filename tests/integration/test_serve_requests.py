@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scheduler_kit import until
 from server_kit import RunningServer, filled, lightflow, serving
 
 from lightflow.client import Client, ServerError
@@ -166,9 +167,7 @@ def test_a_killed_server_ends_no_run_and_a_new_server_resumes(tmp_path: Path) ->
     with serving(tmp_path, "serve") as server:
         client = Client(server.url, server.operator)
         run_id = client.start("slow")["run_id"]
-        for event in client.events([f"run:{run_id}"], as_of=client.run(run_id)["as_of"]):
-            if event["data"]["run"]["counts"].get("SUCCESS"):
-                break
+        until(lambda: client.run(run_id)["counts"].get("SUCCESS"))
         server.process.kill()
         server.process.wait()
     with History(str(tmp_path / "lightflow.db")) as history:
@@ -180,8 +179,9 @@ def test_a_killed_server_ends_no_run_and_a_new_server_resumes(tmp_path: Path) ->
     with serving(tmp_path, "serve") as server:
         client = Client(server.url, server.operator)
         assert client.wait(run_id, timeout_s=30)["status"] == "INTERRUPTED"
+        before = client.runs()["as_of"]
         assert client.resume(run_id)["run_id"] == run_id
-        for event in client.events(["runs"], as_of=client.runs()["as_of"]):
+        for event in client.events(["runs"], as_of=before):
             if any(each["status"] == "SUCCESS" for each in event["data"].get("runs", ())):
                 break
     assert (tmp_path / "trail").read_text() == "first\n"
@@ -347,9 +347,7 @@ def test_what_waits_is_listed_with_its_form(tmp_path: Path) -> None:
     with serving(tmp_path, "serve") as server:
         client = Client(server.url, server.operator)
         run_id = client.start("ask")["run_id"]
-        for event in client.events([f"run:{run_id}"], as_of=client.run(run_id)["as_of"]):
-            if event["data"]["run"]["counts"].get("WAITING"):
-                break
+        until(lambda: client.run(run_id)["counts"].get("WAITING"))
         (wait,) = server.get(f"/api/v1/runs/{run_id}/waits")["waits"]
         assert (wait["task"], wait["approval"]["message"]) == ("ok", "Send it")
         assert wait["approval"]["fields"][0]["name"] == "limit"

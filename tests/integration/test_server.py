@@ -496,13 +496,14 @@ def operated(tmp_path: Path) -> Iterator[RunningServer]:
 
 def test_an_operator_cancels_a_run_and_a_viewer_does_not(operated: RunningServer) -> None:
     client = Client(operated.url, operated.operator)
+    before = client.runs()["as_of"]
     process = subprocess.Popen(
         [sys.executable, "-m", "lightflow", "run", "long.yaml", "--quiet"],
         cwd=operated.folder,
         env=environment(operated.folder),
     )
     try:
-        events = client.events(["runs"])
+        events = client.events(["runs"], as_of=before)
         for event in events:
             runs = event["data"].get("runs", [])
             if any(run["workflow"] == "long" and run["counts"].get("RUNNING") for run in runs):
@@ -521,13 +522,14 @@ def test_an_operator_cancels_a_run_and_a_viewer_does_not(operated: RunningServer
 
 def test_a_killed_run_becomes_interrupted_in_the_feed(operated: RunningServer) -> None:
     client = Client(operated.url, operated.viewer)
+    before = client.runs()["as_of"]
     process = subprocess.Popen(
         [sys.executable, "-m", "lightflow", "run", "long.yaml", "--quiet"],
         cwd=operated.folder,
         env=environment(operated.folder),
     )
     seen = []
-    for event in client.events(["runs"]):
+    for event in client.events(["runs"], as_of=before):
         for run in event["data"].get("runs", []):
             if run["workflow"] == "long":
                 seen.append(run["status"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 import ssh_stand_in
 from process_kit import is_alive
+
+from liteflow.processes import tree
 
 LIMIT_S = 30.0
 
@@ -42,6 +46,12 @@ class Folder:
     def hosts(self) -> dict[str, list[str | None]]:
         tasks = json.loads(self.lightflow(0, "status", "--json"))["tasks"]
         return {task["task"]: [attempt["host"] for attempt in task["attempts"]] for task in tasks}
+
+    def await_host(self, task_id: str, host: str) -> None:
+        """Wait until the state file has the machine of the attempt that runs."""
+        give_up = time.monotonic() + LIMIT_S
+        while self.hosts().get(task_id) != [host]:
+            assert time.monotonic() < give_up, f"the machine of {task_id} is not stored"
 
     def await_file(self, name: str) -> str:
         give_up = time.monotonic() + LIMIT_S
@@ -80,6 +90,55 @@ def test_a_cluster_of_the_command_line_needs_no_declaration(folder: Folder) -> N
     assert host in ("node1", "node2")
 
 
+def test_a_run_is_continued_on_the_machines_that_its_command_line_named(folder: Folder) -> None:
+    folder.write("tasks: {a: {run: 'test -e gate'}}\n")
+    folder.lightflow(1, "run", "flow.yaml", "--mode", "ssh", "--cluster", "node1, node2:2", "--quiet")
+    assert "node1,node2:2 (--mode ssh)" in folder.lightflow(0, "status")
+    assert "mode ssh" in folder.lightflow(0, "resume", "flow.yaml", "--dry-run")
+    assert "its tasks run on node1,node2:2" in folder.lightflow(1, "resume", "flow.yaml")
+    folder.lightflow(1, "retry", "latest", "--from", "a", "--quiet")
+    folder.lightflow(1, "resume", "latest", "--mode", "ssh", "--cluster", "node3", "--quiet")
+    folder.lightflow(1, "resume", "latest", "--quiet")
+    [[*first, third, fourth]] = folder.hosts().values()
+    assert {"node1", "node2"} >= {*first}, "as the run was started"
+    assert (third, fourth) == ("node3", "node3"), "as it was resumed last"
+    folder.lightflow(1, "resume", "latest", "--mode", "process", "--quiet")
+    (folder.path / "gate").touch()
+    folder.lightflow(0, "resume", "latest", "--quiet")
+    [[*_, fifth, sixth]] = folder.hosts().values()
+    assert (fifth, sixth) == (None, None), "another mode is another machine"
+
+
+def test_a_task_that_waits_for_a_machine_says_since_when_and_why_there_is_none(folder: Folder) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
+tasks:
+  first: {run: "echo > started; sleep 100", mode: lab}
+  second: {run: "true", mode: lab}
+""")
+    run = folder.popen("run", "flow.yaml", "--quiet")
+    folder.await_file("started")
+    reason = "ssh: connect to host node1 port 22: No route to host"
+    (folder.path / "bin" / "ssh").write_text(f"#!/bin/sh\necho '{reason}' >&2\nexit 255\n")
+    for placer in _children(run.pid, "liteflow.remote.hosts"):
+        for client in _children(placer, "ssh_stand_in.py"):
+            os.kill(client, signal.SIGKILL)
+    give_up = time.monotonic() + LIMIT_S
+    while reason not in (text := folder.lightflow(0, "why", "second")):
+        assert time.monotonic() < give_up, text
+    assert re.search(
+        r"second is PENDING: waits for a machine of lab: none has answered since \d{4}-.*: node1: ssh", text
+    )
+    run.kill()
+    run.communicate()
+
+
+def _children(pid: int, word: str) -> list[int]:
+    """Return the children of a process that have a word in their command lines."""
+    rows = [row.pid for row in tree.processes().values() if row.parent == pid]
+    return [each for each in rows if word.encode() in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
 def test_a_cluster_without_a_machine_interrupts_the_run_with_the_reason(folder: Folder) -> None:
     folder.write("clusters: {lab: {ssh: unreachable}}\nsettings: {mode: lab}\ntasks: {a: {run: echo hi}}\n")
     text = folder.lightflow(5, "run", "flow.yaml")
@@ -93,13 +152,16 @@ def test_a_task_that_waits_for_a_slot_says_so(folder: Folder) -> None:
     folder.write("""
 clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
 tasks:
-  first: {run: "echo > started; while [ ! -e gate ]; do sleep 0.02; done", mode: lab}
+  first: {run: "echo hi; echo > started; while [ ! -e gate ]; do sleep 0.02; done", mode: lab}
   second: {run: "true", mode: lab}
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
     folder.await_file("started")
     reason = "second is PENDING: waits for a slot of lab (1 of 1 is in use: first)"
     assert reason in folder.lightflow(0, "why", "second")
+    folder.await_host("first", "node1")
+    assert "first is RUNNING: attempt 1 is running on node1; " in folder.lightflow(0, "why", "first")
+    assert "==> first, attempt 1: RUNNING on node1" in folder.lightflow(0, "logs")
     (folder.path / "gate").touch()
     assert run.wait(LIMIT_S) == 0
     run.communicate()
@@ -115,6 +177,7 @@ tasks:
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
     pid = int(folder.await_file("pids"))
+    folder.await_host("long", "node1")
     run.kill()
     run.communicate()
     (folder.path / "gate").touch()
@@ -122,4 +185,4 @@ tasks:
     assert not is_alive(pid)
     assert (folder.path / "done").read_text() == "x\n"
     assert (folder.path / "pids").read_text().count("\n") == 2
-    assert folder.hosts() == {"done": ["node1"], "long": [None, "node1"]}, "a lost attempt has no verdict from there"
+    assert folder.hosts() == {"done": ["node1"], "long": ["node1", "node1"]}, "also that of the lost attempt"

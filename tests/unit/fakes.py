@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from liteflow.executors.protocol import PlaceState
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state.pools import SlotChange
@@ -147,6 +148,13 @@ class FakeExecutor:
     def want(self, place: str, count: int) -> None:
         self.wanted.append((place, count))
 
+    def places(self) -> Mapping[str, PlaceState]:
+        return {name: self._place(name) for name in self.clusters}
+
+    def _place(self, name: str) -> PlaceState:
+        hosts = {node: f"{name}1" for node, (work, _) in self.running.items() if work.place == name}
+        return PlaceState(slots=self.clusters[name], wanted=len(hosts), hosts=hosts)
+
     def poll(self, works: Sequence[Work]) -> None:
         self.works_of_polls.append([work.node for work in works])
         for work in works:
@@ -261,6 +269,7 @@ class Row:
     handle: str | None = None
     wake_at: float | None = None
     started_at: float | None = None
+    host: str | None = None  # that runs its attempt
 
 
 @dataclass(slots=True)
@@ -278,11 +287,12 @@ class FakeFile:
     requests: list[Request] = field(default_factory=list)
     handled: set[int] = field(default_factory=set)  # requests by number
     run_status: str = "RUNNING"
+    places: list[dict[str, Any]] = field(default_factory=list)  # what is known of the machines of clusters
 
     def change(self, key: Key, attempt: int, previous: str | None, status: str, reason: str | None) -> None:
         """Change a state, and write its event."""
         row = self.rows.setdefault(key, Row())
-        row.status, row.attempt, row.reason = status, attempt, reason
+        row.status, row.attempt, row.reason, row.host = status, attempt, reason, None
         self.events.append(Event(*key, attempt, previous, status, reason))
 
     def held(self, pool: str) -> int:
@@ -321,6 +331,18 @@ class FakeBatch:
 
     def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
         self.change_status(task_id, map_index, attempt, status, status, reason, now)
+
+    def note_host(self, task_id: str, map_index: int, attempt: int, host: str, now: float) -> None:
+        self.pending.append(lambda: self._note_host((task_id, map_index), attempt, host))
+
+    def _note_host(self, key: Key, attempt: int, host: str) -> None:
+        row = self._file.rows[key]
+        assert (row.status, row.attempt) == ("RUNNING", attempt), f"{key} has a machine, and is {row}"
+        self._file.change(key, attempt, "RUNNING", "RUNNING", None)
+        row.host = host
+
+    def note_places(self, places: str) -> None:
+        self.pending.append(lambda: setattr(self._file, "places", json.loads(places)))
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, "QUEUED", "RUNNING", None))

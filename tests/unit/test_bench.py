@@ -25,7 +25,7 @@ WORK = Workload("wide", "much work", (OURS, BASE, PEER), "bare", 1000)
 
 
 def sample(seconds: float, **said: float) -> Sample:
-    return Sample(seconds, seconds + 1, seconds / 2, None, dict(said))
+    return Sample(seconds, seconds + 1, seconds / 2, seconds / 4, None, dict(said))
 
 
 def turns(ours: list[float], base: list[float]) -> Turns:
@@ -62,16 +62,25 @@ def test_what_a_program_reports_can_be_what_is_measured() -> None:
     assert (entry["median"], entry["said"]) == (40.0, {"us_per_task": 40.0})
 
 
-def test_a_goal_fails_only_beyond_its_tolerance() -> None:
-    goal = Goal("wide", "", 2.0)
-    assert goal.limit == 3.0
-    assert goals.failed([goal], measured([0.29], [0.1])) == []
-    assert [number for _, number in goals.failed([goal], measured([0.4], [0.1]))] == [4.0]
+def judged(ours: list[Sample], base: list[Sample]) -> quick.Verdict:
+    """Judge the first goal of the workload."""
+    return quick.judge(WORK, {"Lightflow": ours, "bare": base})[0]
+
+
+def test_the_quick_form_judges_the_least_processor_times_of_all_rounds() -> None:
+    limit = quick.ratios("wide")[0].quick_limit
+    base = [sample(1.0), sample(1.0)]
+    busy = judged([sample(40.0 * limit), sample(0.9 * limit)], base)
+    assert (busy.ratio, busy.has_failed) == (pytest.approx(0.9 * limit), False)
+    assert judged([sample(1.1 * limit), sample(1.2 * limit)], base).has_failed
 
 
 def test_a_goal_whose_side_did_not_run_has_failed() -> None:
-    goal = Goal("wide", "", 2.0, ours="peer")
-    assert goals.failed([goal], measured([0.1], [0.1])) == [(goal, None)]
+    assert judged([], [sample(1.0)]).has_failed
+
+
+def test_each_ratio_of_the_quick_form_has_a_limit() -> None:
+    assert all(goal.quick_limit for element in quick.workloads() for goal in quick.ratios(element.name))
 
 
 def test_goals_can_be_numbers_of_their_own() -> None:

@@ -74,7 +74,9 @@ def test_the_state_file_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ("run one.yaml --quie", ["No such option", "--quie", "--quiet"]),
         ("run one.yaml a --bogus", ["No such option", "--bogus"]),
         ("runs --limit 0", ["--limit", "0 is not in the range"]),
-        ("runs --limit many", ["--limit", "'many' is not a valid integer"]),
+        ("runs --limit many", ["--limit", "'many' is not a valid integer."]),
+        ("prune --keep many", ["--keep", "'many' is not a valid integer."]),
+        ("cancel latest --wait long", ["--wait", "'long' is not a valid number."]),
         ("cancel latest --wait -1", ["--wait", "-1.0 is not in the range"]),
     ],
 )

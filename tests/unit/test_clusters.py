@@ -22,6 +22,7 @@ from lightflow.plugins.registry import Registry
 from lightflow.service.runs import RunOptions, load
 from lightflow.tasks import included_file
 from liteflow import Dag, DefinitionError, PayloadError, Pool
+from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.work import Call
 
@@ -70,7 +71,9 @@ def test_what_is_not_possible_is_refused(make: Callable[[], Cluster], message: s
 
 
 def test_a_command_line_names_machines_with_commas() -> None:
-    assert cluster_of("ssh", "node1, node2:8") == ssh("node1", "node2:8")
+    cluster = cluster_of("ssh", "node1, node2:8")
+    assert cluster.machines == "node1,node2:8", "as a resume names them"
+    assert replace(cluster, machines="") == ssh("node1", "node2:8")
 
 
 def test_a_file_declares_clusters() -> None:

@@ -170,6 +170,39 @@ def test_wrong_clusters_are_refused(clusters: dict[str, Any], message: str) -> N
         Dag("flow", clusters=clusters)
 
 
+# -- what the state file says of machines ------------------------------------------------------------------------------
+
+
+def test_the_machine_of_a_long_attempt_is_stored_while_it_runs_and_that_of_a_short_one_is_not() -> None:
+    script = scripted({"long": Ends(after_s=2.0), "short": Ends(after_s=0.2), "here": Ends(after_s=2.0)})
+    drive, _ = _drive(_dag({"lab": 2}, {"long": "lab", "short": "lab", "here": None}), script=script)
+    hosts: list[dict[str, str | None]] = []
+
+    def look(drive: Drive) -> None:
+        hosts.append({task_id: row.host for (task_id, _), row in drive.file.rows.items()})
+
+    drive.actions = [(1.5, look), (2.5, look)]
+    drive.check_end(drive.run())
+    assert hosts[0] == {"long": "lab1", "short": None, "here": None}
+    noted = [event.task_id for event in drive.file.events if (event.previous, event.status) == ("RUNNING", "RUNNING")]
+    assert noted == ["long"], "once, and not for an attempt that ends soon"
+
+
+def test_the_slots_of_each_cluster_are_stored_when_they_change() -> None:
+    drive, _ = _drive(
+        _dag({"lab": 1, "big": 2}, {"a": "lab", "b": "big"}), script=scripted(dict.fromkeys("ab", Ends(after_s=3.0)))
+    )
+    seen: list[dict[str, int]] = []
+
+    def look(drive: Drive) -> None:
+        seen.append({place["cluster"]: place["slots"] for place in drive.file.places})
+        drive.executor.clusters["big"] = 7
+
+    drive.actions = [(1.0, look), (2.0, look)]
+    drive.check_end(drive.run())
+    assert seen == [{"lab": 1, "big": 2}, {"lab": 1, "big": 7}]
+
+
 # -- places that die ---------------------------------------------------------------------------------------------------
 
 

@@ -292,9 +292,9 @@ class Feed {
       const from = this.from;
       this.from = null;
       if (!topics.size) return;
-      if (this.open && [...topics].every(topic => this.open.topics.has(topic))) {
-        if (!from || seq(from) >= this.open.begins) return;
-      }
+      // What came before a follower was there, its snapshot has; else it has to come again.
+      const reached = this.position ? seq(this.position) : Infinity;
+      if (this.open && [...topics].every(topic => this.open.topics.has(topic)) && (!from || seq(from) >= reached)) return;
       this.open?.abort.abort();
       this.read(topics, older(this.position, from));
     }, 20);
@@ -302,12 +302,12 @@ class Feed {
 
   async read(topics, from) {
     const abort = new AbortController();
-    this.open = { topics, abort, begins: from ? seq(from) : Infinity }; // without a position: where the first id says
-    this.position = from; // the ids of frames move it on
+    this.open = { topics, abort };
+    this.position = from; // the ids of frames move it on; without one, the first id says where the stream begins
     const query = new URLSearchParams({ topics: [...topics].join(",") });
     if (from) query.set("as_of", from);
     try {
-      const response = await request(`stream?${query}`, { signal: abort.signal });
+      const response = await inTime(request(`stream?${query}`, { signal: abort.signal }));
       this.setState("live");
       this.tries = 0;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -339,7 +339,7 @@ class Feed {
       const colon = line.indexOf(": ");
       if (colon <= 0) continue;
       const name = line.slice(0, colon), value = line.slice(colon + 2);
-      if (name === "id") { this.position = value; this.open.begins = Math.min(this.open.begins, seq(value)); }
+      if (name === "id") this.position = value;
       else if (name === "event") event = value;
       else if (name === "data") data += value;
     }
@@ -557,6 +557,13 @@ export const Space = ({ count, height }) => count > 0 && html`<tr aria-hidden="t
 export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;
 
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+
+/** A field whose text counts once it is left, or Enter is pressed; what is being typed stays while the page changes. */
+export const Typed = ({ value, ...rest }) => {
+  const [text, type] = useState(value);
+  useEffect(() => type(value), [value]);
+  return html`<input ...${rest} value=${text} onInput=${event => type(event.target.value)} />`;
+};
 
 export const Copy = ({ text, label = "Copy", ...rest }) => {
   const [done, set] = useState(false);

@@ -317,7 +317,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   const [, draw] = useState(0), [view, setView] = useState({ top: 0, height: 600 }), [mode, setMode] = useState("lines");
   const [following, follow] = useState(live), [words, setWords] = useState(""), [hit, setHit] = useState(null), [note, setNote] = useState("");
   const [share, setShare] = useState(null), [isRead, setRead] = useState(false);
-  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0), drawn = useRef(-1);
+  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0), drawn = useRef(-1), placed = useRef(0);
   const log = reader.current?.window;
 
   useEffect(() => {
@@ -343,30 +343,42 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
       current.window.size = Math.max(frame.size, isCut ? 0 : current.window.size);
       if (busy) return;
       busy = true;
-      if (followed.current) { intent.current = "end"; await current.later(true); }
+      if (followed.current) await current.later(true);
       else if (isCut) { await current.later(); } else draw(count => count + 1);
       busy = false;
       if (followed.current && current.window.end < current.window.size) onFrame({ ...frame, size: current.window.size });
     };
     return feed.follow(topic, null, onFrame, () => onFrame({ size: 0, generation: -1 }));
   }, [url, topic, live]);
-  useEffect(() => { if (!live && reader.current && followed.current) { intent.current = "end"; reader.current.later(true); } }, [live]);
+  useEffect(() => {
+    if (live || !reader.current || !followed.current) return;
+    reader.current.later(true).then(() => { if (followed.current) intent.current = "end"; follow(false); });
+  }, [live]);
 
   // After lines were added or dropped, the same line stays in its place; or the view moves where it was asked to.
   useLayoutEffect(() => {
     const box = scroller.current;
     if (!box || !log) return;
-    if (intent.current === "end") box.scrollTop = box.scrollHeight;
+    const by = movedBy(box);
+    if (followed.current && by < 0) follow(followed.current = false);
+    if (intent.current === "end" || intent.current == null && followed.current) box.scrollTop = box.scrollHeight;
     else if (intent.current === "start") box.scrollTop = 0;
     else if (typeof intent.current === "number") box.scrollTop = Math.max(0, log.lineAt(intent.current) * LINE - box.clientHeight / 3);
     else if (anchor.current && mode === "lines") {
-      const top = log.lineAt(anchor.current.at) * LINE + anchor.current.rest;
+      const top = log.lineAt(anchor.current.at) * LINE + anchor.current.rest + by;
       if (Math.abs(top - box.scrollTop) >= 1) box.scrollTop = top;
     }
     intent.current = null;
     drawn.current = log.version;
+    placed.current = box.scrollTop;
     remember(box);
   });
+
+  /** Return how far a person has scrolled since the last drawing, where the event comes later; lines that are dropped move the view, too. */
+  const movedBy = box => {
+    const isPushed = box.scrollTop < placed.current && isAtBottom(box);
+    return isPushed ? 0 : box.scrollTop - placed.current;
+  };
 
   const busy = useRef(false);
   const reading = async action => { if (busy.current) return; busy.current = true; try { await action(); } finally { busy.current = false; draw(count => count + 1); } };
@@ -389,9 +401,9 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     const box = scroller.current;
     if (!log) return;
     remember(box);
-    const down = box.scrollTop > moved.current;
-    moved.current = box.scrollTop;
-    if (live) follow(isAtBottom(box) && log.end >= log.size);
+    const down = box.scrollTop > moved.current, isBottom = isAtBottom(box);
+    moved.current = placed.current = box.scrollTop;
+    if (live || following) follow(old => isBottom && (old || log.end >= log.size)); // what is followed may have grown already
     if (!down && box.scrollTop < 40 * LINE && log.start > 0) reading(() => reader.current.earlier());
     else if (down && box.scrollTop + box.clientHeight > box.scrollHeight - 40 * LINE && log.end < log.size) reading(() => reader.current.later());
   };

@@ -10,7 +10,7 @@ const Resize = ({ pool, onDone }) => {
       slots ? `${pool.pool} has ${many(slots, "slot")} now.` : `${pool.pool} is paused: no task that needs it starts.`);
   };
   return html`<${Ask} label="Resize…" action="resize" title="Slots of ${pool.pool}" confirm="Resize" run=${data => resize(data).then(answer => { if (answer) onDone(); return answer; })}>
-    <label>Slots <input type="number" name="slots" min="0" max="1000000" step="1" required value=${pool.slots} autofocus /></label>
+    <label>Slots <input type="number" name="slots" min="0" max="1000000" step="1" required defaultValue=${pool.slots} autofocus /></label>
     <p class="muted">0 pauses the pool: tasks that hold slots continue, no other starts.</p><//>`;
 };
 

@@ -1,7 +1,7 @@
 // Runs, the newest first; the filters are in the address.
 
 import {
-  html, useLive, useState, useEffect, useRef, useWindow, Space, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, wordOf, act, keyed, textOf,
+  html, useLive, useState, useEffect, useRef, useWindow, Space, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, Typed, wordOf, act, keyed, textOf,
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
@@ -65,9 +65,9 @@ export function Runs({ query }) {
   const runs = live.data ? [...live.data.runs, ...more.runs.filter(run => !listed.has(run.run_id))] : [];
   const body = useRef(), [first, last, height] = useWindow(runs.length, body);
   return html`<div class="head runs-filters"><h1>Runs</h1><span class="grow"></span>
-      <input type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
+      <${Typed} type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
         onChange=${choose("workflow")} />
-      <input type="search" class="wide" placeholder="Any text" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
+      <${Typed} type="search" class="wide" placeholder="Any text" aria-label="Only runs with this text" value=${query.text || ""} onChange=${choose("text")} />
       <select aria-label="Only runs in this state" value=${query.state || ""} onChange=${choose("state")}>
         <option value="">all states</option>${STATES.map(state => html`<option key=${state} value=${state}>${wordOf(state)}</option>`)}</select>
       <select class="wide" aria-label="Only runs of this trigger" value=${query.trigger || ""} onChange=${choose("trigger")}><option value="">all triggers</option>

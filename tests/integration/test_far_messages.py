@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import operator
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +137,7 @@ def test_an_outcome_that_is_sent_twice_counts_once(played: Played) -> None:
 
 def resources() -> tuple[int, int, int]:
     """Return how many descriptors, threads and sockets to close in forks this process has."""
+    gc.collect()  # of the tests before
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), len(forks._owners)
 
 
@@ -149,4 +152,5 @@ def test_agents_that_come_and_go_leave_nothing(played: Played, quick: Callable[[
         assert played.far.collect()[0].verdict == "SUCCESS"
         agent.link.close()
         played.far.until(lambda: played.far.executor.room()["far"] == 0)
-    assert resources() == before
+    after = resources()
+    assert all(map(operator.le, after, before)), (before, after)

@@ -413,6 +413,8 @@ def test_groups_fold_in_the_grid(page: Any, server: RunningServer) -> None:
         "resize",
         "publish",
     ]
+    names = page.locator("tr[data-task] th").all_inner_texts()
+    assert [name.split()[-1] for name in names] == ["extract", "load", "eu", "us", "check", "resize", "publish"]
     page.locator("[data-task='1'] .cell").focus()
     page.keyboard.press("Enter")
     page.locator("tr[data-task='4']").wait_for(state="detached")
@@ -538,6 +540,15 @@ def test_rows_of_a_narrow_page_stay_where_they_are_while_it_is_scrolled(page: An
     scrolled = page.evaluate(SCROLL)
     assert scrolled["height"] < 40
     assert abs(scrolled["moved"] - 300) <= 2
+
+
+def test_the_long_name_of_a_task_that_failed_fits_into_a_narrow_page(page: Any, server: RunningServer) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.goto(f"{server.url}/#/r/shapes1/table")
+    name = page.locator(".failure h2 a")
+    name.wait_for()
+    name.evaluate("link => { link.textContent = 'region_'.repeat(15) }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_a_small_mosaic_has_the_signs_of_states(page: Any) -> None:

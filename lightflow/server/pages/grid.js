@@ -54,24 +54,24 @@ function timeOf(run) {
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
 function GridRow({ node, at, runs, states, focus, note, isCritical, folds }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
-  const name = node.name, text = shorten(node.name, 48);
+  const name = node.name, text = shorten(name.slice(node.from), 48);
   return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}</th>${
     runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
       aria-label=${`${name}, ${timeOf(run)}, ${wordOf(states[column])}`}>${states[column] == null ? null : look(states[column])[0]}</td>`)
   }<td class="median muted">${note}</td></tr>`;
 }
 
-/** Return the rows of the grid, `{name, places, depth}`: a group that is folded has the places of its tasks. */
+/** Return the rows of the grid, `{name, from, places, depth}`; what its group has of a name ends at `from`. A group that is folded has the places of its tasks. */
 function gridRows(tasks, cells, groups, folds) {
   const rows = [];
   const placesOf = ({ place, children }) => children ? children.flatMap(placesOf) : [place];
-  const add = (nodes, depth) => {
+  const add = (nodes, depth, group) => {
     for (const node of nodes) {
-      rows.push({ ...node, depth, places: placesOf(node) });
-      if (node.isOpen) add(node.children, depth + 1);
+      rows.push({ ...node, depth, from: node.name.startsWith(group) ? group.length : 0, places: placesOf(node) });
+      if (node.isOpen) add(node.children, depth + 1, `${node.name}.`);
     }
   };
-  add(treeOf(tasks.map((name, place) => ({ name, place, status: cells.at(-1)?.[place] })), groups, folds), 0);
+  add(treeOf(tasks.map((name, place) => ({ name, place, status: cells.at(-1)?.[place] })), groups, folds), 0, "");
   return rows;
 }
 

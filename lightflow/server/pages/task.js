@@ -80,7 +80,7 @@ export function Task({ id, task, index, query }) {
   useEffect(() => { if (live.data?.changes) live.reload(); }, [live.data?.changes]);
   const back = html`<p class="crumbs"><a href=${href(["w", head.data?.workflow || ""])}>${head.data?.workflow || ""}</a> › <a ...${keyed("back")} href=${href(["r", id])}>${id}</a>
     ${index != null && html` › <a href=${href(["r", id, "t", task])}>${task}</a>`}</p>`;
-  if (!live.data || !head.data) return html`${back}<${Unread} live=${live} />`;
+  if (!live.data || !head.data) return html`${back}<${Unread} live=${live.data ? head : live} />`;
   const data = live.data, shown = data.attempts.find(each => each.attempt === attempt) || data.attempts.at(-1);
   const isMapped = index == null && data.instances !== undefined;
   const log = shown && `${path}/attempts/${shown.attempt}/log`;

@@ -9,12 +9,14 @@ process of the run.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict, Unpack
 
+from lightflow.clusters.dask_worker import declared_certificates
 from lightflow.clusters.scheduler import scheduler_of
 from lightflow.clusters.shipping import shipping
 from lightflow.spec.cluster_limits import (
@@ -26,7 +28,7 @@ from lightflow.spec.cluster_limits import (
     is_below,
 )
 from liteflow import DefinitionError
-from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, Cluster, replace
+from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, EMPTY_MAPPING, Cluster, replace
 
 #: Options of ssh: no questions, and an end when the forwarding fails or the link is silent.
 _SSH: Final = (
@@ -35,12 +37,19 @@ _SSH: Final = (
 )
 
 
+class Times(TypedDict, total=False):
+    """How long a cluster may be silent, in seconds."""
+
+    lease: float  #: a machine that has lost its connection for so long ends what it runs; 15 by default
+    patience: float  #: the run waits for a machine so long while its cluster, which had one, has none; 600 by default
+
+
 def ssh(
     *hosts: str,
     python: str = "python3",
     files: Sequence[str] = (),
     folder: str = "",
-    lease: float = DEFAULT_LEASE_S,
+    **times: Unpack[Times],
 ) -> Cluster:
     """Return a cluster of machines that ssh reaches without a password, where Lightflow is installed.
 
@@ -50,7 +59,7 @@ def ssh(
         python: the Python there that has Lightflow: a name or a path.
         files: files and folders that each machine gets; paths in `folder` lead to their copies there.
         folder: where relative paths start; by default the current folder.
-        lease: seconds after which a machine that has lost its connection ends what it runs.
+        times: see `Times`.
 
     Raises:
         DefinitionError: a value is not valid.
@@ -67,8 +76,8 @@ def ssh(
         hosts=names,
         files=_below(files),
         folder=os.path.abspath(folder) if files else "",
-        lease_s=_lease(lease),
         shipping=shipping(),
+        **_seconds(**times),
     )
 
 
@@ -79,8 +88,9 @@ def dask(
     files: Sequence[str] = (),
     folder: str = "",
     address: str | None = None,
-    lease: float = DEFAULT_LEASE_S,
+    tls: Mapping[str, str] = EMPTY_MAPPING,
     plain_secrets: bool = False,
+    **times: Unpack[Times],
 ) -> Cluster:
     """Return a cluster whose machines are the workers of a Dask cluster, which have Lightflow.
 
@@ -93,8 +103,10 @@ def dask(
         files: files and folders that each machine gets; paths in `folder` lead to their copies there.
         folder: where relative paths start; by default the current folder.
         address: the address of this machine at which the workers reach it; None: that of the way to the scheduler.
-        lease: seconds after which a worker that has lost its connection ends what it runs.
+        tls: the paths of files (PEM) for a scheduler at tls://…: `ca_file`, `cert` and `key`, which may be in the file
+            of `cert`; by default those in the configuration of Dask.
         plain_secrets: whether secrets may pass over this connection, which is not encrypted.
+        times: see `Times`.
 
     Raises:
         DefinitionError: a value is not valid.
@@ -104,12 +116,13 @@ def dask(
         slots=slots,
         files=_below(files),
         folder=os.path.abspath(folder) if files else "",
-        lease_s=_lease(lease),
         address=address or "",
+        certificates=declared_certificates(folder, tls) if tls else None,
         plain_secrets=plain_secrets,
         shipping=shipping(),
         takes_resources=True,
         at_start=scheduler_of(scheduler, folder),
+        **_seconds(**times),
     )
 
 
@@ -149,7 +162,10 @@ def _below(files: Sequence[str]) -> tuple[str, ...]:
     return tuple(files)
 
 
-def _lease(seconds: float) -> float:
-    if not LEAST_LEASE_S <= seconds <= MOST_LEASE_S:
-        raise DefinitionError(f"lease={seconds!r} must be {LEAST_LEASE_S:g} to {MOST_LEASE_S:g} seconds")
-    return float(seconds)
+def _seconds(*, lease: float = DEFAULT_LEASE_S, patience: float | None = None) -> dict[str, Any]:
+    """Return the times of a cluster that are given, by field, and its lease."""
+    if not LEAST_LEASE_S <= lease <= MOST_LEASE_S:
+        raise DefinitionError(f"lease={lease!r} must be {LEAST_LEASE_S:g} to {MOST_LEASE_S:g} seconds")
+    if patience is not None and not 0 <= patience < math.inf:
+        raise DefinitionError(f"patience={patience!r} must be a number of seconds, 0 or more")
+    return {"lease_s": float(lease), **({} if patience is None else {"patience_s": float(patience)})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from liteflow import DefinitionError
@@ -50,3 +51,12 @@ def client_certificates() -> Certificates:
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY"
         )
     return certificates
+
+
+def declared_certificates(folder: str, tls: Mapping[str, str]) -> Certificates:
+    """Return the certificates whose paths start from a folder. Raises DefinitionError: the mapping has other keys."""
+    if not {"ca_file", "cert"} <= tls.keys() <= {"ca_file", "cert", "key"}:
+        raise DefinitionError(f"tls={dict(tls)!r} must have the paths `ca_file` and `cert`, and may have `key`")
+    paths = {name: os.path.abspath(os.path.join(folder, os.path.expanduser(path))) for name, path in tls.items()}
+    cert = paths["cert"]
+    return Certificates(ca_file=paths["ca_file"], certificate_file=cert, key_file=paths.get("key", cert))

@@ -27,7 +27,10 @@ class DaskScheduler(Record):
         match = re.fullmatch(SCHEDULER_PATTERN, address)
         assert match is not None
         address_here = cluster.address or _own_address(match[1].strip("[]"), int(match[2]))
-        certificates = cluster.certificates or client_certificates() if address.startswith("tls://") else None
+        speaks_tls = address.startswith("tls://")
+        if cluster.certificates is not None and not speaks_tls:
+            raise DefinitionError(f"the cluster has `tls`, and its scheduler is at {address}, which does not speak TLS")
+        certificates = cluster.certificates or (client_certificates() if speaks_tls else None)
         return replace(
             cluster,
             argv=(*cluster.argv, address),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -34,6 +35,8 @@ def test_a_run_with_secrets_uses_the_certificates_of_the_cluster(
     with dask_cluster(tmp_path, workers=1, threads=1, tls=options) as cluster:
         with pytest.raises(DefinitionError, match="needs certificates: name the files in the configuration of Dask"):
             _run(cluster.address, db, tmp_path)
+        own = dict(zip(("ca_file", "cert", "key"), paths, strict=True))
+        assert _run(cluster.address, db, tmp_path, tls=own) == len("s3cret-value")
         for name, path in zip(("CA_FILE", "CLIENT__CERT", "CLIENT__KEY"), paths, strict=True):
             monkeypatch.setenv(_VARIABLE + name, path)
         _refresh()
@@ -48,9 +51,9 @@ def _refresh() -> None:
     dask.config.refresh()
 
 
-def _run(address: str, db: str, folder: Path) -> object:
+def _run(address: str, db: str, folder: Path, **options: Any) -> object:
     """Run a task that has a secret. Without TLS the address of the owner, which is not loopback, is refused."""
-    dag = Dag("flow", db, clusters={"big": dask(address, slots=1, address="0.0.0.0")}, secrets=["TOKEN"])
+    dag = Dag("flow", db, clusters={"big": dask(address, slots=1, address="0.0.0.0", **options)}, secrets=["TOKEN"])
     dag.task(token_length, secrets=["TOKEN"])
     run = dag.run(mode="big", log_dir=str(folder / "logs"))
     return run.raise_for_failure().value("token_length")

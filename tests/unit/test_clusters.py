@@ -23,7 +23,7 @@ from lightflow.service.runs import RunOptions, load
 from lightflow.tasks import included_file
 from liteflow import Dag, DefinitionError, PayloadError, Pool
 from liteflow.record import replace
-from liteflow.remote.cluster import Cluster
+from liteflow.remote.cluster import Certificates, Cluster
 from liteflow.work import Call
 
 FLOW = """
@@ -61,6 +61,9 @@ def test_hosts_become_command_lines_of_ssh() -> None:
         (lambda: ssh("a b"), "host 'a b'"),
         (lambda: ssh("node1", lease=1), "lease=1 must be 2 to 3600 seconds"),
         (lambda: ssh("node1", lease=float("nan")), "lease=nan"),
+        (lambda: ssh("node1", patience=-1), "patience=-1 must be a number of seconds, 0 or more"),
+        (lambda: dask("tls://h:1", tls={"ca_file": "a"}), "must have the paths `ca_file` and `cert`"),
+        (lambda: dask("tls://h:1", tls={"ca_file": "a", "cert": "b", "ca": "c"}), "must have the paths"),
         (lambda: cluster_of("slurm", "node1"), "not 'slurm'"),
     ],
 )
@@ -68,6 +71,28 @@ def test_what_is_not_possible_is_refused(make: Callable[[], Cluster], message: s
     with pytest.raises(DefinitionError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_a_file_declares_certificates_and_patience(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("""
+clusters:
+  big: {dask: "tls://192.0.2.5:8786", tls: {ca_file: ca.pem, cert: /keys/me.pem}, patience: 1h}
+  lab: {ssh: node1, patience: 0}
+tasks: {a: {run: echo}}
+""")
+    clusters = load_workflow(str(tmp_path / "flow.yaml")).limits.clusters
+    assert (clusters["big"].patience_s, clusters["lab"].patience_s) == (3600.0, 0.0)
+    expected = Certificates(ca_file=f"{tmp_path}/ca.pem", certificate_file="/keys/me.pem", key_file="/keys/me.pem")
+    assert clusters["big"].certificates == expected
+    with_key = dask("tls://192.0.2.5:8786", tls={"ca_file": "a", "cert": "b", "key": "c"}, folder="/keys").certificates
+    assert with_key == Certificates(ca_file="/keys/a", certificate_file="/keys/b", key_file="/keys/c")
+
+
+def test_certificates_are_not_for_a_scheduler_that_does_not_speak_tls(tmp_path: Path) -> None:
+    (tmp_path / "scheduler.json").write_text('{"address": "tcp://127.0.0.1:8786"}')
+    cluster = dask(str(tmp_path / "scheduler.json"), tls={"ca_file": "a", "cert": "b"})
+    with pytest.raises(DefinitionError, match=r"its scheduler is at tcp://127\.0\.0\.1:8786, which does not speak TLS"):
+        cluster.started()
 
 
 def test_a_command_line_names_machines_with_commas() -> None:

@@ -34,6 +34,17 @@ _SSH: Final = ids(
 )
 _SSH["items"]["pattern"] = f"^{HOST_PATTERN}$"
 
+
+def _file(description: str, example: str) -> Schema:
+    return {
+        "description": description,
+        "type": "string",
+        "minLength": 1,
+        "examples": [example],
+        "x-expects": f"the path of a file such as {example}",
+    }
+
+
 CLUSTER: Final = block(
     "Cluster",
     "Other machines on which tasks run: those that ssh reaches, or the workers of a Dask cluster.",
@@ -68,6 +79,13 @@ CLUSTER: Final = block(
             default="15s",
             examples=["1m"],
         ),
+        "patience": duration(
+            "How long the run waits for a machine while the cluster, which had one before, has none. Then it is "
+            "interrupted, and can be resumed.",
+            zero=True,
+            default="10m",
+            examples=["1h"],
+        ),
         "files": ids(
             "Files and folders next to the workflow file that each machine gets, 64 MiB at most. Then a `cwd` in the "
             "folder of the workflow file leads to its copy there. Without `files` each `cwd` must exist there.",
@@ -83,6 +101,21 @@ CLUSTER: Final = block(
             "minLength": 1,
             "examples": ["192.0.2.1"],
         },
+        "tls": block(
+            "TLS",
+            "Of a Dask cluster at tls://…: the files (PEM) by which this machine and the cluster prove who they are, "
+            "as in the `security` of Dask. Paths start from the folder of the workflow file. The default is in the "
+            "configuration of Dask.",
+            {
+                "ca_file": _file("The certificate of the authority that has signed those of the cluster.", "ca.pem"),
+                "cert": _file("The certificate of this machine.", "cert.pem"),
+                "key": _file(
+                    "The private key of `cert`. The default is the file of `cert`, which has both.", "key.pem"
+                ),
+            },
+            required=["ca_file", "cert"],
+            **{"x-expects": "a mapping such as {ca_file: ca.pem, cert: cert.pem, key: key.pem}"},
+        ),
         "plain_secrets": flag(
             "Of a Dask cluster at tcp://…: whether secrets may pass over its connection, which is not encrypted. The "
             "connection to tls://… is encrypted.",
@@ -98,6 +131,7 @@ _ONLY: Final = {
     "python": ("ssh", "workers of Dask use the Python that started them"),
     "slots": ("dask", 'write the slots of a machine of ssh behind its name: "node1:8"'),
     "address": ("dask", "machines of ssh reach this one by the connection of ssh"),
+    "tls": ("dask", "the connection of ssh is encrypted"),
     "plain_secrets": ("dask", "the connection of ssh is encrypted"),
 }
 
@@ -156,6 +190,8 @@ def _check_kind(tree: Tree, path: list[Any], cluster: Mapping[str, Any]) -> Iter
             scheduler_of(scheduler)
         except DefinitionError as error:
             yield tree.problem([*path, "dask"], str(error))
+        if "tls" in cluster and scheduler.startswith("tcp://"):
+            yield tree.problem([*path, "tls"], "the scheduler at tcp://… does not speak TLS; write tls://…", key=True)
 
 
 def _check_files(tree: Tree, path: list[Any], files: Any) -> Iterator[Problem]:
@@ -211,5 +247,9 @@ def _cluster(keys: Mapping[str, Any], folder: str) -> Any:
         options["lease"] = seconds(keys["lease"])
     if "slots" in keys:
         options["slots"] = int(keys["slots"])
+    if "patience" in keys:
+        options["patience"] = seconds(keys["patience"])
+    if "tls" in keys:
+        options["tls"] = {name: path for name, path in keys["tls"].items() if not name.startswith("x-")}
     options |= {"files": keys.get("files", ()), "folder": folder}
     return ssh(*keys["ssh"], **options) if "ssh" in keys else dask(keys["dask"], **options)

@@ -725,8 +725,8 @@ class GrowingLog:
         in_time(self.page, "document.querySelector('.all').clientHeight", f"height => height === {self.size * 18}")
 
 
-#: Scrolls, and waits until the page knows.
-SCROLL = """by => new Promise(done => {
+#: Scrolls a log, and waits until the page knows.
+SCROLL_LOG = """by => new Promise(done => {
   const box = document.querySelector('.text');
   box.addEventListener('scroll', () => requestAnimationFrame(done), {once: true});
   box.scrollTop += by;
@@ -742,7 +742,7 @@ def test_a_person_who_scrolls_up_is_not_taken_back_to_the_end(page: Any, is_know
     with page.expect_request("**/growing?*"):
         log.grow(100)
     if is_known:
-        page.evaluate(SCROLL, -400)
+        page.evaluate(SCROLL_LOG, -400)
     else:
         page.evaluate("document.querySelector('.text').scrollTop -= 400; window.show()")
     page.locator("[data-key=f][aria-pressed=false]").wait_for()
@@ -762,7 +762,7 @@ def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> N
     log.hold()
     with page.expect_request("**/growing?*"):
         log.grow(100)
-    page.evaluate(SCROLL, -1)
+    page.evaluate(SCROLL_LOG, -1)
     assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
     log.release()
     page.locator(".line", has_text="0001099").wait_for()

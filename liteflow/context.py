@@ -11,7 +11,7 @@ from liteflow.digest import sha256_hex
 from liteflow.outputs import output_path
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
-from liteflow.work import HookEvent, RunInfo, Work
+from liteflow.work import AgentInfo, HookEvent, RunInfo, Work
 
 
 def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
@@ -122,6 +122,24 @@ class TaskContext:
         return self._info.log_dir
 
     @property
+    def agent(self) -> AgentInfo | None:
+        """The agent that runs this attempt on another machine than that of the run; None: it runs on that machine."""
+        return self._info.agent
+
+    def local_path(self, path: str) -> str:
+        """Return the path that a path of the machine of the run has on this one.
+
+        On a cluster that has copies of files (`files`) a path in the folder of these files leads to the copy.
+        """
+        copied = None if self._info.agent is None else self._info.agent.copied
+        return path if copied is None else copied.place(path)
+
+    @property
+    def host(self) -> str | None:
+        """The name of the machine that runs this attempt, in a cluster; None: it is the machine of the run."""
+        return None if self._info.agent is None else self._info.agent.host
+
+    @property
     def idempotency_key(self) -> str:
         """A key that all attempts of this task instance share."""
         return idempotency_key(self.run_id, self.task_id, self.map_index)
@@ -180,10 +198,10 @@ class TaskContext:
 
     def _stored(self, task_id: str, key: str, map_index: int) -> Payload | None:
         """Return a stored value; on another machine than the state file is on, from the owner of the run."""
-        if self._info.agent_dir is not None:
+        if self._info.agent is not None:
             from liteflow.values.pull import pull
 
-            return pull(self._info.agent_dir, task_id, key, map_index)
+            return pull(self._info.agent.folder, task_id, key, map_index)
         from liteflow.state.history import History  # with SQLite, which `validate` and most tasks need not load
 
         with History(self.db_path) as history:

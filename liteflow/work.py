@@ -9,6 +9,7 @@ once (a forked worker inherits them); after that only `Work` and `Outcome` trave
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
@@ -106,10 +107,10 @@ class Call(NamedTuple):
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
     #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
-    #: ended at its timeout; None: the mode decides
-    lane: Literal["process"] | None = None
+    #: ended at its timeout; "here": such a process on the machine of the run, on no cluster; None: the mode decides
+    lane: Literal["process", "here"] | None = None
     #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
-    #: undo runs in a worker process
+    #: undo runs in a worker process, and the machine that runs the attempt does its undo
     undo: Call | None = None
     #: modules that are imported before worker processes are forked, so that each worker has them
     preload: tuple[str, ...] = ()
@@ -182,11 +183,11 @@ def runs_child(body: Body | None) -> bool:
 
 
 def stays_here(body: Body) -> bool:
-    """Return whether only the machine of the owner runs a task: it waits without a worker, or has an undo.
+    """Return whether only the machine of the owner runs a task: it waits without a worker, or its call says so.
 
-    Polls and undos outlive the attempt and its place.
+    Polls outlive the attempt and its place.
     """
-    return body.undo is not None or (isinstance(body, Call) and body.poll is not None)
+    return isinstance(body, Call) and (body.poll is not None or body.lane == "here")
 
 
 def input_name(ref: Ref) -> str:
@@ -212,6 +213,30 @@ class Expansion(Protocol):
         """Return a row for each instance, in order; the list may be empty. Never unpickles. Raises InputError."""
 
 
+class CopiedFolder(NamedTuple):
+    """A folder of the owner's machine, of which another machine has a copy."""
+
+    original: str  # absolute
+    copy: str  # absolute, on the other machine
+
+    def place(self, path: str) -> str:
+        """Return the path that a path of the owner's machine has on the other one."""
+        if not os.path.isabs(path):
+            return path
+        relative = os.path.relpath(path, self.original)
+        is_outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
+        return path if is_outside else os.path.normpath(os.path.join(self.copy, relative))
+
+
+class AgentInfo(Record):
+    """The facts about the agent on another machine that runs the attempts there."""
+
+    folder: str  #: absolute
+    host: str  #: the name of its machine for people
+    environ: Mapping[str, str] = EMPTY_MAPPING  #: its environment, without what tasks add
+    copied: CopiedFolder | None = None  #: None: it has no copy of a folder
+
+
 class RunInfo(Record):
     """The facts that all work of one run shares; executors get them when they are opened."""
 
@@ -224,7 +249,7 @@ class RunInfo(Record):
     outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
     secrets: Secrets | None = None  #: None: nothing is masked
-    agent_dir: str | None = None  #: the folder of the agent, on another machine than the state file is on; None: here
+    agent: AgentInfo | None = None  #: on another machine than the state file is on; None: on this one
     parks: bool = False  #: whether the run ends when only long waits are left; its child runs do, too
 
     @property
@@ -288,6 +313,17 @@ class HookEvent(NamedTuple):
         return {name: value.replace("\0", "\ufffd") for name, value in variables.items() if value}
 
 
+class HostId(NamedTuple):
+    """Identifies a machine of a cluster."""
+
+    host: str  # its name for people
+    boot: str  # the name that it gives itself, and the id of its boot
+
+    def is_that_of(self, other: HostId) -> bool:
+        """Return whether both are the same machine, also under another name or after another boot."""
+        return self.host == other.host or self.boot == other.boot
+
+
 class Work(Record):
     """One attempt to start."""
 
@@ -306,9 +342,10 @@ class Work(Record):
     previous: Mapping[str, Payload] | None = None  #: the values of the iteration before, by key; None: it is the first
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
+    ran_on: HostId | None = None  #: of an undo: where the attempt ran; None: on this machine
     place: str = ""  #: where it runs: the name of a cluster; empty: this machine
-    #: where its body was shipped: the digest, or the pickle of a function with arguments that no other task has;
-    #: None: the executor has it by task id
+    #: where its body was shipped: the digest, or the pickle of a function with arguments that no other task has, or of
+    #: an undo; None: the executor has it by task id
     body: str | bytes | None = None
 
 

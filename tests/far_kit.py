@@ -175,8 +175,14 @@ class PlayedAgent:
         sock = socket.create_connection((ticket.address, ticket.port))
         greet(sock, bytes.fromhex(ticket.key))
         self.link = Link(sock)
-        facts = {"agent": agent_id, "host": agent_id, "machine": agent_id, "version": __version__, "slots": slots}
-        self.link.send(("hello", {**facts, "python": tuple(sys.version_info[:3])}))
+        facts = {
+            "agent": agent_id,
+            "host": agent_id,
+            "machine": agent_id,
+            "boot": "",
+            "slots": slots,
+        }
+        self.link.send(("hello", {**facts, "version": __version__, "python": tuple(sys.version_info[:3])}))
         self.link.send(("ready", slots))
 
     def took(self) -> list[Message]:

@@ -198,6 +198,13 @@ def connected(server: SqlServer):  # type: ignore[no-untyped-def]  # both driver
     return pymysql.connect(**address, autocommit=True)
 
 
+def marked(server: SqlServer) -> list[tuple[object, ...]]:
+    """Return the sessions of a server that execute a statement of a task."""
+    if server.scheme == "postgresql":
+        return query(server, "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'lf-%'")
+    return query(server, "SELECT id FROM information_schema.processlist WHERE info LIKE '/* lf-%'")
+
+
 def _until_connected(server: SqlServer, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server takes connections: it refuses them for a moment after it listens."""
     deadline = time.monotonic() + 60

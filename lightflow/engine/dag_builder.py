@@ -235,8 +235,8 @@ class _TaskBuilder(Record):
 
             config = keys_before_run(config, expressions, self.params, self.inputs.secrets or {})
         modules = task_type.needed_modules(config)
-        if not modules:
-            return ()
+        if not modules or (task.mode in self.spec.limits.clusters and not task_type.reason_here(config)):
+            return ()  # a machine of a cluster reports itself what it lacks
         from lightflow.plugins.needs import missing_modules, needs_text
 
         if missing := missing_modules(modules):

@@ -20,13 +20,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from lightflow.import_path import importing_from, unpickling_from
+from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
 from lightflow.spec.model import TaskSpec
-from liteflow import Call, InputError, Secret
+from liteflow import Call, InputError, Secret, TaskFailed
 from liteflow.api import Body, Poll, Record, replace, sha256_hex
 
 #: How long a task waits where nothing says it.
 LONGEST_WAIT_S: Final = 7 * 86_400.0
+
+
+#: Why a task that waits does not leave the machine of its run.
+WAITS_HERE: Final = "waits on the machine of the run"
 
 
 class ConfigProblem(Record, kw_only=False):
@@ -78,6 +83,7 @@ class TypeInfo(Record):
     ref: TypeRef
     origin: str  #: for messages: "built in", a file, a package
     line: int = 0
+    waits: bool = False  #: whether its source has a `poll`
     needs: tuple[str, ...] = ()  #: the modules that it imports
     extra: str = ""  #: the distribution that has them
 
@@ -161,9 +167,7 @@ class TaskType:
 
     def reason_here(self, config: Mapping[str, Any]) -> str:
         """Return why a task with these keys runs on the machine of its run, and on no cluster; empty: it may leave."""
-        if self.waits():
-            return "waits on the machine of the run"
-        return "" if type(self).undo is TaskType.undo else "is undone by the machine of the run, so it runs there"
+        return WAITS_HERE if self.waits() else ""
 
     def poll_of(self, task: TaskSpec) -> Poll | None:
         """Return how a task waits; None: this type does not."""
@@ -206,20 +210,51 @@ class TaskType:
 
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
+    context = _of_attempt(context)
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().run(with_secrets(config), _of_attempt(context))
+        return _loaded(type_ref, config).run(with_secrets(config), context)
 
 
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
+    context = _of_attempt(context)
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(with_secrets(config), _of_attempt(context), _running().handle)
+        try:
+            task_type = _loaded(type_ref, config)
+        except TaskFailed:  # the attempt could not begin here, either
+            return
+        task_type.undo(with_secrets(config), context, _running().handle)
 
 
 def poll_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Poll the wait of a task of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
         return type_ref.load().poll(with_secrets(config), _of_attempt(context), _running().handle)
+
+
+def _loaded(type_ref: TypeRef, config: Mapping[str, Any]) -> TaskType:
+    """Return a task type for the attempt that runs here.
+
+    Raises:
+        TaskFailed: another machine than that of the run lacks the file of the type, or a module that it needs.
+    """
+    try:
+        running = _running()
+    except RuntimeError:
+        return type_ref.load()
+    if running.host is None:
+        return type_ref.load()
+    path = running.local_path(type_ref.path)
+    if path and not os.path.exists(path):
+        text = (
+            f"there is no {path} on {running.host}, which has the type of the task: name it in `files` of the cluster"
+        )
+        raise TaskFailed(text, final=True)
+    task_type = replace(type_ref, path=path).load()
+    if missing := missing_modules(task_type.needed_modules(config)):
+        text = f"{running.host}: {needs_text(task_type.name, missing, task_type.extra)}"
+        raise TaskFailed(text, final=True)
+    return task_type
 
 
 def _running() -> Any:
@@ -253,7 +288,14 @@ def _of_attempt(context: PluginContext) -> PluginContext:
         running = _running()
     except RuntimeError:
         return context
-    return replace(context, mark=running.mark, key=running.key, attempt=running.attempt, deadline=running.deadline)
+    return replace(
+        context,
+        folder=running.local_path(context.folder),
+        mark=running.mark,
+        key=running.key,
+        attempt=running.attempt,
+        deadline=running.deadline,
+    )
 
 
 def absolute(folder: str | None) -> str | None:

@@ -85,8 +85,8 @@ def run_in_container(
                 f"container contain: list it under `secrets`, and read /run/secrets/{name}"
             )
             raise TaskFailed(text, final=True)
-    engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
-    work = containers.ContainerWork(keys=keys, words=words, folder=folder, env=env, secrets=secrets)
+    engine = _engine(keys, environment)
+    work = containers.ContainerWork(keys=keys, words=words, folder=context.local_path(folder), env=env, secrets=secrets)
     attempt = containers.ContainerAttempt(
         mark=context.mark,
         task_id=context.task_id,
@@ -101,12 +101,24 @@ def run_in_container(
 def undo_container(keys: Mapping[str, Any], environment: ContainerEnvironment) -> None:
     """End the container of an attempt."""
     try:
-        engine = containers.choose(environment.client, keys.get("engine"), _secret_variables())
+        engine = _engine(keys, environment)
     except TaskFailed as error:
         if error.final:  # no engine is installed, so it has started nothing
             return
         raise
     containers.remove(engine, current_context().mark, stays=keys.get("keep", "never") != "never")
+
+
+def _engine(keys: Mapping[str, Any], environment: ContainerEnvironment) -> containers.ContainerEngine:
+    """Return the engine of this machine. Raises TaskFailed."""
+    agent = current_context().agent
+    if agent is None:
+        return containers.choose(environment.client, keys.get("engine"), _secret_variables())
+    try:
+        client = containers.client_environment(agent.environ)
+        return containers.choose(client, keys.get("engine"), _secret_variables())
+    except TaskFailed as error:
+        raise TaskFailed(f"{agent.host}: {error}", codes=error.codes, final=error.final) from None
 
 
 def _environment(names: Iterable[str]) -> dict[str, str]:

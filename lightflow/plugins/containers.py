@@ -92,9 +92,9 @@ def is_of_client(name: str) -> bool:
     return name in _OF_CLIENT or name.startswith(_OF_CLIENT_PREFIXES)
 
 
-def client_environment() -> dict[str, str]:
-    """Return the variables of this process that the client of an engine reads."""
-    return {name: value for name, value in os.environ.items() if is_of_client(name)}
+def client_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables, those of this process by default, that the client of an engine reads."""
+    return {name: value for name, value in environ.items() if is_of_client(name)}
 
 
 class ContainerEngine:

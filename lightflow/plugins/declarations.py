@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.plugins.base import TypeInfo, TypeRef
+from liteflow.api import replace
 
 #: The attributes that are read: the class of their literal, and how it is written.
 _LITERALS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
@@ -43,7 +44,7 @@ def read_declarations(path: str, shown: str) -> tuple[list[TypeInfo], list[Probl
         inherited = parents[0].schema if parents else {}
         info = _declaration(node, path, shown, inherited or {}, problems)
         if info is not None:
-            types[node.name] = info
+            types[node.name] = replace(info, waits=_has_poll(node) or any(parent.waits for parent in parents))
     if not types and not problems:
         problems.append(Problem(shown, 1, 1, "", "declares no task type: no class here derives from TaskType"))
     return list(types.values()), problems
@@ -80,6 +81,10 @@ def _declaration(
         needs=tuple(map(str, values.get("needs", ()))),
         extra=values.get("extra", ""),
     )
+
+
+def _has_poll(node: ast.ClassDef) -> bool:
+    return any(isinstance(each, ast.FunctionDef) and each.name == "poll" for each in node.body)
 
 
 def source_of(module: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.plugins.base import TaskType, TypeInfo, TypeRef
+from lightflow.plugins.base import WAITS_HERE, TaskType, TypeInfo, TypeRef
 from lightflow.plugins.expression_kinds import kind_problem
 from liteflow.api import replace
 
@@ -110,6 +110,13 @@ class Registry:
         kind = _built_in_class(name)
         return kind() if kind else None
 
+    def reason_here(self, name: str, config: Mapping[str, Any]) -> str:
+        """Return why a task of a type runs on the machine of its run, and on no cluster; empty: it may leave."""
+        if (built_in := self.built_in(name)) is not None:
+            return built_in.reason_here(config)
+        info = self.find(name)
+        return WAITS_HERE if info is not None and info.waits else ""
+
     def load(self, name: str) -> TaskType:
         """Return the task type. This runs the code of a plugin file or package, so only a run may call it.
 
@@ -179,7 +186,7 @@ def _with_declaration(info: TypeInfo) -> TypeInfo:
     match = next((each for each in declared if each.ref.attribute == info.ref.attribute), None)
     if match is None or match.schema is None or schema_fragment_problem(match.schema, ()) is not None:
         return info
-    return replace(info, schema=match.schema, needs=match.needs, extra=match.extra)
+    return replace(info, schema=match.schema, waits=match.waits, needs=match.needs, extra=match.extra)
 
 
 def schema_fragment_problem(schema: Mapping[str, Any], reserved_keys: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
 from lightflow.plugins.connection_keys import TLS
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import BoundValue, TaskSpec
-from lightflow.sql.addresses import DRIVERS, FILES, Address, address_of, clear_password, scheme_of
+from lightflow.sql.addresses import DRIVERS, FILES, IN_MEMORY, Address, address_of, clear_password, scheme_of
 from lightflow.sql.databases import ConnectionOptions
 from lightflow.sql.dialects import DUCKDB, MYSQL, POSTGRESQL, SQLITE, Dialect
 from lightflow.sql.execution import SqlJob, end_marked, execute
@@ -230,7 +230,7 @@ class SqlTask(TaskType):
         """Return the call of `run`. The text of a `file` is read and checked here, before anything runs."""
         name = task.config.get("file")
         if not isinstance(name, str) or OPEN in name:
-            return super().build(task)
+            return self._call(task)
         path = os.path.join(os.path.dirname(task.file), os.path.expanduser(name))
         shown = os.path.relpath(path)
         try:
@@ -247,7 +247,12 @@ class SqlTask(TaskType):
                 [Problem(shown, each.line, each.column, f"tasks.{task.id}", each.message) for each in problems]
             )
         config = {key: value for key, value in task.config.items() if key != "file"}
-        return super().build(replace(task, config={**config, "sql": text}))
+        return self._call(replace(task, config={**config, "sql": text}))
+
+    def _call(self, task: TaskSpec) -> Body:
+        """Return the call of `run`, which stays on this machine where the database is a file of it."""
+        body = super().build(task)
+        return body._replace(lane="here") if isinstance(body, Call) and _is_file_here(task.config) else body
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         """Execute the statements in a worker process, and store the further values of the task."""
@@ -262,7 +267,7 @@ class SqlTask(TaskType):
         return None if _is_in_file(task.config) else super().undo_call(task)
 
     def reason_here(self, config: Mapping[str, Any]) -> str:
-        return "" if _is_in_file(config) else super().reason_here(config)
+        return "opens a file of the machine of the run, so it runs there" if _is_file_here(config) else ""
 
     def undo(self, config: Mapping[str, Any], context: PluginContext, handle: Any) -> None:
         """End the statements of the attempt on the server. A server that is still busy with the start is looked at
@@ -300,7 +305,7 @@ def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> S
         text=text,
         values=values,
         params=config.get("params", {}),
-        address=_address(config),
+        address=_reachable(_address(config)),
         options=ConnectionOptions(
             mark=context.mark,
             read_only=config.get("read_only", False),
@@ -321,6 +326,24 @@ def job_of(config: Mapping[str, Any], context: PluginContext, db_path: str) -> S
 def _is_in_file(config: Mapping[str, Any]) -> bool:
     """Return whether the database is a file, not a server."""
     return scheme_of(str(config.get("connection", ""))) in FILES
+
+
+def _is_file_here(config: Mapping[str, Any]) -> bool:
+    """Return whether the database is a file of the machine of the run, and not in memory."""
+    database = str(config.get("connection", "")).partition("://")[2]
+    return _is_in_file(config) and database.lstrip("/") != IN_MEMORY
+
+
+def _reachable(address: Address) -> Address:
+    """Return an address that this machine may open. Raises TaskFailed: it is a file of another machine."""
+    host = current_context().host
+    if host is not None and address.scheme in FILES and address.database != IN_MEMORY:
+        raise TaskFailed(
+            f"{address.database} is a file of the machine of the run, and the task runs on {host}: remove its mode, or "
+            "use a server",
+            final=True,
+        )
+    return address
 
 
 def _address(config: Mapping[str, Any]) -> Address:

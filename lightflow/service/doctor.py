@@ -300,7 +300,8 @@ def _undos(db: str) -> Iterator[Finding]:
             for undo in history.undos(run.run_id):
                 mark = mark_of(history.path, run.run_id, undo.task_id, undo.map_index, undo.attempt)
                 task = printable(instance_name(undo.task_id, undo.map_index))
-                why = "was not done" if undo.problem is None else f"failed: {printable(undo.problem)}"
+                place = "" if undo.host is None else f" on {printable(undo.host)}"
+                why = f"was not done{place}" if undo.problem is None else f"failed{place}: {printable(undo.problem)}"
                 yield Finding(
                     "undos",
                     "warning",

@@ -175,8 +175,8 @@ class _Compiler:
         mode = checked_mode(task.options.mode, self._clusters, task.task_id)
         if mode in self._clusters and stays_here(task.body()):
             raise DefinitionError(
-                f"task {task.task_id!r} cannot run on cluster {mode!r}: a task that waits without a worker, or that "
-                "has an undo, runs on the machine of the run; remove its mode"
+                f"task {task.task_id!r} cannot run on cluster {mode!r}: a task that waits without a worker, or whose "
+                "call says so, runs on the machine of the run; remove its mode"
             )
         return mode
 

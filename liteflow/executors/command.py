@@ -25,7 +25,7 @@ def run_environment(info: RunInfo) -> dict[str, str]:
         "LIGHTFLOW_RUN_ID": info.run_id,
         "LIGHTFLOW_WORKFLOW": info.dag_id,
     }
-    if info.agent_dir is None:
+    if info.agent is None:
         environ["LIGHTFLOW_DB"] = info.db_path
     if info.logical_date is not None:
         environ["LIGHTFLOW_LOGICAL_DATE"] = shown(info.logical_date)

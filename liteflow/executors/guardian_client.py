@@ -51,9 +51,12 @@ class GuardianClient:
         *,
         claim_children: bool = False,
         masker: Masker | None = None,
-        on_session: Callable[[int], None] | None = None,
+        on_session: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Start the first guardian; `on_session` is called with the session of each, before it starts anything."""
+        """Start the first guardian.
+
+        `on_session` is called with the session and the process id of each, before it starts anything.
+        """
         self._start_guardian = partial(_start_guardian, worker_main, importable, tuple(close_in_workers), masker)
         self._tagger = tree.Tagger() if claim_children else None
         self._outcomes: OutcomeQueue | None = None
@@ -63,6 +66,7 @@ class GuardianClient:
         self._last_number = 0
         self._on_session = on_session
         self._lease: float | None = None
+        self.undos_left = False  # whether an undo was not done at the end, or has failed then
         self._guardian = self._start()
 
     @property
@@ -83,7 +87,7 @@ class GuardianClient:
         if self._tagger is not None:
             self._tagger.put_on(tree.make_tag(guardian.session, tree.OWNER))
         if self._on_session is not None:
-            self._on_session(guardian.session)
+            self._on_session(guardian.session, guardian.pid)
         if self._lease is not None:
             guardian.set_lease(self._lease)
         return guardian
@@ -263,7 +267,8 @@ class GuardianClient:
             self._tagger.take_off()
         if self._outcomes is not None and not self._guardian.is_dead():
             self._outcomes.unwatch(self._guardian.fileno())
-        self._guardian.close(CLOSE_S + ALL_UNDOS_S if self._undos else CLOSE_S)
+        in_order = self._guardian.close(CLOSE_S + ALL_UNDOS_S if self._undos else CLOSE_S)
+        self.undos_left = bool(self._undos) and not in_order
         self._handles.clear()
 
 

@@ -23,8 +23,8 @@ from liteflow.executors.protocol import (
 )
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
-from liteflow.record import EMPTY_MAPPING, Record
-from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work, runs_child, stays_here
+from liteflow.record import EMPTY_MAPPING, Record, replace
+from liteflow.work import Body, Call, Command, HostId, Outcome, RunInfo, Work, runs_child, stays_here
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
@@ -110,7 +110,7 @@ def backend_name(
 ) -> str:
     """Return the name of the backend that runs a task in this mode.
 
-    A lane runs commands and functions. A task that waits, or has an undo, stays here: both outlive its attempt.
+    A lane runs commands and functions. A task that waits stays here: its wait outlives its attempt.
 
     Raises:
         DefinitionError: there is no such mode.
@@ -187,10 +187,14 @@ class _Executor:
     def _open_undos(self, bodies: Mapping[str, Body]) -> None:
         with_undo = {task_id for task_id, body in bodies.items() if body.undo is not None}
         if with_undo:
-            from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
+            self.open_undos(lambda work: work if work.task_id in with_undo else None)
 
-            assert self._guardian is not None
-            self._undos = AttemptUndos(self._guardian, self._outcomes, with_undo)
+    def open_undos(self, undo_of: Callable[[Work], Work | None]) -> None:
+        """Have the undos of attempts done; for `undo_of` see `AttemptUndos`. To be called before `open_each`."""
+        from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
+
+        assert self._guardian is not None
+        self._undos = AttemptUndos(self._guardian, self._outcomes, undo_of)
 
     def open_each(
         self,
@@ -305,7 +309,22 @@ class _Executor:
         self._undos.post(outcome)
 
     def undo(self, works: Sequence[Work]) -> list[str | None]:
+        problems: dict[int, str | None] = {}
+        for backend in dict.fromkeys(map(self._undoing_backend, works)):
+            places = [place for place, work in enumerate(works) if self._undoing_backend(work) is backend]
+            undo = self._undo_here if backend is None else backend.undo
+            problems.update(zip(places, undo([works[place] for place in places]), strict=True))
+        return [problems[place] for place in range(len(works))]
+
+    def _undoing_backend(self, work: Work) -> Backend | None:
+        """Return the backend that undoes an attempt of another machine; None: it ran on this one."""
+        return None if work.ran_on is None else self._backends[self._names[work.task_id]]
+
+    def _undo_here(self, works: Sequence[Work]) -> list[str | None]:
         return [None] * len(works) if self._undos is None else self._undos.undo(works)
+
+    def placed(self) -> Sequence[tuple[int, HostId]]:
+        return [each for backend in self._far for each in backend.placed()]
 
     def wake(self) -> None:
         self._outcomes.wake()
@@ -343,6 +362,15 @@ class _Executor:
             backend.release()
         if self._polls is not None:
             self._polls.release()
+
+
+class AgentExecutor(_Executor):
+    """The executor of an agent, which also undoes attempts that an earlier agent of its machine has left."""
+
+    def start_undo(self, undo: Work, on_end: Callable[[str | None], None]) -> None:
+        """Start the undo of an attempt of a dead process. `on_end` gets why it has failed; None: it has not."""
+        assert self._undos is not None
+        self._undos.start(undo, on_end)
 
 
 _HOST: Final = HostProgram()
@@ -447,7 +475,8 @@ def open_executor(
     _check_logs(bodies, info)
     guardian = None
     polled = set(polled_tasks(bodies, names))
-    if host.claim_children or polled or not _GUARDED.isdisjoint(names.values()):
+    has_undos = any(body.undo is not None for body in bodies.values())
+    if host.claim_children or polled or has_undos or not _GUARDED.isdisjoint(names.values()):
         calls = {
             task_id: body
             for task_id, body in bodies.items()
@@ -475,11 +504,17 @@ class ShippedTasks(Record):
     functions: Mapping[Any, Body]  #: bodies of Python tasks, as their work names them; for workers only
     commands: dict[str, Body]  #: by the key that their work has as `body`
     backends: dict[Any, str]  #: the name of the backend, while a work is submitted
+    undos: dict[int, bytes]  #: the undos of attempts, by node
+
+    def undo_of(self, work: Work) -> Work | None:
+        """Return the work of the undo of an attempt; None: it has none."""
+        undo = self.undos.get(work.node)
+        return None if undo is None else replace(work, body=undo)
 
 
 def open_agent_executor(
-    tasks: ShippedTasks, info: RunInfo, *, slots: int, outcomes: OutcomeQueue, on_session: Callable[[int], None]
-) -> tuple[Executor, GuardianClient]:
+    tasks: ShippedTasks, info: RunInfo, *, slots: int, outcomes: OutcomeQueue, on_session: Callable[[int, int], None]
+) -> tuple[AgentExecutor, GuardianClient]:
     """Open what runs attempts of another machine's run on this one, and return it with its guardian.
 
     Args:
@@ -487,7 +522,7 @@ def open_agent_executor(
         info: what is the same for all tasks of the run.
         slots: how many Python tasks run at once; the caller counts the commands.
         outcomes: the queue in which the caller waits for its own descriptors, too.
-        on_session: is called with the session of each guardian, before the guardian starts anything.
+        on_session: is called with the session and process id of each guardian, before it starts anything.
 
     Raises:
         ResourceError: no more processes or files are allowed.
@@ -500,6 +535,7 @@ def open_agent_executor(
         masker=info.masker,
         on_session=on_session,
     )
-    executor = _Executor(tasks.backends, outcomes, guardian)
+    executor = AgentExecutor(tasks.backends, outcomes, guardian)
+    executor.open_undos(tasks.undo_of)
     executor.open_each(BACKENDS, {"process": tasks.functions, COMMAND: tasks.commands}, info, slots)
     return executor, guardian

@@ -166,10 +166,7 @@ class ProcessBackend(Backend):
                 self._remove(submission)
                 if not worker.retired:
                     self._idle.append(worker)
-                if self._undos is None:
-                    self._gathered.extend(map(outcome_from_wire, wires))
-                else:
-                    self._post(outcome_from_wire(wires[0]))
+                self._gathered.extend(map(outcome_from_wire, wires))
                 if len(wires) < len(submission.works):  # the last of these polls has changed the worker for good
                     self.submit_all(submission.works[len(wires) :])
                 self._start_queued()
@@ -183,9 +180,9 @@ class ProcessBackend(Backend):
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
-        for outcome in self._gathered:
-            self._outcomes.post(outcome)
-        self._gathered.clear()
+        gathered, self._gathered = self._gathered, []
+        for outcome in gathered:
+            self._post(outcome)
 
     def _stop(self, submission: _Submission, verdict: Verdict, message: str, grace_s: float) -> None:
         """End an attempt; its Outcome comes when its worker has ended."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.record import Record
-from liteflow.work import Body, Outcome, RunInfo, Work
+from liteflow.work import Body, HostId, Outcome, RunInfo, Work
 
 #: The signal by which a run cancels a child run; other signals interrupt a run, so that it can be resumed.
 CANCEL_SIGNAL: Final = signal.SIGUSR1
@@ -82,7 +82,16 @@ class Executor(Protocol):
         """Undo an attempt that waited and has not succeeded; then return its outcome."""
 
     def undo(self, works: Sequence[Work]) -> list[str | None]:
-        """Undo attempts whose processes are dead. Return for each why its undo has failed; None: it has not."""
+        """Undo attempts whose processes are dead, each on its machine.
+
+        Return for each why its undo has failed; None: it has not.
+        """
+
+    def placed(self) -> Sequence[tuple[int, HostId]]:
+        """Return the nodes of attempts with an undo that another machine is about to get, each with the machine.
+
+        They start there with the next `flush`, so that the caller can store before where they are.
+        """
 
     def wake(self) -> None:
         """Make `wait` return."""
@@ -134,6 +143,14 @@ class Backend:
     def want(self, place: str, count: int) -> None:
         """Take the number of attempts that wait for a slot of a place of a far backend."""
 
+    def placed(self) -> Sequence[tuple[int, HostId]]:
+        """Return which attempts with an undo start on which machine with the next `flush`."""
+        return ()
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        """Undo attempts that ran on other machines. Return for each why its undo has failed; None: it has not."""
+        return ["its task does not run on a cluster now: resume with the mode of the attempt"] * len(works)
+
     def places(self) -> Mapping[str, PlaceState]:
         """Return what is known of each place of a far backend."""
         return {}
@@ -160,6 +177,9 @@ class UndoRegister(Protocol):
 
     def post(self, outcome: Outcome) -> None:
         """Post an outcome: a success at once, any other outcome after the undo of its attempt."""
+
+    def start(self, undo: Work, on_end: Callable[[str | None], None]) -> None:
+        """Start an undo of an attempt of a dead process. `on_end` gets why it has failed; None: it has not."""
 
     def undo(self, works: Sequence[Work]) -> list[str | None]:
         """Undo attempts of dead processes. Return for each why its undo has failed; None: it has not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -23,10 +23,13 @@ _TOO_MANY: Final = f"it did not end within {ALL_UNDOS_S:g} s, with the others"
 class AttemptUndos:
     """Has the guardian do the undos of the attempts of one run."""
 
-    def __init__(self, guardian: GuardianClient, outcomes: OutcomeQueue, task_ids: Collection[str]) -> None:
+    def __init__(
+        self, guardian: GuardianClient, outcomes: OutcomeQueue, undo_of: Callable[[Work], Work | None]
+    ) -> None:
+        """Take a function that returns the work of an undo for that of its attempt; None: it has no undo."""
         self._guardian = guardian
         self._outcomes = outcomes
-        self._task_ids = task_ids  # of the tasks that have an undo
+        self._undo_of = undo_of
         self._numbers: dict[int, int] = {}  # of the undos of running attempts, by node
 
     def register(self, work: Work) -> None:
@@ -36,8 +39,9 @@ class AttemptUndos:
             ValueError: a value is not plain data.
             LiteflowError: there is no guardian.
         """
-        if work.task_id in self._task_ids:
-            self._numbers[work.node] = self._guardian.register_undo(_packet(work))
+        undo = self._undo_of(work)
+        if undo is not None:
+            self._numbers[work.node] = self._guardian.register_undo(_packet(undo))
 
     def post(self, outcome: Outcome) -> None:
         """Post an outcome: a success or a wait at once, any other outcome after the undo of its attempt."""
@@ -53,22 +57,31 @@ class AttemptUndos:
     def _post_undone(self, outcome: Outcome, event: Undone) -> None:
         self._outcomes.post(outcome._replace(undo_error=_problem(event)))
 
+    def start(self, undo: Work, on_end: Callable[[str | None], None]) -> None:
+        """Start an undo of an attempt of a dead process. `on_end` gets why it has failed; None: it has not."""
+        try:
+            number = self._guardian.register_undo(_packet(undo))
+        except (LiteflowError, ValueError) as error:
+            on_end(str(error))
+            return
+        self._guardian.undo(number, lambda event: on_end(_problem(event)))
+
     def undo(self, works: Sequence[Work]) -> list[str | None]:
         """Undo attempts of dead processes. Return for each why its undo has failed; None: it has not."""
         problems: dict[int, str | None] = dict.fromkeys(range(len(works)), _TOO_MANY)
         left = set(problems)
 
-        def on_end(place: int, event: Undone) -> None:
-            problems[place] = _problem(event)
+        def on_end(place: int, problem: str | None) -> None:
+            problems[place] = problem
             left.discard(place)
             self._outcomes.wake()
 
         for place, work in enumerate(works):
-            try:
-                self._guardian.undo(self._guardian.register_undo(_packet(work)), partial(on_end, place))
-            except (LiteflowError, ValueError) as error:
-                problems[place] = str(error)
-                left.discard(place)
+            undo = self._undo_of(work)
+            if undo is None:
+                on_end(place, None)
+            else:
+                self.start(undo, partial(on_end, place))
         end = time.monotonic() + ALL_UNDOS_S
         while left and (pause := end - time.monotonic()) > 0:
             self._outcomes.wait(min(pause, CHECK_EVERY_S))
@@ -76,8 +89,8 @@ class AttemptUndos:
         return list(problems.values())
 
 
-def _packet(work: Work) -> bytes:
-    return pack([work_to_wire(replace(work, is_undo=True, timeout_s=UNDO_S))])
+def _packet(undo: Work) -> bytes:
+    return pack([work_to_wire(replace(undo, is_undo=True, timeout_s=UNDO_S))])
 
 
 def _problem(event: Undone) -> str | None:

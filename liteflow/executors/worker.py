@@ -14,8 +14,9 @@ import sys
 import time
 from _thread import start_new_thread
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from liteflow.errors import LiteflowError
 from liteflow.executors.attempt import Attempt, Terminated, with_outputs
@@ -115,6 +116,10 @@ def _to_payloads(wire: dict[str, tuple[Any, ...]] | None) -> dict[str, Payload] 
     return None if wire is None else {key: Payload._make(parts) for key, parts in wire.items()}
 
 
+#: The exit code of a worker whose undo has failed: the guardian does not read outcomes.
+_UNDO_FAILED: Final = 1
+
+
 class _Worker:
     def __init__(self, run_calls: RunCalls, sock: socket.socket, switch: LogSwitch | None) -> None:
         self._calls, self._info = run_calls
@@ -123,6 +128,7 @@ class _Worker:
         close_in_forks(sock)
         use_handlers_in_forks({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
+        self.undo_failed = False
         _close_input()
         set_variables(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
@@ -173,7 +179,9 @@ class _Worker:
         is_clean = is_clean and output_is_unchanged
         if written != (0, None):
             outcome = outcome._replace(log_path=work.log_path if written.size_bytes else None, log_lost=written.lost)
-        if not work.is_undo:
+        if work.is_undo:
+            self.undo_failed = outcome.error is not None
+        else:
             outcome = self._with_outputs(outcome, value_from, variables.get("LIGHTFLOW_OUTPUT"), written)
         return outcome, is_clean
 
@@ -188,7 +196,8 @@ class _Worker:
         attempt, value_from = Attempt(work, self._info), None
         try:
             whole = self._calls[work.body or work.task_id]
-            body, value_from = whole.undo if work.is_undo else whole, whole.output
+            is_whole = not work.is_undo or work.body is not None  # the body of an undo that was shipped is the undo
+            body, value_from = whole if is_whole else whole.undo, whole.output
             assert isinstance(body, Call)
             body = attempt.complete_body(body)
             self._state.prepare(body.cwd, self._info.environment(body), variables)
@@ -220,10 +229,16 @@ def die_of_term() -> None:
 
 
 def serve(run_calls: RunCalls, sock: socket.socket, switch: LogSwitch | None) -> None:
-    """Run tasks until the orchestrator closes the socket; this process has no other purpose."""
+    """Run tasks until the orchestrator closes the socket; this process has no other purpose.
+
+    Raises:
+        SystemExit: an undo has failed.
+    """
+    worker = _Worker(run_calls, sock, switch)
     try:
-        _Worker(run_calls, sock, switch).run()
-    except (EOFError, ConnectionError):
-        return
+        with suppress(EOFError, ConnectionError):
+            worker.run()
     except Terminated:
         die_of_term()
+    if worker.undo_failed:
+        sys.exit(_UNDO_FAILED)

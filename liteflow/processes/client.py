@@ -345,18 +345,23 @@ class GuardianConnection:
             elif message[0] != "pong":
                 self._answer = message
 
-    def close(self, timeout_s: float = CLOSE_S) -> None:
-        """End everything that the guardian has started, and the guardian; safe to call twice."""
+    def close(self, timeout_s: float = CLOSE_S) -> bool:
+        """End everything that the guardian has started, and the guardian; safe to call twice.
+
+        Return whether it ended in order, with the undos that were registered; False also for the second call.
+        """
         if self._socket.fileno() < 0:
-            return
+            return False
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
         self._control.send(("goodbye",))
         keep_open_in_forks(self._socket)
         self._control.close()  # which has the same effect if the message was not sent
-        if not self._reap(time.monotonic() + timeout_s) and not self._dead:
+        in_order = self._reap(time.monotonic() + timeout_s)
+        if not in_order and not self._dead:
             self._dead = True
             tree.sweep_session(self.session)
+        return in_order
 
     def _reap(self, deadline: float) -> bool:
         """Wait for the guardian's end, and kill it after the deadline; return whether it ended in order."""

@@ -46,7 +46,7 @@ from liteflow.processes.jobs import Job, JobOutput, JobTable
 from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.reaper import Reaper
 from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
-from liteflow.processes.undos import ALL_UNDOS_S, Undos
+from liteflow.processes.undos import ALL_UNDOS_S, UNDOS_LEFT, Undos
 
 WorkerMain = Callable[[socket.socket, LogSwitch | None], None]
 
@@ -199,6 +199,11 @@ class Guardian:
         while self._undos and (pause := end - time.monotonic()) > 0:
             self._turn(pause)
         self._reaper.sweep_all()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process, when `run` has returned."""
+        return UNDOS_LEFT if self._undos.are_left else 0
 
     def _on_end(self, fields: dict[str, Any]) -> None:
         """Handle the end of a job: an undo has a report of its own."""
@@ -428,7 +433,7 @@ def serve(
         gc.freeze()  # a collection would copy the program's pages
         guardian = Guardian(control, session, worker_main, close_in_workers, masker)
         guardian.run()  # as long as the name exists, its descriptors are not collected with warnings
-        code = 0
+        code = guardian.exit_code
     except OSError as error:
         if error.errno not in _NO_MORE:
             sys.excepthook(*sys.exc_info())

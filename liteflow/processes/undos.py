@@ -17,6 +17,7 @@ from typing import Any, Final
 from liteflow.errors import ResourceError
 from liteflow.processes.packets import WorkerSocket
 
+UNDOS_LEFT: Final = 4  #: the exit code of a guardian that has not done all the undos that were registered at its end
 UNDO_S: Final = 8.0  # an undo that takes longer is ended
 ALL_UNDOS_S: Final = 20.0  # the time of a guardian whose orchestrator is dead; a resume waits for it
 _AT_ONCE: Final = 4
@@ -37,6 +38,7 @@ class Undos:
         self._packets: dict[int, bytes] = {}
         self._due: deque[int] = deque()
         self._running: dict[int, tuple[WorkerSocket, float]] = {}  # each with its deadline
+        self._has_failed: bool | None = None  # one of those that `request_all` has requested; None: it was not called
 
     def register(self, number: int, packet: bytes) -> None:
         """Register an undo."""
@@ -57,6 +59,7 @@ class Undos:
             worker_socket.close()
         self._running.clear()
         self._due = deque(self._packets)
+        self._has_failed = False
         self.start_queued()
 
     def start_queued(self) -> None:
@@ -67,6 +70,7 @@ class Undos:
             error = "it is not registered" if packet is None else self._start(number, packet)
             if error:
                 self._packets.pop(number, None)
+                self._note_end(is_done=False)
                 self._report(number, None, error)
 
     def _start(self, number: int, packet: bytes) -> str:
@@ -96,10 +100,20 @@ class Undos:
         value = worker_socket.take()
         worker_socket.close()
         self._packets.pop(number, None)
+        self._note_end(is_done=value is not None and code == 0)
         error = "" if value is not None else f"its worker ended with code {code}"
         self._report(number, value, _TOO_LONG if error and time.monotonic() >= deadline else error)
         self.start_queued()
         return True
+
+    def _note_end(self, *, is_done: bool) -> None:
+        if self._has_failed is not None and not is_done:
+            self._has_failed = True
+
+    @property
+    def are_left(self) -> bool:
+        """Whether one of those that `request_all` has requested was not done, or has failed."""
+        return self._has_failed is not None and (self._has_failed or bool(self._packets))
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that workers close."""

@@ -8,11 +8,13 @@ that a stopped agent does not outlive it.
 
 Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
-              · ("work", wire, command) · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
+              · ("undo_of", node, bytes): the undo of the work that follows · ("work", wire, command)
+              · ("undo", number, wire): the undo of an attempt of an agent that is lost
+              · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
               · ("inspect",) · ("pulled", number, payload, problem) · ("leave",): nothing follows
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
-              · ("inspected", facts) · ("pull", number, task id, key, map index)
+              · ("undone", number, problem) · ("inspected", facts) · ("pull", number, task id, key, map index)
 Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
 """
 
@@ -26,6 +28,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -43,10 +46,11 @@ from liteflow.remote.link import Link, Message
 from liteflow.remote.pulls import Pulls
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.remote.tls import context
+from liteflow.state.process_identity import boot_id
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
 from liteflow.version import __version__
-from liteflow.work import RunInfo
+from liteflow.work import AgentInfo, RunInfo
 
 #: How often the logs of running attempts are looked at.
 _LOOK_S: Final = 0.2
@@ -139,16 +143,17 @@ class Agent:
             functions=StoredBodies(self._folder.bodies, facts["code_folders"], ticket.host, self._folder.files.place),
             commands={},
             backends={},
+            undos={},
         )
         self._executor, self._guardian = open_agent_executor(
             tasks,
-            _run_info(facts, self._folder),
+            _run_info(facts, self._folder, ticket.host),
             slots=_MANY,
             outcomes=self._outcomes,
             on_session=place.notes.session,
         )
         self._note_lease()
-        self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier)
+        self._attempts = AgentAttempts(self._executor, tasks, self._folder, self._courier, place.notes)
         self._goodbye: float | None = None  # the grace with which the owner ends everything
 
     # -- the loop ------------------------------------------------------------------------------------------
@@ -290,6 +295,10 @@ class Agent:
             self._attempts.cancel(*message[1:])
         elif kind == "beat":
             self._answered(*message[1:])
+        elif kind == "undo_of":
+            self._attempts.take_undo(*message[1:])
+        elif kind == "undo":
+            self._attempts.undo(message[2], partial(self._say_undone, message[1]))
         elif kind == "inspect":
             from liteflow.remote.inspection import inspection  # no run needs it
 
@@ -300,6 +309,10 @@ class Agent:
         elif kind == "goodbye":
             self._goodbye = message[1]
             self._outcomes.wake()
+
+    def _say_undone(self, number: int, problem: str | None) -> None:
+        self._link.put(("undone", number, problem))
+        self._send()
 
     def _answered(self, sent_at: float, owners_time: float) -> None:
         offset = self._lease.answered(sent_at, owners_time)
@@ -315,7 +328,9 @@ class Agent:
     def _close(self, grace_s: float) -> None:
         """End all that runs, send the rest of the logs, and the message that nothing is left."""
         self._executor.close(grace_s)
-        if not self._link.eof and not self._lease.is_over:
+        if not self._guardian.undos_left:
+            self._attempts.note_undone()
+        if not self._link.eof and not self._lease.is_over and not self._guardian.undos_left:
             self._courier.send_logs()
             self._flush(time.monotonic() + _FLUSH_S)
             self._link.send(("closed",))
@@ -355,7 +370,7 @@ def _enter(cwd: str, host: str) -> None:
         ) from None
 
 
-def _run_info(facts: Mapping[str, Any], folder: Folder) -> RunInfo:
+def _run_info(facts: Mapping[str, Any], folder: Folder, host: str) -> RunInfo:
     """Return the facts of the run as the tasks of this machine see them."""
     return RunInfo(
         run_id=facts["run_id"],
@@ -367,7 +382,7 @@ def _run_info(facts: Mapping[str, Any], folder: Folder) -> RunInfo:
         outputs_dir=folder.outputs if facts["has_outputs"] else None,
         logical_date=facts["logical_date"],
         secrets=None if facts["secrets"] is None else Secrets(facts["secrets"]),
-        agent_dir=folder.path,
+        agent=AgentInfo(folder=folder.path, host=host, environ=dict(os.environ), copied=folder.files.copied),
     )
 
 
@@ -407,6 +422,7 @@ def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message
                 "agent": ticket.agent,
                 "host": ticket.host,
                 "machine": socket.gethostname(),
+                "boot": boot_id() or "",
                 "version": __version__,
                 "python": sys.version_info[:3],
                 "slots": ticket.slots,

@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
-from liteflow.executors import Executor
 from liteflow.executors.attempt import cancelled_in_queue
-from liteflow.executors.open import COMMAND, ShippedTasks
+from liteflow.executors.open import COMMAND, AgentExecutor, ShippedTasks
 from liteflow.executors.worker import work_from_wire
 from liteflow.record import replace
 from liteflow.remote.courier import Courier
 from liteflow.remote.ferry import ValueReceiver, moved
 from liteflow.remote.files import FolderCopy
+from liteflow.remote.keeper import Notes
 from liteflow.work import Command, Outcome, Work
 
 #: How long the queue may not move before the attempts in it go back.
@@ -63,8 +64,12 @@ class Folder:
 class AgentAttempts:
     """Starts attempts, each when a slot is free, and brings their outcomes to the courier."""
 
-    def __init__(self, executor: Executor, tasks: ShippedTasks, folder: Folder, courier: Courier) -> None:
+    def __init__(
+        self, executor: AgentExecutor, tasks: ShippedTasks, folder: Folder, courier: Courier, notes: Notes
+    ) -> None:
         self._executor = executor
+        self._notes = notes
+        self._undo_failed = False  # one of an attempt that has ended
         self._tasks = tasks
         self._folder = folder
         self._courier = courier
@@ -92,6 +97,17 @@ class AgentAttempts:
 
     def add(self, wire: tuple[Any, ...], command: tuple[Any, ...] | None) -> None:
         """Start an attempt, or queue it; None: its body is a function."""
+        work = self._received(wire)
+        if command is not None:
+            assert isinstance(work.body, str)
+            self._tasks.commands[work.body] = self._placed(Command(*command))
+        if not self._queue:
+            self._moved_at = time.monotonic()
+        self._queue.append(work)
+        self.advance()
+
+    def _received(self, wire: tuple[Any, ...]) -> Work:
+        """Return a work with the paths of this machine."""
         work = work_from_wire(wire, self._folder.logs)
         if work.inputs or work.items or work.previous:
             values = self._folder.values
@@ -101,13 +117,7 @@ class AgentAttempts:
                 items=moved(work.items, values),
                 previous=moved(work.previous, values),
             )
-        if command is not None:
-            assert isinstance(work.body, str)
-            self._tasks.commands[work.body] = self._placed(Command(*command))
-        if not self._queue:
-            self._moved_at = time.monotonic()
-        self._queue.append(work)
-        self.advance()
+        return work
 
     def _placed(self, command: Command) -> Command:
         """Return a command with its folder as it is on this machine."""
@@ -124,12 +134,15 @@ class AgentAttempts:
         assert work.log_path is not None
         self._courier.follow(work.node, work.log_path)
         assert work.body is not None
+        if work.node in self._tasks.undos:
+            self._notes.undos(exist=True)
         self._tasks.backends[work.body] = COMMAND if work.body in self._tasks.commands else "process"
         self._executor.submit(work)
         del self._tasks.backends[work.body]
 
     def end(self, outcome: Outcome) -> None:
         """Take the outcome of an attempt, and give its slot to the next."""
+        self._undo_failed = self._undo_failed or outcome.undo_error is not None
         work = self._running.pop(outcome.node, None)
         if work is not None:
             self._forget(work)
@@ -157,6 +170,23 @@ class AgentAttempts:
         return [work.node for work in works]
 
     def _forget(self, work: Work) -> None:
-        """Drop the command of an attempt."""
+        """Drop the command and the undo of an attempt."""
         if isinstance(work.body, str):
             self._tasks.commands.pop(work.body, None)
+        if self._tasks.undos.pop(work.node, None) is not None and not self._tasks.undos:
+            self.note_undone()
+
+    # -- undos ---------------------------------------------------------------------------------------------
+
+    def take_undo(self, node: int, undo: bytes) -> None:
+        """Take the undo of the attempt that comes next."""
+        self._tasks.undos[node] = undo
+
+    def undo(self, wire: tuple[Any, ...], on_end: Callable[[str | None], None]) -> None:
+        """Undo an attempt of an agent that is lost. `on_end` gets why its undo has failed; None: it has not."""
+        self._executor.start_undo(self._received(wire), on_end)
+
+    def note_undone(self) -> None:
+        """Note that no undo is left for the time after this process; a failed one may be, until its owner knows."""
+        if not self._undo_failed:
+            self._notes.undos(exist=False)

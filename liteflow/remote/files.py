@@ -12,6 +12,7 @@ from liteflow.errors import DefinitionError, LiteflowError
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.ferry import PIECE_BYTES
 from liteflow.remote.link import Message
+from liteflow.work import CopiedFolder
 
 #: Bytes of all files of a cluster.
 MOST_FILES_BYTES: Final = 64 * 1024 * 1024
@@ -75,12 +76,13 @@ class FolderCopy:
     """The copy of the owner's folder on another machine, which has the files of the cluster.
 
     Attributes:
+        copied: both folders; None: there are no files.
         is_complete: whether all files are there.
     """
 
     def __init__(self, original: str | None, copy: str) -> None:
         """Take the path of the folder on the owner's machine (None: there are no files), and that of its copy."""
-        self._original = original
+        self.copied = None if original is None else CopiedFolder(original, copy)
         self._copy = copy
         self._arriving = bytearray()
         self.is_complete = original is None
@@ -89,11 +91,7 @@ class FolderCopy:
 
     def place(self, path: str) -> str:
         """Return the path that a path of the owner's machine has here."""
-        if self._original is None or not os.path.isabs(path):
-            return path
-        relative = os.path.relpath(path, self._original)
-        is_outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
-        return path if is_outside else os.path.normpath(os.path.join(self._copy, relative))
+        return path if self.copied is None else self.copied.place(path)
 
     def make(self, path: str) -> str:
         """Return the path that a folder of the owner's machine has here; within the copy the folder is made."""

@@ -26,6 +26,7 @@ from liteflow.remote.placing import Placement
 from liteflow.remote.ready_agents import FarAgent, ReadyAgents
 from liteflow.remote.ticket import ticket_to
 from liteflow.version import __version__
+from liteflow.work import HostId
 
 _SWEEP_S: Final = 1.0  # between the end of a lease and the end of the last process
 _CHECKS_IN_A_LEASE: Final = 10
@@ -57,8 +58,8 @@ class FleetUser(Protocol):
     def receive(self, agent: FarAgent, message: Message) -> None:
         """Handle a message about an attempt."""
 
-    def lose(self, agent: FarAgent, reason: str) -> None:
-        """Handle the end of an agent; no process of its attempts lives."""
+    def lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
+        """Handle the end of an agent; no process of its attempts lives. `undone`: their undos were done, too."""
 
     def settle(self) -> None:
         """Use the slots that have become free, once all messages that have arrived are handled."""
@@ -150,7 +151,7 @@ class Fleet:
         if "gone" in line:
             for agent in [agent for agent in self._agents if agent.agent_id == line["gone"]]:
                 self._read(agent, to_the_end=True)
-                self._lose(agent, "it has ended")
+                self._lose(agent, "it has ended", undone=True)
         elif "failed" in line:
             self._note_failure(str(line["failed"]), is_final=bool(line.get("final")))
 
@@ -221,7 +222,8 @@ class Fleet:
             self._user.receive(agent, message)
 
     def _introduce(self, agent: FarAgent, hello: Mapping[str, Any]) -> None:
-        agent.agent_id, agent.host = hello["agent"], hello["host"]
+        agent.agent_id = hello["agent"]
+        agent.host_id = HostId(hello["host"], f"{hello['machine']} {hello['boot']}")
         problem = version_problem(hello, same_python=self._introduction.same_python)
         if problem is None:
             agent.link.send(("open", self._introduction.facts))
@@ -237,11 +239,11 @@ class Fleet:
         self.ready.remove(agent)
         self._close_link(agent)
         if agent.is_closed or not agent.nodes:
-            self._lose(agent, "it has ended")
+            self._lose(agent, "it has ended", undone=True)
 
-    def _lose(self, agent: FarAgent, reason: str) -> None:
+    def _lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
         self._forget(agent)
-        self._user.lose(agent, reason)
+        self._user.lose(agent, reason, undone=undone)
 
     def _forget(self, agent: FarAgent) -> None:
         self.ready.remove(agent)
@@ -262,7 +264,7 @@ class Fleet:
         limit_s = self._cluster.lease_s + _SWEEP_S
         for agent in list(self._agents):
             if time.monotonic() - agent.received_at > limit_s:
-                self._lose(agent, f"nothing was heard of it for {limit_s:g} s")
+                self._lose(agent, f"nothing was heard of it for {limit_s:g} s", undone=False)
                 if self._placement is not None and agent.agent_id:
                     self._placement.lost(agent.agent_id)
         self._check_later()

@@ -1,8 +1,8 @@
 """The keeper: the parent of an agent, which ends what is left when the agent was killed.
 
 The agent is a fork of it. All orphans of the agent, its guardian among them, become children of the keeper. When the
-agent has ended, for any reason, the keeper kills what is left, removes the folder of the agent, and ends. So the end of
-the keeper with exit code 0 says that nothing of the agent lives.
+agent has ended, for any reason, the keeper lets the guardian do the undos of the attempts, kills what is left, removes
+the folder of the agent, and ends. So the end of the keeper with exit code 0 says that nothing of the agent lives.
 
 The keeper has the lease of the agent, too, and kills an agent that has not ended by itself when it is over: agent and
 guardian may both be stopped.
@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -23,11 +24,13 @@ from typing import Any, Final
 from liteflow.processes import tree
 from liteflow.processes.forks import close_in_forks
 from liteflow.processes.guardian import boot_time
+from liteflow.processes.undos import ALL_UNDOS_S
 
-#: Exit codes of a keeper: nothing is left, and some processes cannot be killed.
-CLEAN, SURVIVORS = 0, 3
+#: Exit codes of a keeper: nothing is left, some processes cannot be killed, not all undos were done.
+CLEAN, SURVIVORS, UNDOS_LEFT = 0, 3, 4
 #: How long an agent may take to end when its lease is over, before it is killed. The owner waits for a second.
 _END_S: Final = 0.3
+_GUARDIAN_CHECK_S: Final = 0.25  # a task may have stopped it
 _LEASE_CHECK_S: Final = 1.0  # a pause does not count the time in which the machine sleeps; the lease does
 _IGNORED: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
@@ -43,9 +46,13 @@ class Notes:
         """Return the descriptor that becomes readable when the keeper has ended."""
         return self._socket.fileno()
 
-    def session(self, number: int) -> None:
-        """Note a session before its guardian starts anything."""
-        self._note({"session": number})
+    def session(self, number: int, guardian: int) -> None:
+        """Note a session, and the process id of its guardian, before the guardian starts anything."""
+        self._note({"session": number, "guardian": guardian})
+
+    def undos(self, *, exist: bool) -> None:
+        """Note whether the guardian has undos that it must do when the agent has ended."""
+        self._note({"undos": exist})
 
     def folder(self, path: str) -> None:
         self._note({"folder": path})
@@ -77,6 +84,7 @@ def run_guarded_agent(agent: Callable[[Notes], None]) -> int:
     facts = _Facts(own_end)
     _await_end(pid, facts)
     facts.read()
+    undone = not facts.undos or _await_guardian(facts.guardian)
     swept = tree.sweep(lambda tag: tree.session_of(tag) in facts.sessions, roots=tree.own_root(), spare=(os.getpid(),))
     if facts.folder and os.path.exists(facts.folder):
         import shutil  # it loads compression formats
@@ -84,7 +92,9 @@ def run_guarded_agent(agent: Callable[[Notes], None]) -> int:
         shutil.rmtree(facts.folder, ignore_errors=True)
     if facts.failure:
         print(json.dumps({"failed": facts.failure}), flush=True)
-    return SURVIVORS if swept.left else CLEAN
+    if swept.left:
+        return SURVIVORS
+    return CLEAN if undone else UNDOS_LEFT
 
 
 def _be_agent(agent: Callable[[Notes], None], agent_end: socket.socket) -> None:
@@ -110,6 +120,8 @@ class _Facts:
         self.sessions: set[int] = set()
         self.folder = ""
         self.failure = ""
+        self.guardian = 0  # its process id; 0: there is none
+        self.undos = False  # whether the guardian has some to do
         self.lease: float | None = None  # the end of the lease, as boot time; None: there is none yet
 
     def fileno(self) -> int:
@@ -132,6 +144,8 @@ class _Facts:
     def _take(self, fact: dict[str, Any]) -> None:
         if "session" in fact:
             self.sessions.add(fact["session"])
+        self.guardian = fact.get("guardian", self.guardian)
+        self.undos = fact.get("undos", self.undos)
         self.folder = fact.get("folder", self.folder)
         self.failure = fact.get("failed", self.failure)
         self.lease = fact.get("lease", self.lease)
@@ -154,3 +168,24 @@ def _await_end(pid: int, facts: _Facts) -> None:
         if ready and not facts.read():
             poll.unregister(facts)
     os.close(end)
+
+
+def _await_guardian(pid: int) -> bool:
+    """Let the guardian of an agent that has ended do the undos that it has. Return whether it has done all."""
+    give_up = time.monotonic() + ALL_UNDOS_S
+    try:
+        end = os.pidfd_open(pid)
+    except OSError:  # there is none
+        return False
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    ended, status = 0, 0
+    with suppress(ChildProcessError):  # it had ended before the agent
+        while time.monotonic() < give_up:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            os.kill(pid, signal.SIGCONT)
+            poll.poll(_GUARDIAN_CHECK_S * 1000)
+    os.close(end)
+    return bool(ended) and status == 0

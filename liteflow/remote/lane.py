@@ -11,26 +11,30 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import DefinitionError, LiteflowError, PayloadError
 from liteflow.executors.attempt import cancelled_in_queue, failure, one_line
+from liteflow.executors.guardian_client import CHECK_EVERY_S
+from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, PlaceState
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.planning.retry import PLACE_LEFT
 from liteflow.processes.log_file import open_log
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
+from liteflow.remote.far_undos import FarUndos, LostUndo
 from liteflow.remote.ferry import ValueReceiver, files_of, moved, moved_payload, value_messages
 from liteflow.remote.files import packed_files
 from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
 from liteflow.remote.ready_agents import FarAgent
 from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders
+from liteflow.states import Verdict
 from liteflow.values.payload import Payload, encode
-from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, complete_body
+from liteflow.work import Command, ErrorInfo, HostId, Outcome, RunInfo, Work, complete_body
 
 _IDLE_S: Final = 10.0  # slots that are not used for so long are given back
 _BY_NAME: Final = ByName()
@@ -52,18 +56,28 @@ class _FarAttempt:
         "is_cancelled",
         "is_sent",
         "log",
+        "lost_undo",
         "sent_at",
+        "undo",
         "was_given_back",
         "work",
     )
 
     def __init__(
-        self, work: Work, body: str | bytes, *, digest: str | None = None, command: tuple[Any, ...] | None = None
+        self,
+        work: Work,
+        body: str | bytes,
+        *,
+        digest: str | None = None,
+        command: tuple[Any, ...] | None = None,
+        undo: bytes | None = None,
     ) -> None:
         self.work = work
         self.body = body  # of a function: its digest, or its pickle with arguments; of a command: a name
         self.digest = digest  # of the function that its agent needs
         self.command = command
+        self.undo = undo  # its pickle; None: it has none
+        self.lost_undo: int | None = None  # the number of its undo, which another agent does
         self.agent: FarAgent | None = None
         self.is_sent = False
         self.is_cancelled = False
@@ -126,6 +140,36 @@ def _append(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
+class LaneSlots:
+    """How many slots a lane has its placer bring."""
+
+    def __init__(self, most: int, fleet: Fleet, outcomes: OutcomeQueue, attempts: Mapping[int, _FarAttempt]) -> None:
+        """Take the most slots, and the attempts that were submitted."""
+        self.most = most
+        self.waiting = 0  # attempts that are not submitted, because there is no slot
+        self._fleet = fleet
+        self._outcomes = outcomes
+        self._attempts = attempts
+        self._shrinks = False
+
+    @property
+    def _slots(self) -> int:
+        return min(self.most, len(self._attempts) + self.waiting)
+
+    def adjust(self) -> None:
+        """Have as many slots as are needed; give some back when they are idle for a while."""
+        if self._slots > self._fleet.wanted:
+            self._fleet.want(self._slots)
+        elif self._slots < self._fleet.wanted and not self._shrinks:
+            self._shrinks = True
+            self._outcomes.at(time.monotonic() + _IDLE_S, self._shrink)
+
+    def _shrink(self) -> None:
+        self._shrinks = False
+        if self._slots < self._fleet.wanted:
+            self._fleet.want(self._slots)
+
+
 class Lane(Backend):
     """Runs the attempts of some tasks on the machines of a cluster."""
 
@@ -137,7 +181,6 @@ class Lane(Backend):
         cluster = cluster.started()
         _check_secrets(name, cluster, context.info)
         self._name = name
-        self._most_slots = cluster.slots
         self._outcomes = context.outcomes
         self._tasks = context.bodies
         self._info = context.info
@@ -146,23 +189,23 @@ class Lane(Backend):
         self._values = ValueReceiver(context.info.values_dir)
         self._attempts: dict[int, _FarAttempt] = {}  # by node
         self._queue: deque[_FarAttempt] = deque()  # those that no agent has
-        self._waiting = 0  # attempts that are not submitted, because there is no slot
-        self._shrinks = False
         files = packed_files(cluster)
         facts = facts_of(context.info, cluster.folder if files else None)
         introduction = Introduction(facts=facts, same_python=shipping.by_value, files=files)
         self._fleet = Fleet(name, cluster, introduction, context.outcomes, self)
+        self._slots = LaneSlots(cluster.slots, self._fleet, context.outcomes, self._attempts)
+        self._undos = FarUndos(context.outcomes, self._fleet.ready)
 
     # -- slots ---------------------------------------------------------------------------------------------
 
     def room(self) -> dict[str, int]:
-        most = self._most_slots - len(self._attempts)  # agents may join those of a placer that was killed
+        most = self._slots.most - len(self._attempts)  # agents may join those of a placer that was killed
         return {self._name: min(self._fleet.ready.room() - len(self._queue), most)}
 
     def want(self, place: str, count: int) -> None:
         if place == self._name:
-            self._waiting = count
-            self._adjust()
+            self._slots.waiting = count
+            self._slots.adjust()
 
     def places(self) -> dict[str, PlaceState]:
         state = self._fleet.state()
@@ -171,23 +214,6 @@ class Lane(Backend):
     @property
     def attempt_count(self) -> int:
         return len(self._attempts)
-
-    @property
-    def _demand(self) -> int:
-        return min(self._most_slots, len(self._attempts) + self._waiting)
-
-    def _adjust(self) -> None:
-        """Have as many slots as are needed; give some back when they are idle for a while."""
-        if self._demand > self._fleet.wanted:
-            self._fleet.want(self._demand)
-        elif self._demand < self._fleet.wanted and not self._shrinks:
-            self._shrinks = True
-            self._outcomes.at(time.monotonic() + _IDLE_S, self._shrink)
-
-    def _shrink(self) -> None:
-        self._shrinks = False
-        if self._demand < self._fleet.wanted:
-            self._fleet.want(self._demand)
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -201,23 +227,32 @@ class Lane(Backend):
         self._give_out()
 
     def flush(self) -> None:
+        for node in self._undos.take_stored():
+            self._send_stored(node)
         self._fleet.ready.flush()
-        self._adjust()
+        self._slots.adjust()
 
     def settle(self) -> None:
+        if self._undos:
+            self._undos.send()
         self._give_out()
         self.flush()
 
     def _prepared(self, work: Work) -> _FarAttempt:
         """Return an attempt with the work as an agent gets it. Raises LiteflowError."""
         body = self._tasks[work.task_id]
+        undo = None
+        if body.undo is not None:
+            undo, body = self._bodies.undo(body.undo), body._replace(undo=None)
         if not isinstance(body, Command):
             shipped, digest = self._bodies.shipped(body)
-            return _FarAttempt(work, shipped, digest=digest)
+            return _FarAttempt(work, shipped, digest=digest, undo=undo)
         body = complete_body(body, self._info, work)
         command = (body.argv, body.cwd, dict(body.env), body.skip_on_exit_codes, body.output, None, body.secrets)
         own_key = f"{work.node}-{work.attempt}"
-        return _FarAttempt(replace(work, inputs=None, items=None, previous=None), own_key, command=command)
+        if undo is None:  # else the undo needs its values
+            work = replace(work, inputs=None, items=None, previous=None)
+        return _FarAttempt(work, own_key, command=command, undo=undo)
 
     def _give_out(self) -> None:
         """Give queued attempts to agents: to those with free slots, then the others to those with a queue."""
@@ -233,8 +268,26 @@ class Lane(Backend):
             self._send(attempt, agent)
 
     def _send(self, attempt: _FarAttempt, agent: FarAgent) -> None:
-        work, ready = attempt.work, self._fleet.ready
         attempt.agent, attempt.sent_at = agent, time.time()
+        if attempt.undo is None:
+            self._deliver(attempt, agent)
+        else:
+            self._undos.hold(attempt.work.node, agent.host_id)
+
+    def _send_stored(self, node: int) -> None:
+        """Send an attempt with an undo, now that its machine is stored, unless it has ended."""
+        attempt = self._attempts.get(node)
+        if attempt is None or attempt.agent is None or attempt.is_sent:
+            return
+        if attempt.is_cancelled or attempt.agent.is_leaving:
+            self._take_back(attempt.agent, [node])
+            self._give_out()
+            return
+        self._fleet.ready.put(attempt.agent, ("undo_of", node, attempt.undo))
+        self._deliver(attempt, attempt.agent)
+
+    def _deliver(self, attempt: _FarAttempt, agent: FarAgent) -> None:
+        work, ready = attempt.work, self._fleet.ready
         if attempt.digest is not None and attempt.digest not in agent.sent:
             ready.put(agent, ("body", attempt.digest, self._bodies.data(attempt.digest)))
             agent.sent.add(attempt.digest)
@@ -249,14 +302,7 @@ class Lane(Backend):
         """Yield the values that an attempt needs, as far as its agent does not have them, and the work itself."""
         work = attempt.work
         try:
-            for payloads in (work.inputs, work.items, work.previous):
-                yield from self._missing_values(payloads, agent)
-            sent = replace(
-                work,
-                inputs=moved(work.inputs, ""),
-                items=moved(work.items, ""),
-                previous=moved(work.previous, ""),
-            )
+            sent = yield from self._values_of(work, agent)
         except PayloadError as error:
             self._end(attempt, failure(work, "FAILED", one_line(str(error))))
             return
@@ -265,6 +311,21 @@ class Lane(Backend):
             return
         attempt.is_sent = True
         yield ("work", work_to_wire(sent, attempt.body), attempt.command)
+
+    def _values_of(self, work: Work, agent: FarAgent) -> Generator[Message, None, Work]:
+        """Yield the values of a work that an agent does not have, and return the work as it goes there.
+
+        Raises:
+            PayloadError: a value cannot be read.
+        """
+        for payloads in (work.inputs, work.items, work.previous):
+            yield from self._missing_values(payloads, agent)
+        return replace(
+            work,
+            inputs=moved(work.inputs, ""),
+            items=moved(work.items, ""),
+            previous=moved(work.previous, ""),
+        )
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -279,6 +340,8 @@ class Lane(Backend):
             node, offset, data = message[1:]
             if node in agent.nodes:
                 self._attempts[node].write_log(offset, data)
+        elif kind == "undone":
+            self._undos.end(*message[1:])
         elif kind == "pull":
             agent.outbox.add(self._pulled(agent, *message[1:]))
         elif kind == "given_back":
@@ -352,7 +415,8 @@ class Lane(Backend):
             self._fleet.ready.end(attempt.agent, attempt.work.node)
         self._outcomes.post(outcome)
 
-    def lose(self, agent: FarAgent, reason: str) -> None:
+    def lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
+        self._undos.lose(agent)
         self._take_back(agent, sorted(node for node in agent.nodes if not self._attempts[node].is_sent))
         for node in list(agent.nodes):
             attempt = self._attempts[node]
@@ -362,8 +426,56 @@ class Lane(Backend):
                 outcome = outcome._replace(error=ErrorInfo(message, codes=(PLACE_LEFT,)))
             if attempt.is_cancelled:
                 outcome = failure(attempt.work, "CANCELLED", "cancelled", started_at=attempt.sent_at)
-            self._end(attempt, outcome._replace(log_path=attempt.log_path, host=agent.host))
+            outcome = outcome._replace(log_path=attempt.log_path, host=agent.host)
+            if undone or attempt.undo is None or not attempt.is_sent:
+                self._end(attempt, outcome)
+            else:
+                self._undo_elsewhere(attempt, attempt.undo, outcome)
         self.settle()
+
+    # -- undos ---------------------------------------------------------------------------------------------
+
+    def placed(self) -> Sequence[tuple[int, HostId]]:
+        return self._undos.placed()
+
+    def _undo_elsewhere(self, attempt: _FarAttempt, undo: bytes, outcome: Outcome) -> None:
+        """Have another agent on the same machine undo an attempt; then post its outcome."""
+
+        def end(problem: str | None) -> None:
+            verdict: Verdict = "CANCELLED" if attempt.is_cancelled else outcome.verdict
+            self._end(attempt, outcome._replace(verdict=verdict, undo_error=problem))
+
+        assert attempt.agent is not None
+        messages = partial(self._undo_messages, attempt.work, undo)
+        attempt.lost_undo = self._undos.add(LostUndo(host_id=attempt.agent.host_id, messages=messages, on_end=end))
+
+    def _undo_messages(self, work: Work, undo: bytes, agent: FarAgent, number: int) -> Iterator[Message]:
+        """Yield the values that an undo needs, as far as an agent does not have them, and the undo itself."""
+        try:
+            sent = yield from self._values_of(work, agent)
+        except PayloadError as error:
+            self._undos.end(number, one_line(str(error)))
+            return
+        yield ("undo", number, work_to_wire(sent, undo))
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        ended: dict[int, str | None] = {}
+        for place, work in enumerate(works):
+            call = self._tasks[work.task_id].undo
+            assert call is not None
+            assert work.ran_on is not None
+            try:
+                messages = partial(self._undo_messages, work, self._bodies.undo(call))
+            except PayloadError as error:
+                ended[place] = one_line(str(error))
+                continue
+            end = partial(ended.__setitem__, place)
+            self._undos.add(LostUndo(host_id=work.ran_on, messages=messages, on_end=end))
+        self._fleet.want(self._slots.most)  # any machine may be that of an attempt
+        while len(ended) < len(works):
+            self._outcomes.wait(CHECK_EVERY_S)
+        self._slots.adjust()
+        return [ended[place] for place in range(len(works))]
 
     # -- ends ----------------------------------------------------------------------------------------------
 
@@ -375,7 +487,9 @@ class Lane(Backend):
         if attempt.agent is None:
             self._queue.remove(attempt)
             self._end(attempt, cancelled_in_queue(attempt.work))
-            self._adjust()
+            self._slots.adjust()
+        elif attempt.lost_undo is not None:
+            self._undos.give_up(attempt.lost_undo)
         elif attempt.is_sent and not attempt.agent.link.eof:
             self._fleet.ready.put(attempt.agent, ("cancel", node, grace_s))
             self._fleet.ready.flush()
@@ -389,7 +503,7 @@ class Lane(Backend):
         for attempt in self._queue:
             del self._attempts[attempt.work.node]
         self._queue.clear()
-        self._waiting = 0
+        self._slots.waiting = 0
         if grace_s > 0:
             self._fleet.say_goodbye(grace_s)
 

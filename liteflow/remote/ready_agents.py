@@ -11,6 +11,7 @@ from typing import Final
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.remote.ferry import Outbox
 from liteflow.remote.link import Link, Message
+from liteflow.work import HostId
 
 #: Attempts that an agent has beyond its slots, at most.
 _MOST_QUEUED: Final = 64
@@ -23,7 +24,7 @@ class FarAgent:
         self.link = link
         self.outbox = Outbox(link)
         self.agent_id = ""
-        self.host = ""
+        self.host_id = HostId("", "")
         self.slots = 0
         self.nodes: dict[int, None] = {}  # of its attempts, in the order in which they were sent
         self.sent: set[str] = set()  # digests of bodies and names of values that it has
@@ -31,6 +32,11 @@ class FarAgent:
         self.is_ready = False
         self.is_leaving = False  # its place is about to end
         self.is_closed = False  # nothing that it has started lives
+
+    @property
+    def host(self) -> str:
+        """The name of its machine for people."""
+        return self.host_id.host
 
     @property
     def running(self) -> Iterator[int]:

@@ -18,11 +18,11 @@ from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
 from liteflow.running.run_outputs import RunOutputs
 from liteflow.state.pools import SlotChange
-from liteflow.state.records import DueUndo, PreviousInstance
+from liteflow.state.records import AttemptKey, DueUndo, PreviousInstance
 from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
-from liteflow.work import ErrorInfo, Outcome
+from liteflow.work import ErrorInfo, HostId, Outcome
 
 
 class Recorder:
@@ -94,6 +94,12 @@ class Recorder:
         """Record the end of an attempt; `repeats`: of a task that may succeed more than once."""
         table, node = self._table, outcome.node
         self._batch.finish_attempt(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
+
+    def place_undo(self, node: int, host_id: HostId) -> None:
+        """Record on which machine of a cluster an attempt with an undo is about to start."""
+        table = self._table
+        attempt = AttemptKey(table.task_ids[node], table.map_indexes[node], table.attempts[node])
+        self._batch.undos.place(attempt, host_id)
 
     def undone(self, undo: DueUndo, problem: str | None, now: float) -> None:
         """Record the end of the undo of an attempt that a dead owner has left."""

@@ -8,7 +8,7 @@ from liteflow.hooks import RUN_OWNER
 from liteflow.running.inputs import Inputs
 from liteflow.running.ports import RunStore
 from liteflow.running.recorder import Recorder
-from liteflow.state.records import AttemptKey, DueUndo
+from liteflow.state.records import DueUndo
 from liteflow.work import Work
 
 
@@ -23,7 +23,7 @@ def undo_lost(
     due = [undo for undo in store.due_undos() if undo.attempt.task_id in with_undo and not _waits(undo)]
     if not due:
         return
-    works = [_work(compiled, undo.attempt, node, inputs) for node, undo in enumerate(due)]
+    works = [_work(compiled, undo, node, inputs) for node, undo in enumerate(due)]
     for undo, problem in zip(due, executor.undo(works), strict=True):
         recorder.undone(undo, problem, now)
     recorder.commit()
@@ -35,9 +35,9 @@ def _waits(undo: DueUndo) -> bool:
     return undo.status == "WAITING" and undo.attempt.attempt == undo.last_attempt
 
 
-def _work(compiled: CompiledDag, attempt: AttemptKey, node: int, inputs: Inputs) -> Work:
+def _work(compiled: CompiledDag, undo: DueUndo, node: int, inputs: Inputs) -> Work:
     """Return the work that was the attempt, as far as it is stored."""
-    task_id, index, number = attempt
+    task_id, index, number = undo.attempt
     hook = next((hook for hook in compiled.hooks() if hook.task_id == task_id), None)
     owner = compiled.graph.index[task_id] if hook is None else hook.owner
     return Work(
@@ -46,5 +46,6 @@ def _work(compiled: CompiledDag, attempt: AttemptKey, node: int, inputs: Inputs)
         map_index=index,
         attempt=number,
         inputs=inputs.of(owner) if hook is None else inputs.named(hook.reads) or None,
+        ran_on=undo.ran_on,
         items=inputs.items(owner, index) if index >= 0 and owner != RUN_OWNER else None,
     )

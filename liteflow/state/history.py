@@ -89,6 +89,7 @@ class UndoRecord(Record, kw_only=False):
     map_index: int
     attempt: int
     problem: str | None  # why its undo failed; None: it has not been tried
+    host: str | None  # the name of the machine of a cluster on which it ran; None: the machine of the run
 
 
 class InstanceRecord(NamedTuple):
@@ -506,8 +507,8 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
 
         They are sorted by task id, map index and attempt.
         """
-        sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
-        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (ID, INT, INT, TEXT_OR_NOT))]
+        sql = "SELECT task_id, map_index, attempt, problem, host FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (ID, INT, INT, TEXT_OR_NOT, TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""

@@ -9,6 +9,7 @@ from liteflow.limits import Concurrency, Pool
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.states import RunStatus
+from liteflow.work import HostId
 
 #: A task instance of a run: its task id and its map index.
 InstanceKey = tuple[str, int]
@@ -137,6 +138,7 @@ class DueUndo(Record, kw_only=False):
     attempt: AttemptKey
     status: str | None  # None: the instance no longer exists
     last_attempt: int
+    ran_on: HostId | None = None  # None: on the machine of the run
 
 
 class TaskEvent(NamedTuple):

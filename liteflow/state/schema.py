@@ -214,6 +214,8 @@ CREATE TABLE liteflow_undos (                -- attempts whose undo is due if th
   map_index INTEGER NOT NULL,
   attempt   INTEGER NOT NULL,
   problem   TEXT,                            -- why it has failed; NULL: the attempt has not ended
+  host      TEXT,                            -- of a cluster, on which it runs; NULL: the machine of the run
+  boot      TEXT,                            -- the name that this host gives itself, and the id of its boot
   PRIMARY KEY (run_id, task_id, map_index, attempt)
 ) STRICT, WITHOUT ROWID;
 
@@ -307,7 +309,7 @@ CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost,
 CREATE TEMP VIEW liteflow_requests AS SELECT *, NULL AS requested_by FROM main.liteflow_requests;
 CREATE TEMP TABLE liteflow_fires (run_id, trigger_id, at, started_by);
 CREATE TEMP TABLE liteflow_triggers (dag_id, next_at, paused_at, problem);
-CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
+CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem, host, boot);
 """
 _V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS

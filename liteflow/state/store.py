@@ -60,6 +60,7 @@ from liteflow.state.transitions import RunKey
 from liteflow.state.write_batch import WriteBatch
 from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, payload_from_row
+from liteflow.work import HostId
 
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # the `start_no` of a start or resume
@@ -459,11 +460,17 @@ class Store:
         """Return the attempts of this run whose undo is due."""
         with translated_errors(self.path):
             rows = self._connection.execute(
-                "SELECT task_id, map_index, attempt, status, coalesce(try_number, 0) FROM liteflow_undos "
-                "LEFT JOIN liteflow_task_instances USING (run_id, task_id, map_index) WHERE run_id=?",
+                "SELECT task_id, map_index, attempt, status, coalesce(try_number, 0), undos.host, boot "
+                "FROM liteflow_undos undos LEFT JOIN liteflow_task_instances USING (run_id, task_id, map_index) "
+                "WHERE run_id=?",
                 (self.run_id,),
             ).fetchall()
-        return [DueUndo(AttemptKey(*row[:3]), *row[3:]) for row in rows]
+        return [
+            DueUndo(
+                AttemptKey(*row[:3]), row[3], row[4], ran_on=None if row[5] is None else HostId(row[5], row[6] or "")
+            )
+            for row in rows
+        ]
 
     def next_free_index(self, task_id: str) -> int:
         """Return the first index that no instance of a mapped task has had in this run."""

@@ -42,6 +42,7 @@ class Outside:
     #: How long they may stay after the last process has ended; the figures have the longest time measured.
     stays_s = 10.0
     env: Mapping[str, str] = {}
+    victims: Sequence[str] = VICTIMS
     #: The victims after whose kill the run is resumed. After the other kills somebody is left who cleans up.
     resumed: Sequence[str] = ("both",)
 
@@ -55,6 +56,12 @@ class Outside:
 
     def after_kill(self) -> None:
         """Let what begins from now on end at once. Where this does nothing, first attempts last in a resume, too."""
+
+    def pids(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
+        """Return the processes that are killed as a victim."""
+        if victim == "client":
+            return self.clients(orchestrator, guardian)
+        return {"orchestrator": [orchestrator], "guardian": [guardian], "both": [guardian, orchestrator]}[victim]
 
     def clients(self, orchestrator: int, guardian: int) -> list[int]:
         """Return the processes that a kill of the clients ends: here, the workers."""
@@ -94,7 +101,9 @@ class Trial:
         process.wait(LIMIT_S)
         assert seconds_until(lambda: self._outside.count() == 0) is not None
         self._outside.clean()
-        reports = [self.run(victim, (number + 0.5) / moments) for victim in VICTIMS for number in range(moments)]
+        reports = [
+            self.run(victim, (number + 0.5) / moments) for victim in self._outside.victims for number in range(moments)
+        ]
         return {
             "trials": len(reports),
             "running": sum(report.before for report in reports),
@@ -112,7 +121,7 @@ class Trial:
             time.sleep(self._ready_s * (moment - 0.5))
         before = self._outside.count()
         guardian = next(iter(children(process.pid)), 0)
-        self._kill(self._victims(victim, process.pid, guardian))
+        self._kill(self._outside.pids(victim, process.pid, guardian))
         self._outside.after_kill()
         _let_end(process, _SETTLE_S)
         await_end(guardian)
@@ -125,11 +134,6 @@ class Trial:
         left += self._outside.surplus(db)
         self._outside.clean()
         return TrialReport(before, left, limit_s if took_s is None else took_s)
-
-    def _victims(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
-        if victim == "client":
-            return self._outside.clients(orchestrator, guardian)
-        return {"orchestrator": [orchestrator], "guardian": [guardian], "both": [guardian, orchestrator]}[victim]
 
     @staticmethod
     def _kill(pids: Sequence[int]) -> None:

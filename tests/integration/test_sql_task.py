@@ -225,7 +225,7 @@ def test_a_statement_ends_with_its_task(name: str, how: str, request: pytest.Fix
     if how == "timeout":
         assert "timed out after 1 s" in out
     if name in SERVERS:
-        assert _marked(request.getfixturevalue(name)) == []
+        assert sql_servers.marked(request.getfixturevalue(name)) == []
 
 
 def _until_running(folder: Path) -> None:
@@ -243,12 +243,6 @@ def _until_running(folder: Path) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError("no task has started")
-
-
-def _marked(server: SqlServer) -> list[tuple[object, ...]]:
-    if server.scheme == "postgresql":
-        return sql_servers.query(server, "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'lf-%'")
-    return sql_servers.query(server, "SELECT id FROM information_schema.processlist WHERE info LIKE '/* lf-%'")
 
 
 def test_a_driver_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         programs = os.path.dirname(sys.executable)  # the `python3` of the machines has Lightflow
-        self._env = {**os.environ, "PATH": ssh_stand_in.install(path / "bin", programs)}
+        self.env = {**os.environ, "PATH": ssh_stand_in.install(path / "bin", programs)}
 
     def write(self, text: str) -> None:
         (self.path / "flow.yaml").write_text(text.replace("PYTHON", sys.executable), encoding="utf-8")
@@ -35,7 +35,7 @@ class Folder:
     def popen(self, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "lightflow", *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.path, env=self._env, text=True, **streams)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(command, cwd=self.path, env=self.env, text=True, **streams)  # type: ignore[call-overload,no-any-return]
 
     def lightflow(self, code: int, *words: str) -> str:
         process = self.popen(*words)
@@ -49,15 +49,16 @@ class Folder:
 
     def await_host(self, task_id: str, host: str) -> None:
         """Wait until the state file has the machine of the attempt that runs."""
+        self.until(lambda: self.hosts().get(task_id) == [host])
+
+    def until(self, condition: Callable[[], bool]) -> None:
         give_up = time.monotonic() + LIMIT_S
-        while self.hosts().get(task_id) != [host]:
-            assert time.monotonic() < give_up, f"the machine of {task_id} is not stored"
+        while not condition():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
 
     def await_file(self, name: str) -> str:
-        give_up = time.monotonic() + LIMIT_S
-        while not ((self.path / name).exists() and (self.path / name).read_text()):
-            assert time.monotonic() < give_up, f"{name} is not written"
-            time.sleep(0.01)
+        self.until(lambda: (self.path / name).exists() and bool((self.path / name).read_text()))
         return (self.path / name).read_text()
 
 

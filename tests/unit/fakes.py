@@ -39,7 +39,7 @@ from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
 from liteflow.values.payload import Payload, encode
-from liteflow.work import ErrorInfo, Outcome, Waiting, Work
+from liteflow.work import ErrorInfo, HostId, Outcome, Waiting, Work
 
 Key = tuple[str, int]  # task id, map index
 _EPOCH_S = 1_700_000_000.0
@@ -233,6 +233,9 @@ class FakeExecutor:
 
     def end_wait(self, work: Work, outcome: Outcome) -> None:
         raise AssertionError("no task has an undo")
+
+    def placed(self) -> Sequence[tuple[int, HostId]]:
+        return ()
 
     def wake(self) -> None:
         self._woken = True

@@ -106,7 +106,7 @@ def test_a_file_declares_clusters() -> None:
     assert spec.limits.clusters == {"lab": ssh("node1", "ann@node2:8", python="/opt/py/bin/python", lease=60)}
     dag = build_dag(spec, Registry(), "", folder="/")
     modes = {task_id: task.options.mode for task_id, task in dag.tasks.items()}
-    assert modes == {"far": "lab", "here": "thread", "waits": "process", "contained": "process"}
+    assert modes == {"far": "lab", "here": "thread", "waits": "process", "contained": "lab"}
     dag.compile()
 
 

@@ -116,26 +116,28 @@ def test_a_pool_and_a_place_both_apply() -> None:
     assert set(places.values()) == {"lab"}
 
 
-def test_hooks_waits_and_undos_stay_here() -> None:
+def test_hooks_waits_and_calls_that_say_so_stay_here() -> None:
     dag = Dag("flow", clusters={"lab": _cluster(1)}, on_success=_nothing)
     dag.task(_nothing, "far", on_failure=_nothing)
     dag.add("waits", Call(_nothing, poll=Poll(func=_nothing)))
     dag.add("undone", Command(("true",), undo=Call(_nothing)))
+    dag.add("opens_a_file", Call(_nothing, lane="here"))
     drive, places = _drive(dag, "lab", script=scripted({"far": Ends(verdict="FAILED")}))
     assert drive.run().status == "FAILED"
-    assert places == {"far": "lab", "waits": "", "undone": "", "far.on_failure": ""}
+    assert places == {"far": "lab", "waits": "", "undone": "lab", "opens_a_file": "", "far.on_failure": ""}
     config = RunConfig(db_path="x", run_id="r", max_workers=1, mode="lab", clusters=dag.limits.clusters)
     modes = modes_of(dag.compile(), config, far_tasks(dag.compile(), config))
     assert modes == {
         "far": "lab",
         "waits": "process",
-        "undone": "process",
+        "undone": "lab",
+        "opens_a_file": "process",
         "far.on_failure": "process",
         "on_success": "process",
     }
 
 
-@pytest.mark.parametrize("body", [Call(_nothing, poll=Poll(func=_nothing)), Command(("true",), undo=Call(_nothing))])
+@pytest.mark.parametrize("body", [Call(_nothing, poll=Poll(func=_nothing)), Call(_nothing, lane="here")])
 def test_a_task_that_cannot_leave_this_machine_cannot_have_a_cluster_as_its_mode(body: Any) -> None:
     dag = Dag("flow", clusters={"lab": _cluster(1)})
     dag.add("stays", body, mode="lab")

@@ -225,10 +225,7 @@ def _check_place(tree: Tree, node: TaskNode, clusters: Mapping[str, Any], regist
         yield tree.problem(path, "hooks run on the machine of the run, not on a cluster")
         return
     kind = node.keys.get("type")
-    task_type = registry.built_in(kind) if isinstance(kind, str) else None
-    if kind == "docker" or "container" in node.keys:
-        yield tree.problem(path, "tasks in containers run on the machine of the run, which removes what they leave")
-    elif task_type is not None and (reason := task_type.reason_here(node.keys)):
+    if isinstance(kind, str) and (reason := registry.reason_here(kind, node.keys)):
         yield tree.problem(path, f"a task of type {quoted(kind)} {reason}, not on a cluster")
 
 

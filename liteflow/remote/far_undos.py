@@ -81,8 +81,8 @@ class FarUndos:
         """Send the undos for whose machine there is an agent now."""
         for number, undo in list(self._lost.items()):
             if number not in self._agents:
-                there = (each for each in self._ready if each.host_id.is_that_of(undo.host_id))
-                agent = next((each for each in there if not each.is_leaving), None)
+                agents = (each for each in self._ready if each.host_id.is_that_of(undo.host_id))
+                agent = next((each for each in agents if not each.is_leaving), None)
                 if agent is not None:
                     self._agents[number] = agent
                     agent.outbox.add(undo.messages(agent, number))

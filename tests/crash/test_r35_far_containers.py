@@ -50,7 +50,7 @@ class FarContainers(Containers):
 
     stays_s = 40.0  # an undo waits so long for a machine
     victims = ("orchestrator", *PARTS, "agent and guardian", "all")
-    resumed = ("all", "orchestrator")
+    resumed = ("all",)
 
     def __init__(self, engine: Engine, folder: Path, python: str = sys.executable) -> None:
         super().__init__(engine)
@@ -58,18 +58,25 @@ class FarContainers(Containers):
         self.env = {**self.env, "PATH": ssh_stand_in.install(folder / "bin", os.path.dirname(sys.executable))}
 
     def pids(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
-        below = {pid: command_line(pid) for pid in descendants(orchestrator)}
         if victim == "orchestrator":
             return [orchestrator]
-        if victim == "all":
-            return [orchestrator, *below]
         table, parts = process_table(), dict[str, list[int]]()
-        agents = [pid for pid, line in below.items() if "liteflow.remote.agent" in line and _is_python(line)]
+        there = {pid: command_line(pid) for pid in table if self._is_there(pid)}  # no descendants of the orchestrator
+        if victim == "all":
+            return [orchestrator, *{**descendants(orchestrator), **there}]
+        agents = [pid for pid, line in there.items() if "liteflow.remote.agent" in line and _is_python(line)]
         parts["keeper"] = [pid for pid in agents if table[pid].parent not in agents]
         for part, above in (("agent", "keeper"), ("guardian", "agent"), ("worker", "guardian")):
             parts[part] = [pid for pid in agents if table[pid].parent in parts[above]]
         parts["agent and guardian"] = [*parts["guardian"], *parts["agent"]]
         return parts[victim]
+
+    def _is_there(self, pid: int) -> bool:
+        """Return whether a process was started by the stand-in for ssh of this folder, or by what that has started."""
+        try:
+            return f"PATH={self.env['PATH']}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            return False
 
 
 def _is_python(line: str) -> bool:

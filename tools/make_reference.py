@@ -144,6 +144,8 @@ def _file_sections() -> Iterator[_Section]:
     )
     text = f"{CLUSTER['description']} Their use is in [other machines](../howto/use-other-machines.md)."
     yield _Section("## clusters: keys of a cluster", text, CLUSTER, "clusters.")
+    certificates = CLUSTER["properties"]["tls"]
+    yield _Section("### Inside tls", certificates["description"], certificates, "clusters.tls.")
     yield _Section("## repeat: its keys", REPEAT["description"], REPEAT, "repeat.")
     yield _Section("## retry: keys of the retry of a run", RUN_RETRY["description"], RUN_RETRY, "retry.")
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."

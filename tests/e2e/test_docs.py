@@ -102,7 +102,8 @@ def test_every_key_of_a_workflow_file_is_named() -> None:
     keys = set(schema_keys(workflow_schema()))
     assert {"tasks", "depends_on", "needs", "max_parallel_tasks", "on_exit_codes", "call", "shell"} <= keys
     blocks = ("", "retry.", "preconditions.", "continue_on_error.", "retention.", "containers.")
-    blocks += ("on.", "on.file.", "on.webhook.", "on.workflow.", "repeat.", "defaults.types.", "clusters.")
+    blocks += ("on.", "on.file.", "on.webhook.", "on.workflow.", "repeat.", "defaults.types.")
+    blocks += ("clusters.", "clusters.tls.")
     assert [key for key in sorted(keys) if not any(f"`{block}{key}`" in text for block in blocks)] == []
 
 

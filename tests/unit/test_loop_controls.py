@@ -58,8 +58,8 @@ def upstream_ignored(patch: Patch) -> None:
 def one_worker_more(patch: Patch) -> None:
     """One attempt more runs than there are workers."""
     room = Prefetch.room
-    patch(Prefetch, "room", lambda self, submitted: room(self, submitted) + 1)
-    patch(Prefetch, "has_slot", lambda self, submitted: True)
+    patch(Prefetch, "room", lambda self: room(self) + 1)
+    patch(Prefetch, "_has_slot", property(lambda self: True))
 
 
 def max_parallel_ignored(patch: Patch) -> None:

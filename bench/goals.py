@@ -42,10 +42,10 @@ GOALS: Final = (
     # Not reached, also not by the throw-away loop (see docs/explanation/performance.md): these rows fail
     # if they become worse.
     Goal("wide", "1,000 Python tasks in threads, durable, to the bare pool", 3.0, quick_limit=6.2),
-    Goal("layered", "20 × 50 in threads, each reads two values, to the bare pool", 3.0, quick_limit=12.5),
+    Goal("layered", "20 × 50 in threads, each reads two values, to the bare pool", 3.0, quick_limit=14.0),
     Goal("large", "10,000 in threads, each reads two values, to the bare pool", 3.0, quick_limit=18.5),
     Goal("wide", "1,000 Python tasks in threads, to the throw-away durable loop", 2.0, beside=LOOP, quick_limit=5.6),
-    Goal("layered", "20 × 50 in threads, to the throw-away durable loop", 2.0, beside=LOOP, quick_limit=8.5),
+    Goal("layered", "20 × 50 in threads, to the throw-away durable loop", 2.0, beside=LOOP, quick_limit=9.5),
     Goal("large", "10,000 in threads, to the throw-away durable loop", 2.0, beside=LOOP, quick_limit=9.0),
     Goal("wide-processes", "1,000 Python tasks in processes, durable, to the bare process pool", 0.7, quick_limit=4.0),
     Goal("layered-processes", "20 × 50 in processes, to the bare process pool", 0.7, quick_limit=5.0),

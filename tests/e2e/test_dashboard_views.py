@@ -769,6 +769,16 @@ def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> N
     assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
 
 
+def test_a_page_goes_on_after_it_has_left_a_log_that_grows(page: Any) -> None:
+    log = GrowingLog(page)
+    log.show(1000)
+    log.hold()
+    with page.expect_request("**/growing?*"):
+        log.grow(100)
+    page.evaluate("window.kit.render(null, document.querySelector('main'))")
+    assert in_time(page, "document.querySelector('.log')", "log => log === null") is None
+
+
 LIVE = """
 workflow_name: live
 tasks:

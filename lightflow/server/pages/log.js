@@ -211,7 +211,7 @@ class Reader {
   then(action) {
     this.queue = this.queue.then(async () => {
       try { await action(); this.problem = null; }
-      catch (problem) { if (problem.name === "AbortError") return; this.problem = problem; }
+      catch (problem) { this.problem = problem; if (problem.name === "AbortError") return; }
       this.onChange();
     });
     return this.queue;
@@ -346,7 +346,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
       if (followed.current) await current.later(true);
       else if (isCut) { await current.later(); } else draw(count => count + 1);
       busy = false;
-      if (followed.current && current.window.end < current.window.size) onFrame({ ...frame, size: current.window.size });
+      if (followed.current && !current.problem && current.window.end < current.window.size) onFrame({ ...frame, size: current.window.size });
     };
     return feed.follow(topic, null, onFrame, () => onFrame({ size: 0, generation: -1 }));
   }, [url, topic, live]);

@@ -446,7 +446,7 @@ def test_a_server_that_ends_ends_its_streams(tmp_path: Path) -> None:
         received = b""
         while b"retry" not in received:
             received += raw.recv(65536)
-        assert f"id: {server.get('/api/v1/runs')['as_of']}\n".encode() in received, "a stream begins somewhere"
+        assert f"id: {server.get('/api/v1/runs')['as_of']}\n".encode() in received, "the first block names the position"
         query = {"query": "subscription { events { seq } }"}
         subscribed = threading.Thread(target=lambda: answers.append(server.request("POST", "/graphql", query)))
         answers = list[Answered]()

@@ -52,6 +52,8 @@ def terminated(method: str) -> bool:
     child.start()
     child.terminate()
     child.join()
+    while child.exitcode is None:  # a start in another thread has just reaped it, and has yet to store its exit code
+        time.sleep(0.001)
     return child.exitcode == -signal.SIGTERM
 
 

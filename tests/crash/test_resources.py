@@ -149,7 +149,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
 
 def test_disk_of_the_state_file_full(place: Place) -> None:
     """It fills up while the run goes on: exit 5, naming the file; what was stored stays."""
-    with small_disk(place.folder / "small", "size=400k") as small:
+    with small_disk(place.folder / "small", "size=640k") as small:
         place.db = small / "state.db"
         place.write(f"head -c 9000000 /dev/zero > {small}/ballast; true")
         before = place.check(place.run(), 5, str(place.db), "disk is full", "resume")

@@ -591,8 +591,11 @@ VISIBLE = """() => {
 
 
 def numbers(page: Any) -> list[int]:
-    """Return the numbers of the lines in view; after a jump the browser shows none until it has drawn them."""
-    lines = in_time(page, f"({VISIBLE})()", "lines => lines.length > 0")
+    """Return the numbers of the whole lines in view; after a jump the browser shows none until it has drawn them.
+
+    The first line of what is read may be cut, until what is before it has been read.
+    """
+    lines = in_time(page, f"({VISIBLE})().filter(line => !line.startsWith('…'))", "lines => lines.length > 0")
     return [int(text.split(" ")[0]) for text in lines]
 
 

@@ -310,8 +310,10 @@ class _Executor:
 
     def undo(self, works: Sequence[Work]) -> list[str | None]:
         problems: dict[int, str | None] = {}
-        for backend in dict.fromkeys(map(self._undoing_backend, works)):
-            places = [place for place, work in enumerate(works) if self._undoing_backend(work) is backend]
+        groups: dict[Backend | None, list[int]] = {}
+        for place, work in enumerate(works):
+            groups.setdefault(self._undoing_backend(work), []).append(place)
+        for backend, places in groups.items():
             undo = self._undo_here if backend is None else backend.undo
             problems.update(zip(places, undo([works[place] for place in places]), strict=True))
         return [problems[place] for place in range(len(works))]

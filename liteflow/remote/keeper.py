@@ -24,10 +24,10 @@ from typing import Any, Final
 from liteflow.processes import tree
 from liteflow.processes.forks import close_in_forks
 from liteflow.processes.guardian import boot_time
-from liteflow.processes.undos import ALL_UNDOS_S
+from liteflow.processes.undos import ALL_UNDOS_S, UNDOS_LEFT
 
-#: Exit codes of a keeper: nothing is left, some processes cannot be killed, not all undos were done.
-CLEAN, SURVIVORS, UNDOS_LEFT = 0, 3, 4
+#: Exit codes of a keeper: nothing is left, some processes cannot be killed. `UNDOS_LEFT`: not all undos were done.
+CLEAN, SURVIVORS = 0, 3
 #: How long an agent may take to end when its lease is over, before it is killed. The owner waits for a second.
 _END_S: Final = 0.3
 _GUARDIAN_CHECK_S: Final = 0.25  # a task may have stopped it

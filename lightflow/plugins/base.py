@@ -238,11 +238,8 @@ def _loaded(type_ref: TypeRef, config: Mapping[str, Any]) -> TaskType:
     Raises:
         TaskFailed: another machine than that of the run lacks the file of the type, or a module that it needs.
     """
-    try:
-        running = _running()
-    except RuntimeError:
-        return type_ref.load()
-    if running.host is None:
+    running = _running_if_any()
+    if running is None or running.host is None:
         return type_ref.load()
     path = running.local_path(type_ref.path)
     if path and not os.path.exists(path):
@@ -265,6 +262,14 @@ def _running() -> Any:
     return current_context()
 
 
+def _running_if_any() -> Any:
+    """Return the context of the attempt that runs here; None: none runs, as in a test that calls a type."""
+    try:
+        return _running()
+    except RuntimeError:
+        return None
+
+
 def with_secrets(value: Any) -> Any:
     """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only.
 
@@ -284,9 +289,8 @@ def with_secrets(value: Any) -> Any:
 
 def _of_attempt(context: PluginContext) -> PluginContext:
     """Return the context with what belongs to the attempt that runs here; unchanged where none runs."""
-    try:
-        running = _running()
-    except RuntimeError:
+    running = _running_if_any()
+    if running is None:
         return context
     return replace(
         context,

@@ -728,6 +728,16 @@ class GrowingLog:
         in_time(self.page, "document.querySelector('.all').clientHeight", f"height => height === {self.size * 18}")
 
 
+def log_that_is_read_on(page: Any) -> GrowingLog:
+    """Return a log of 1,000 lines, of which the page has just requested 100 more; the answer is held."""
+    log = GrowingLog(page)
+    log.show(1000)
+    log.hold()
+    with page.expect_request("**/growing?*"):
+        log.grow(100)
+    return log
+
+
 #: Scrolls a log, and waits until the page knows.
 SCROLL_LOG = """by => new Promise(done => {
   const box = document.querySelector('.text');
@@ -739,11 +749,7 @@ SCROLL_LOG = """by => new Promise(done => {
 @pytest.mark.parametrize("is_known", [True, False], ids=["before", "with"])
 def test_a_person_who_scrolls_up_is_not_taken_back_to_the_end(page: Any, is_known: bool) -> None:
     """The page reads on while the person scrolls; or it draws the lines before it knows that the person has."""
-    log = GrowingLog(page)
-    log.show(1000)
-    log.hold()
-    with page.expect_request("**/growing?*"):
-        log.grow(100)
+    log = log_that_is_read_on(page)
     if is_known:
         page.evaluate(SCROLL_LOG, -400)
     else:
@@ -760,11 +766,7 @@ def test_a_person_who_scrolls_up_is_not_taken_back_to_the_end(page: Any, is_know
 
 
 def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> None:
-    log = GrowingLog(page)
-    log.show(1000)
-    log.hold()
-    with page.expect_request("**/growing?*"):
-        log.grow(100)
+    log = log_that_is_read_on(page)
     page.evaluate(SCROLL_LOG, -1)
     assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
     log.release()
@@ -773,11 +775,7 @@ def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> N
 
 
 def test_a_page_goes_on_after_it_has_left_a_log_that_grows(page: Any) -> None:
-    log = GrowingLog(page)
-    log.show(1000)
-    log.hold()
-    with page.expect_request("**/growing?*"):
-        log.grow(100)
+    log_that_is_read_on(page)
     page.evaluate("window.kit.render(null, document.querySelector('main'))")
     assert in_time(page, "document.querySelector('.log')", "log => log === null") is None
 

@@ -12,13 +12,17 @@ import sys
 import time
 from typing import Any, Final
 
+from liteflow.executors.worker import outcome_to_wire
+from liteflow.record import replace
+from liteflow.remote.agent import introduction
 from liteflow.remote.handshake import greet
 from liteflow.remote.link import Link
 from liteflow.remote.ticket import Ticket, ticket_from
-from liteflow.version import __version__
+from liteflow.values.payload import Payload
+from liteflow.work import Outcome
 
 _BEAT_S: Final = 2.0
-_VALUE: Final = ("json", "1", 1, None, None)
+_VALUE: Final = Payload("json", "1", 1)
 
 
 class Answers:
@@ -36,8 +40,7 @@ class Answers:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         greet(sock, bytes.fromhex(ticket.key))
         link = Link(sock)
-        facts = {"agent": name, "host": name, "machine": name, "version": __version__, "slots": self._slots}
-        link.send(("hello", {**facts, "python": tuple(sys.version_info[:3])}))
+        link.send(introduction(replace(ticket, agent=name, host=name, slots=self._slots)))
         self._links[link.fileno()] = link
         self._epoll.register(link.fileno(), select.EPOLLIN)
 
@@ -69,9 +72,9 @@ class Answers:
 
 
 def _success(wire: tuple[Any, ...], now: float) -> tuple[Any, ...]:
-    """Return the outcome of a work; a task with arguments, whose function goes with it, returns a value."""
+    """Return the outcome of a work, with a value."""
     node, attempt = wire[0][0], wire[0][3]
-    return (node, attempt, "SUCCESS", _VALUE, None, None, None, now, now, None, None, None, None, None)
+    return outcome_to_wire(Outcome(node, attempt, "SUCCESS", _VALUE, None, None, None, now, now, None))
 
 
 def main() -> None:

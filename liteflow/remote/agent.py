@@ -413,22 +413,23 @@ def _connected(ticket: Ticket) -> socket.socket:
     return sock
 
 
+def introduction(ticket: Ticket) -> Message:
+    """Return the first message of an agent: what the owner needs to know of it and of this machine."""
+    facts = {
+        "agent": ticket.agent,
+        "host": ticket.host,
+        "machine": socket.gethostname(),
+        "boot": boot_id() or "",
+        "version": __version__,
+        "python": sys.version_info[:3],
+        "slots": ticket.slots,
+    }
+    return ("hello", facts)
+
+
 def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message]]:
     """Introduce this machine, and return the facts of the run, with the messages behind them. Raises LiteflowError."""
-    link.send(
-        (
-            "hello",
-            {
-                "agent": ticket.agent,
-                "host": ticket.host,
-                "machine": socket.gethostname(),
-                "boot": boot_id() or "",
-                "version": __version__,
-                "python": sys.version_info[:3],
-                "slots": ticket.slots,
-            },
-        )
-    )
+    link.send(introduction(ticket))
     deadline = time.monotonic() + LIMIT_S
     while not link.eof and time.monotonic() < deadline:
         select.select([link], [link] if link.backlog else [], [], 1.0)

@@ -10,6 +10,7 @@ import pytest
 from bench import goals, live_rows, quick, rounds, table
 from bench.contestants import kit
 from bench.environments import OWN, Environment
+from bench.far import cost
 from bench.goals import Goal
 from bench.live_rows import Figure
 from bench.measure import Sample
@@ -171,6 +172,11 @@ def test_the_values_of_the_last_layer() -> None:
     assert kit.expected(1, 3) == [0, 1, 2]
     # The task at place p reads p and 7p+1 of three.
     assert kit.expected(2, 3) == [0 + 1 + 1, 1 + 2 + 1, 2 + 0 + 1]
+
+
+def test_simulated_machines_answer() -> None:
+    costs = cost("layered", 200, "simulated", 2, 2)
+    assert set(costs) == {"build_s", "seconds", "cpu_s", "busy_s", "kb_per_task"}
 
 
 def test_a_row_of_the_server_is_recorded_in_the_place_of_an_earlier_one(tmp_path: Path) -> None:

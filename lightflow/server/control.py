@@ -22,6 +22,7 @@ from lightflow.scheduler.workflow_files import WatchedWorkflow
 from lightflow.server.answers import ServedTriggerShape
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
+from lightflow.service.lookup import find_run
 from lightflow.service.parameters import ParamArguments, new_run_values
 from lightflow.service.workflows import declared_secret
 from liteflow import DefinitionError, Param, RunNotFound, RunOwned
@@ -167,7 +168,7 @@ class SchedulerControl:
             DefinitionError: it came from another file than the one that is served.
         """
         with History(self._db) as history:
-            run = history.run(run_id)
+            run = find_run(history, run_id)
         served = self._scheduler.view.workflows.get(run.dag_id)
         if served is None:
             raise RunNotFound(f"this server does not serve workflow {run.dag_id!r}; in a terminal: {_resume(run)}")

@@ -10,6 +10,7 @@ import os
 import re
 from typing import BinaryIO, Final
 
+from lightflow.service.lookup import find_run
 from liteflow import RunNotFound
 from liteflow.api import History, Record, instance_name, open_log
 
@@ -73,7 +74,7 @@ def find_log(db: str, run_id: str, task_id: str, map_index: int, attempt: int) -
         RunNotFound: there is no such run, task or attempt.
     """
     with History(db) as history:
-        run = history.run(run_id)
+        run = find_run(history, run_id)
         record = history.attempt(run.run_id, task_id, map_index, attempt)
     if record is not None:
         return LogReader(record.log_path)

@@ -12,23 +12,33 @@ from liteflow.api import TASK_ENDED, History, InstanceRecord, RunRecord
 from liteflow.planning.targets import chosen_instances, split_target
 
 _MAX_NAMED: Final = 20  # tasks that an error names
+_LATEST: Final = 3  # runs that an error names
 
 
 def find_run(history: History, run_id: str) -> RunRecord:
     """Return a run by its id, or by the beginning of its id.
 
     Raises:
-        RunNotFound: there is none; the message says so if the name is that of a workflow or a task.
+        RunNotFound: there is none, or several; the message has the next step.
     """
     try:
         return history.run(run_id)
     except RunNotFound as error:
-        if history.dag(run_id) is not None:
-            latest = history.latest(run_id).run_id
-            raise RunNotFound(f"{error}; it is a workflow, whose latest run is {latest}") from None
-        if history.latest_with(split_name(run_id)[0]) is not None:
-            raise RunNotFound(f"{error}; it is a task: `lightflow status --task {run_id}`") from None
-        raise
+        if history.matching_runs(run_id):  # several
+            raise
+        raise RunNotFound(f"{error}; {_instead_of_run(history, run_id)}") from None
+
+
+def _instead_of_run(history: History, name: str) -> str:
+    """Return what a name that is not that of a run stands for, or else the runs that there are."""
+    if history.dag(name) is not None:
+        return f"it is a workflow, whose latest run is {history.latest(name).run_id}"
+    if history.latest_with(split_name(name)[0]) is not None:
+        return f"it is a task: `lightflow status --task {name}`"
+    latest = [run.run_id for run in history.runs(limit=_LATEST)]
+    if not latest:
+        return "there is none yet: `lightflow run FILE` starts one"
+    return f"the latest: {', '.join(latest)}; `lightflow runs` lists all"
 
 
 def machines_of(run: RunRecord) -> str | None:

@@ -327,7 +327,7 @@ def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tupl
             raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
     else:
         with History(options.db) as history:
-            last = history.run(target)
+            last = find_run(history, target)
         if last.source is None or not os.path.isfile(file_of(last.source)):
             raise RunNotFound(
                 f"run {last.run_id} came from {last.source or 'a program'}, which no longer exists; "
@@ -642,7 +642,7 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0, caller: str | None = N
     from liteflow.api import cancel_interrupted, request
 
     with History(db) as history:
-        record = history.run(run_id)
+        record = find_run(history, run_id)
         if record.status == Status.INTERRUPTED:
             by = "" if caller is None else f" by the {caller}"
             cancel_interrupted(db, record.run_id, f"cancelled{by} after it was interrupted")

@@ -311,17 +311,22 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
         Raises:
             RunNotFound: none or several match.
         """
+        runs = self.matching_runs(run_id)
+        if not runs:
+            raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
+        if len(runs) > 1:
+            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of it")
+        return runs[0]
+
+    def matching_runs(self, run_id: str) -> list[RunRecord]:
+        """Return the run with this id, or at most three whose ids begin with it; child runs only without others."""
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), RUN_KINDS)
         if not rows and run_id:  # a range of ids, which the index answers
             within = (run_id, f"{run_id}\U0010ffff")  # its last letter: SQLite compares bytes
             sql = f"{_RUN} WHERE run_id>=? AND run_id<?"
             rows = self._rows(f"{sql} AND parent_run_id IS NULL LIMIT 3", within, RUN_KINDS)
             rows = rows or self._rows(f"{sql} LIMIT 3", within, RUN_KINDS)
-        if not rows:
-            raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-        if len(rows) > 1:
-            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of it")
-        return self._run(rows[0])
+        return [self._run(row) for row in rows]
 
     def latest(self, dag_id: str | None = None) -> RunRecord:
         """Return the newest run, of one dag or of all.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from liteflow import init_schema
 from tests.integration.flow_folder import COMMAND, environment, lightflow, write
 
 
@@ -22,7 +23,24 @@ def test_the_name_of_a_workflow_or_a_task_in_the_place_of_a_run(tmp_path: Path, 
     of_task = lightflow(tmp_path, *command.split(), "load")
     assert "there is no run 'load'; it is a task: `lightflow status --task load`" in of_task.stderr
     neither = lightflow(tmp_path, *command.split(), "other")
-    assert neither.stderr.rstrip().endswith("there is no run 'other'")
+    latest = json.loads(lightflow(tmp_path, "status", "--json").stdout)["run_id"]
+    assert neither.stderr.rstrip().endswith(
+        f"there is no run 'other'; the latest: {latest}; `lightflow runs` lists all"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "resume"])
+def test_a_run_that_does_not_exist_beside_several_and_in_an_empty_file(tmp_path: Path, command: str) -> None:
+    write(tmp_path, "workflow_name: night\ntasks: {load: {run: echo}}")
+    init_schema(str(tmp_path / "lightflow.db"))
+    none = lightflow(tmp_path, command, "r9")
+    assert "there is no run 'r9'; there is none yet: `lightflow run FILE` starts one" in none.stderr
+    for number in range(5):
+        lightflow(tmp_path, "run", "flow.yaml", "--run-id", f"r{number}")
+    several = lightflow(tmp_path, command, "r")
+    assert several.stderr.rstrip().endswith("more than one run begins with 'r'; give more of it")
+    latest = lightflow(tmp_path, command, "r9")
+    assert latest.stderr.rstrip().endswith("there is no run 'r9'; the latest: r4, r3, r2; `lightflow runs` lists all")
 
 
 def test_the_run_that_was_resumed_is_the_latest(tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _started(request: CheckedRequest, started: StartedRun) -> Answer[StartedAnswer]:
     body = started_answer(started, hides_values=request.services.hides_values)
-    return Answer(body=body, status=202 if started.run_id is None else 201)
+    return Answer(body=body, status=201 if started.status == "STARTED" else 202)
 
 
 def started_answer(started: StartedRun, *, hides_values: bool) -> StartedAnswer:

@@ -42,6 +42,7 @@ from liteflow.api import (
 
 _ANSWER_S: Final = 5.0  # how long a request waits for its run
 _PAUSE_S: Final = 0.02
+_STARTS_LATER: Final = ("CLAIMED", "WAITING")
 _NEXT: Final = 3
 _JSON_TYPES: Final = {
     "string": "string", "path": "string", "date": "string", "integer": "integer", "number": "number",
@@ -133,11 +134,11 @@ class SchedulerControl:
     def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()
         give_up = time.monotonic() + _ANSWER_S
-        while (fire := self._fire(run_id)).status in ("WAITING", "CLAIMED") and time.monotonic() < give_up:
+        while (fire := self._fire(run_id)).status in _STARTS_LATER and time.monotonic() < give_up:
             time.sleep(_PAUSE_S)
-        exists = fire.status == "STARTED"
+        is_refused = fire.status not in ("STARTED", *_STARTS_LATER)
         return StartedRun(
-            run_id=run_id if exists else None, fire_no=fire.fire_no, status=fire.status, reason=fire.reason
+            run_id=None if is_refused else run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason
         )
 
     def _fire(self, run_id: str) -> FireRecord:
@@ -205,7 +206,8 @@ class SchedulerControl:
                 return StartedRun(run_id=None, fire_no=None, status="SKIPPED", reason="there is nothing to run")
             if end is not None:
                 raise (RunOwned if end.code == FORESTALLED else DefinitionError)(end.failure)
-        return StartedRun(run_id=None, fire_no=None, status="CLAIMED", reason="its process has not started it yet")
+        reason = "its process has not started it yet"
+        return StartedRun(run_id=order.run_id, fire_no=None, status="CLAIMED", reason=reason)
 
     def _owner(self, run_id: str) -> tuple[int | None, int | None] | None:
         """Return what changes when a process takes a run; None before the first, as for a fork that was only stored."""

@@ -86,7 +86,7 @@ def _operation(route: Route, answer: dict[str, Any], *, is_open: bool) -> dict[s
     successes = {str(route.status): {"description": route.answers, "content": content}}
     if route.starts:
         successes["202"] = {
-            "description": "The run has not started; `status` and `reason` say why.",
+            "description": "The run has not started: `status` and `reason` say why, `run_id` is the id it will have.",
             "content": content,
         }
     operation: dict[str, Any] = {

@@ -33,7 +33,7 @@ class ServedWorkflow(Record):
 class StartedRun(Record):
     """The answer to a request for a run."""
 
-    run_id: str | None
+    run_id: str | None  #: of a run that has not started: the id that it will have; None: it will not start
     fire_no: int | None
     status: str  #: of the fire: CLAIMED, STARTED, SKIPPED, WAITING, FAILED
     reason: str | None

@@ -32,6 +32,11 @@ tasks:
   first: {run: "echo first >> trail"}
   wait: {run: "test -e go || sleep 600", depends_on: [first]}
 """
+LATE = """
+workflow_name: late
+secrets: [{name: TOKEN, run: "while [ ! -e go ]; do sleep 0.1; done; echo open-sesame"}]
+tasks: {load: {run: "true", secrets: [TOKEN]}}
+"""
 #: A body with all that a route needs; it names nothing that exists.
 BODIES: dict[str, Any] = {
     "/api/v1/pools/{pool}": {"slots": -1},
@@ -67,6 +72,26 @@ def test_a_request_starts_a_run_once_for_its_key(server: RunningServer, client: 
     assert "requested by operator of the server" in lightflow(server.folder, "status", run["run_id"]).stdout
     (fire, *_) = server.get("/api/v1/fires?trigger=nightly:manual&limit=1")["fires"]
     assert (fire["status"], fire["started_by"]) == ("STARTED", "operator of the server")
+
+
+def test_a_run_that_starts_late_is_answered_with_its_id(tmp_path: Path) -> None:
+    """Its secret lasts until the answer has come."""
+    (tmp_path / "late.yaml").write_text(LATE)
+    with serving(tmp_path, "serve") as server:
+        client = Client(server.url, server.operator)
+        answer = server.request("POST", "/api/v1/workflows/late/runs")
+        run_id = answer.json()["run_id"]
+        assert (answer.status, answer.json()["status"]) == (202, "CLAIMED")
+        assert client.runs()["runs"] == []
+        (tmp_path / "go").touch()
+        until(lambda: [run["run_id"] for run in client.runs()["runs"]] == [run_id])
+        assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
+        (tmp_path / "go").unlink()
+        again = server.request("POST", f"/api/v1/runs/{run_id}/retry", {"tasks": ["load"]})
+        assert (again.status, again.json()["status"], again.json()["run_id"]) == (202, "CLAIMED", run_id)
+        (tmp_path / "go").touch()
+        until(lambda: len(client.task(run_id, "load")["attempts"]) == 2)
+        assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
 
 
 def test_a_key_that_was_used_for_something_else_is_refused(server: RunningServer, client: Client) -> None:

@@ -58,7 +58,7 @@ export const commandLine = run => ["lightflow", "run", run.source || run.workflo
 export const RunActions = ({ run }) => {
   const ended = !ACTIVE.has(run.status), path = `runs/${encode(run.run_id)}`;
   const again = () => act(() => send("POST", `${path}/again`, undefined, { key: newKey() }), startText).then(answer => {
-    if (answer?.run_id) go(href(["r", answer.run_id]));
+    if (answer?.status === "STARTED") go(href(["r", answer.run_id]));
     return answer;
   });
   return html`<span class="actions">

@@ -66,7 +66,7 @@ export function Form({ name, query }) {
     setProblem(null);
     try {
       const answer = await send("POST", `workflows/${encode(name)}/runs`, { params: params() }, { key: requestKey.current });
-      if (answer.run_id) { go(href(["r", answer.run_id])); return; }
+      if (answer.status === "STARTED") { go(href(["r", answer.run_id])); return; }
       notify(startText(answer));
       go(href(["w", name]));
     } catch (error) {

@@ -621,7 +621,7 @@ export async function act(action, sentence) {
 
 /** Say what came of a request to start a run. */
 export const startText = ({ run_id, status, reason }) =>
-  run_id ? `Run ${run_id} has started.` : `${wordOf(status)}: ${reason || "it starts when there is room."}`;
+  status === "STARTED" ? `Run ${run_id} has started.` : `${wordOf(status)}: ${reason || "it starts when there is room."}`;
 
 /** A button that is busy while its action runs. */
 export const Action = ({ run, children, ...rest }) => {

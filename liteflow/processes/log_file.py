@@ -11,6 +11,7 @@ import os
 import stat
 from typing import BinaryIO
 
+from liteflow.errors import DefinitionError
 from liteflow.identifiers import LOG_NAME_PATTERN
 from liteflow.masking import Masker
 
@@ -36,6 +37,26 @@ def open_log(path: str) -> int:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return fd
+
+
+def check_log_folder(path: str) -> None:
+    """Check that logs can be created in a folder, before a run begins; the folder is created with the first log.
+
+    A disk that is full does not count: it may have room later, and each attempt says whether output was lost.
+
+    Raises:
+        DefinitionError: something else has the path, or the folder, or the one in which it would be, refuses files.
+    """
+    place = path
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        problem = "is not a folder; remove it"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        problem = "refuses new files; change its permissions"
+    else:
+        return
+    raise DefinitionError(f"{place}: {problem}, or choose another folder for the logs (log_dir, --log-dir)")
 
 
 def open_regular(path: str) -> BinaryIO:

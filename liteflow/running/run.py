@@ -11,6 +11,7 @@ from liteflow.executors import BackendFactory, Executor, HostProgram, open_execu
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.planning.task_table import TaskTable
+from liteflow.processes.log_file import check_log_folder
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
@@ -60,7 +61,7 @@ def run(
     The `signal_gate` is opened while the loop waits, so that signal handlers of the host program are called only then.
 
     Raises:
-        DefinitionError: a task cannot run in the requested mode; nothing ran.
+        DefinitionError: a task cannot run in the requested mode, or no log can be created; nothing ran.
         RunNotFound, RunOwned: the run to resume does not exist, or a live process owns it.
         StoreError, ResourceError: the state file failed, or no attempt can be started. Running tasks were ended;
             everything already stored is correct, and a resume continues the run.
@@ -71,6 +72,8 @@ def run(
     with contextlib.ExitStack() as stack:
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
+        if config.log_dir is not None:
+            check_log_folder(config.log_dir)
         far = far_tasks(compiled, config)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
         executor = _open_executor(compiled, config, far, info, locks)

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,24 +48,40 @@ def lightflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def in_place_of_a_folder(path: Path) -> None:
-    path.write_text("")
+#: Commands that put something in the place of the folder of the logs.
+OBSTACLES = {"file": "touch logs", "pipe": "mkfifo logs", "below a file": "ln -s /proc/version/logs logs"}
 
 
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_a_folder_of_logs_that_cannot_be_made_is_a_mistake(obstacle: str, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("workflow_name: w\ntasks: {a: {run: touch ran}}\n")
+    subprocess.run(OBSTACLES[obstacle], shell=True, cwd=tmp_path, check=True)
+    done = lightflow(tmp_path, "run", "f.yaml")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / 'logs'}: is not a folder; remove it, or choose another folder")
+    assert not (tmp_path / "ran").exists()
+    assert json.loads(lightflow(tmp_path, "runs", "--json").stdout or "[]") in ([], {"runs": []})
+    assert lightflow(tmp_path, "run", "f.yaml", "--log-dir", "other/logs").returncode == 0
+    assert not (tmp_path / "other").exists(), "the folder is created with the first log"
 
 
-def below_a_file(path: Path) -> None:
-    path.symlink_to("/proc/version/logs")
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, for a mount")
+def test_a_folder_of_logs_that_is_read_only_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("workflow_name: w\ntasks: {a: {run: echo}}\n")
+    run = f"{sys.executable} -m lightflow run f.yaml --log-dir small/logs"
+    script = f"mkdir small && mount -t tmpfs -o ro none small && exec {run}"
+    words = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"{tmp_path / 'small'}: refuses new files" in done.stderr
 
 
-@pytest.mark.parametrize("obstacle", [in_place_of_a_folder, pipe, below_a_file])
-def test_logs_that_cannot_be_made_are_reported(obstacle: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_logs_that_cannot_be_made_are_reported(obstacle: str, tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
-    obstacle(tmp_path / "logs")
-    tasks = "".join(f"  {kind}:\n    {body}\n" for kind, body in KINDS.items())
-    (tmp_path / "f.yaml").write_text(f"workflow_name: w\ntasks:\n{tasks}  silent: {{run: 'true'}}\n")
+    tasks = "".join(f"  {kind}:\n    depends_on: [blocks]\n    {body}\n" for kind, body in KINDS.items())
+    tasks += f"  silent: {{run: 'true'}}\n  blocks: {{run: {OBSTACLES[obstacle]}}}\n"
+    (tmp_path / "f.yaml").write_text(f"workflow_name: w\ntasks:\n{tasks}")
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "could be stored" in done.stdout
@@ -82,9 +97,11 @@ def test_logs_that_cannot_be_made_are_reported(obstacle: Callable[[Path], None],
 
 
 def test_a_value_out_of_a_log_that_cannot_be_made_fails_its_task(tmp_path: Path) -> None:
-    (tmp_path / "logs").write_text("")
     (tmp_path / "f.yaml").write_text(
-        "workflow_name: w\ntasks:\n  a: {run: echo 1, output: last_line}\n  b: {run: echo 1, output: json}\n"
+        "workflow_name: w\ntasks:\n"
+        "  blocks: {run: touch logs}\n"
+        "  a: {run: echo 1, output: last_line, depends_on: [blocks]}\n"
+        "  b: {run: echo 1, output: json, depends_on: [blocks]}\n"
     )
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 1

@@ -69,6 +69,7 @@ SLOWNESS_OF_CONTROL = 10  # what is left lives until the next attempt has begun
 STOPS = {"agent": 2, "guardian": 1, "ssh client": 1, "placer": 1, "dask worker": 1, "orchestrator": 1}
 SCHEDULER_EVERY_S = 90.0
 PAUSE_S = 0.6  # on average, between two blows
+BLOWS_OF_CONTROL = 8  # in a run: then it has to end, so that what is left is seen
 AWAIT_S = 5.0  # how long a blow waits for something of its kind
 
 
@@ -146,13 +147,16 @@ class Chaos(Faults):
         self._dice = random.Random(seed)
         self._scheduler_due = time.monotonic() + SCHEDULER_EVERY_S / 2
         self._due = 0.0  # when the next blow is dealt
+        self._blows_of_run = 0
         self._next = self._choice()
         self._stopped: list[tuple[float, int]] = []  # when to continue what is stopped
         self.blows: Counter[str] = Counter()
         self.totals: Counter[str] = Counter()
 
-    def run_until(self, end: float) -> None:
-        while time.monotonic() < end:
+    def run_for(self, seconds: float) -> None:
+        """Run the workflow again and again for so long; in the control only until a fault is seen."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not (self._cluster.is_control and self.counts):
             folder = self._folder / f"run-{self.totals['runs']}"
             folder.mkdir()
             self._run(folder, end)
@@ -163,6 +167,7 @@ class Chaos(Faults):
 
     def _run(self, folder: Path, end: float) -> None:
         """Execute a run until it has succeeded: it is resumed as often as it takes."""
+        self._blows_of_run = 0
         give_up = None
         while True:
             words = [str(HERE / "far_chaos_run.py"), str(folder), self._cluster.words, str(self.totals["runs"])]
@@ -196,7 +201,7 @@ class Chaos(Faults):
 
     def _strike(self) -> None:
         """Deal the next blow when it is due, and there is what it is for."""
-        if time.monotonic() < self._due:
+        if time.monotonic() < self._due or (self._cluster.is_control and self._blows_of_run == BLOWS_OF_CONTROL):
             return
         part, kills = self._next
         victims = self._cluster.victims(part, self._dice)
@@ -211,6 +216,7 @@ class Chaos(Faults):
                 stopped_s = self._dice.choice((0.2, 1.0, LEASE_S + 3.0))
                 self._stopped.append((time.monotonic() + stopped_s, pid))
         if victims:
+            self._blows_of_run += 1
             self.blows[f"{'killed' if kills else 'stopped'} {part}"] += 1
 
     def _choice(self) -> tuple[str, bool]:
@@ -301,7 +307,7 @@ def main() -> None:
         clusters(options.folder, is_control=bool(options.control)) as cluster,
     ):
         chaos = Chaos(options.folder, cluster, options.seed)
-        chaos.run_until(began + options.seconds)
+        chaos.run_for(options.seconds)
     report(
         totals=dict(chaos.totals),
         blows=dict(chaos.blows),

@@ -25,9 +25,11 @@ from lightflow.spec.cluster_limits import (
     KINDS,
     LEAST_LEASE_S,
     MOST_LEASE_S,
+    ONCE,
     is_below,
+    repeated_hosts,
 )
-from liteflow import DefinitionError
+from liteflow import DefinitionError, __version__
 from liteflow.api import DEFAULT_LEASE_S, DEFAULT_WORKERS, EMPTY_MAPPING, Cluster, replace
 
 #: Options of ssh: no questions, and an end when the forwarding fails or the link is silent.
@@ -35,6 +37,10 @@ _SSH: Final = (
     *("-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "StreamLocalBindUnlink=yes"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=2", "-R", "{socket}:{address}:{port}"),
 )
+
+#: The exit codes of ssh when it has no connection, and of a shell and of Python there that start no agent.
+_NOT_CONNECTED: Final = "255"
+_NOT_STARTED: Final = ("1", "126", "127")
 
 
 class Times(TypedDict, total=False):
@@ -67,7 +73,10 @@ def ssh(
     if not hosts:
         raise DefinitionError("a cluster of ssh needs a host: ssh('node1', 'node2:8')")
     placed = [_host(text, python) for text in hosts]
-    argv = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps([host for host, _ in placed]))
+    if repeated := repeated_hosts(hosts):
+        raise DefinitionError(f"host {hosts[repeated[0]]!r}: {ONCE}")
+    listed = json.dumps([host for host, _ in placed])
+    argv = (sys.executable, "-m", "liteflow.remote.hosts", listed, json.dumps(_advice(python)))
     slots = sum(slots for _, slots in placed)
     names = tuple(str(host["name"]) for host, _ in placed)
     return Cluster(
@@ -152,6 +161,15 @@ def _host(text: str, python: str) -> tuple[dict[str, object], int]:
     name, slots = match[1], int(match[2] or DEFAULT_WORKERS)
     argv = ["ssh", *_SSH, name, python, "-m", "liteflow.remote.agent"]
     return {"name": name, "slots": slots, "argv": argv}, slots
+
+
+def _advice(python: str) -> dict[str, str]:
+    """Return what to do about a machine without an agent, by the exit code of ssh."""
+    no_agent = (
+        f"{python!r} there must have Lightflow {__version__}: install it there, or name another Python in the "
+        "declaration, such as `python: /opt/lightflow/bin/python`"
+    )
+    return {_NOT_CONNECTED: "`ssh {name} true` must succeed and ask nothing", **dict.fromkeys(_NOT_STARTED, no_agent)}
 
 
 def _below(files: Sequence[str]) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def _kind(machines: str) -> str:
 def _findings(machine: Machine, cluster: str) -> Iterator[Finding]:
     host, hello, facts = machine.host or cluster, machine.hello, machine.facts
     if hello is None or facts is None:
-        yield Finding(host, "missing", machine.failure)
+        yield Finding(host, "missing", machine.failure.removeprefix(f"{host}: "))
         return
     python = ".".join(map(str, hello["python"]))
     yield Finding(
@@ -81,7 +81,7 @@ def _clock(host: str, offset_s: float, way_s: float) -> Finding:
 
 def _left(host: str, facts: Mapping[str, Any]) -> Finding:
     agents, left = facts["agents"], facts["left"]
-    other_agents = f"{agents} agents of other runs work there" if agents else "no other agent works there"
+    other_agents = f"agents of other runs there: {agents}" if agents else "no other agent works there"
     if not left:
         return Finding(f"{host} processes", "fine", f"{other_agents}, and no task has left a process")
     pids = " ".join(map(str, left[:_MANY]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Final
 
 #: The kinds of clusters, which are modes of the command line if it names the machines.
 KINDS: Final = ("ssh", "dask")
 #: A machine for ssh, and how many tasks run there at once. The name cannot be an option of ssh.
 HOST_PATTERN: Final = r"([A-Za-z0-9_][A-Za-z0-9_.@-]{0,252})(?::([1-9][0-9]{0,5}))?"
+ONCE: Final = "list a machine once, with all of its slots"
 #: The address of the scheduler of a Dask cluster: its machine and its port.
 SCHEDULER_PATTERN: Final = r"(?:tcp|tls)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
 #: How many tasks run at once on a Dask cluster, at most, where its declaration does not say it.
@@ -21,3 +23,9 @@ MOST_LEASE_S: Final = 3600.0
 def is_below(path: str) -> bool:
     """Return whether a path is relative to a folder, and in it."""
     return bool(path) and not os.path.isabs(path) and os.pardir not in os.path.normpath(path).split(os.sep)
+
+
+def repeated_hosts(hosts: Sequence[str]) -> list[int]:
+    """Return the places of hosts whose names are in the list before."""
+    names = [host.partition(":")[0] for host in hosts]
+    return [place for place, name in enumerate(names) if name in names[:place]]

@@ -1,9 +1,11 @@
 """The placer of named hosts: it starts an agent on each by a command line, such as one of ssh.
 
-    python -m liteflow.remote.hosts '[{"name": "node1", "slots": 4, "argv": ["ssh", "node1", "…"]}]'
+    python -m liteflow.remote.hosts '[{"name": "node1", "slots": 4, "argv": ["ssh", "node1", "…"]}]' '{"255": "ADVICE"}'
 
 The command line starts `liteflow.remote.agent`; its standard input is that of the agent. In its words `{address}` and
 `{port}` are those of the owner, and `{socket}` is a new path, for a socket on the host that leads to the owner.
+The second argument, which is optional, says what to do when a command line has started no agent, by its exit code: in
+it `{name}` is the host.
 See `liteflow.remote.placing` for the lines that a placer reads and writes.
 """
 
@@ -21,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import LiteflowError
-from liteflow.record import Record, replace
+from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.remote.keeper import CLEAN
 from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
@@ -84,7 +86,8 @@ class HostState:
 class HostPlacer:
     """Has as many agents as slots are wanted."""
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    def __init__(self, hosts: Sequence[Host], advice: Mapping[str, str] = EMPTY_MAPPING) -> None:
+        self._advice = advice
         self._states = [HostState(host) for host in hosts]
         self._selector = selectors.DefaultSelector()
         self._ticket: Ticket | None = None
@@ -229,9 +232,15 @@ class HostPlacer:
         if code == CLEAN:
             _say({"gone": running.agent_id})
         if running.failure or (code != CLEAN and time.monotonic() - running.started_at < _WORKED_S):
-            self._failed(state, running.failure or f"{state.host.name}: {running.last_words or f'exit code {code}'}")
+            self._failed(state, running.failure or self._reason(state.host.name, code, running.last_words))
             return
         state.failures, state.due = 0, time.monotonic() + _FIRST_DELAY_S
+
+    def _reason(self, name: str, code: int, last_words: str) -> str:
+        """Return why a command line has started no agent, and what to do."""
+        advice = self._advice.get(str(code))
+        reason = f"{name}: {last_words or f'exit code {code}'}"
+        return reason if advice is None else f"{reason}; {_filled(advice, {'{name}': name})}"
 
     def _failed(self, state: HostState, reason: str) -> None:
         """Report why a host has no agent; it is final when no other has one, or may still have one."""
@@ -292,9 +301,10 @@ def hosts_from(text: str) -> list[Host]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Place agents on the hosts that the argument names."""
+    """Place agents on the hosts that the first argument names."""
     try:
-        HostPlacer(hosts_from(arguments[0] if arguments else "[]")).run()
+        advice = json.loads(arguments[1]) if len(arguments) > 1 else EMPTY_MAPPING
+        HostPlacer(hosts_from(arguments[0] if arguments else "[]"), advice).run()
     except LiteflowError as error:
         _say({"failed": str(error), "final": True})
         sys.exit(2)

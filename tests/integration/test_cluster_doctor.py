@@ -12,6 +12,7 @@ import pytest
 import ssh_stand_in
 from far_kit import cluster_of
 
+from liteflow import __version__
 from liteflow.record import replace
 from liteflow.remote.survey import survey
 
@@ -54,7 +55,21 @@ def test_a_machine_that_works_and_one_that_is_not_reached(doctor: Doctor) -> Non
     assert verdicts["node1 clock"][0] == "fine"
     assert "GiB free in" in verdicts["node1 disk"][1]
     assert verdicts["unreachable"][0] == "missing"
-    assert "Could not resolve hostname unreachable" in verdicts["unreachable"][1]
+    reason = "ssh: Could not resolve hostname unreachable: Name or service not known"
+    assert verdicts["unreachable"][1] == f"{reason}; `ssh unreachable true` must succeed and ask nothing"
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "python-without-lightflow"])
+def test_a_machine_whose_python_has_no_lightflow_says_what_to_do(doctor: Doctor, python: str) -> None:
+    without = doctor.folder / "bin" / "python-without-lightflow"
+    without.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    without.chmod(0o755)
+    (doctor.folder / "flow.yaml").write_text(
+        f"clusters: {{lab: {{ssh: node1, python: {python}}}}}\ntasks: {{a: {{run: echo}}}}\n"
+    )
+    verdict, message = doctor.verdicts(1, "flow.yaml", "--cluster", "lab")["node1"]
+    assert verdict == "missing"
+    assert f"; '{python}' there must have Lightflow {__version__}: install it there, or name another" in message
 
 
 def test_a_mistake_is_one_sentence(doctor: Doctor) -> None:

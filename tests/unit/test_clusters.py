@@ -59,6 +59,7 @@ def test_hosts_become_command_lines_of_ssh() -> None:
         (lambda: ssh("-oProxyCommand=x"), "host '-oProxyCommand=x'"),
         (lambda: ssh("node1:0"), "host 'node1:0'"),
         (lambda: ssh("a b"), "host 'a b'"),
+        (lambda: ssh("node1", "ann@node1", "node1:8"), "host 'node1:8': list a machine once"),
         (lambda: ssh("node1", lease=1), "lease=1 must be 2 to 3600 seconds"),
         (lambda: ssh("node1", lease=float("nan")), "lease=nan"),
         (lambda: ssh("node1", patience=-1), "patience=-1 must be a number of seconds, 0 or more"),

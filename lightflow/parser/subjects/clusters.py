@@ -17,7 +17,9 @@ from lightflow.spec.cluster_limits import (
     KINDS,
     LEAST_LEASE_S,
     MOST_LEASE_S,
+    ONCE,
     is_below,
+    repeated_hosts,
 )
 from lightflow.spec.durations import seconds
 from lightflow.text import quoted
@@ -166,6 +168,7 @@ def _check_cluster(tree: Tree, name: str, cluster: Mapping[str, Any]) -> Iterato
             ["clusters", name], f"{quoted(name)} is a mode of this machine; choose another name", key=True
         )
     yield from _check_kind(tree, ["clusters", name], cluster)
+    yield from _check_hosts(tree, ["clusters", name, "ssh"], cluster.get("ssh"))
     yield from _check_files(tree, ["clusters", name, "files"], cluster.get("files"))
     lease = cluster.get("lease")
     try:
@@ -192,6 +195,13 @@ def _check_kind(tree: Tree, path: list[Any], cluster: Mapping[str, Any]) -> Iter
             yield tree.problem([*path, "dask"], str(error))
         if "tls" in cluster and scheduler.startswith("tcp://"):
             yield tree.problem([*path, "tls"], "the scheduler at tcp://… does not speak TLS; write tls://…", key=True)
+
+
+def _check_hosts(tree: Tree, path: list[Any], hosts: Any) -> Iterator[Problem]:
+    """Report machines that are listed twice."""
+    if isinstance(hosts, list) and all(isinstance(host, str) for host in hosts):
+        for place in repeated_hosts(hosts):
+            yield tree.problem([*path, place], f"{quoted(hosts[place])} is listed before; {ONCE}")
 
 
 def _check_files(tree: Tree, path: list[Any], files: Any) -> Iterator[Problem]:

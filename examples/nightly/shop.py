@@ -6,6 +6,7 @@ import html
 import os
 import random
 import sqlite3
+import time
 
 from liteflow import current_context
 
@@ -33,8 +34,9 @@ def sources(regions, orders, day):
     return [{"name": region, "orders": orders, "day": str(day)} for region in [*regions, "telephone"]]
 
 
-def fetch(source, folder):
-    """Fetch one source into a file. Every second source fails at the first attempt."""
+def fetch(source, folder, delay):
+    """Fetch one source into a file; each needs some seconds to answer. Every second one fails at the first attempt."""
+    time.sleep(delay)
     context = current_context()
     if context.map_index % 2 and context.attempt == 1:
         raise ConnectionError(f"{source['name']} does not answer")

@@ -35,6 +35,10 @@ def test_a_night_in_which_a_worker_is_killed(tmp_path: Path) -> None:
     rows = [row for task in answer["tasks"] for row in (task, *(task["instances"] or []))]
     attempts = [attempt for row in rows for attempt in row["attempts"]]
     assert {"east", "west"} <= {attempt["host"] for attempt in attempts}
+    lost = [row for row in rows if any(attempt["status"] == "LOST" for attempt in row["attempts"])]
+    assert lost, "the worker is killed while it has an attempt"
+    for row in lost:
+        assert row["attempts"][-1] | {"status": "SUCCESS", "host": "west"} == row["attempts"][-1], row
     for row in rows:
         verdicts = [attempt["status"] for attempt in row["attempts"]]
         assert verdicts.count("SUCCESS") <= 1, f"{row} ran again although it had succeeded"

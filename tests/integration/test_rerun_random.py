@@ -1,7 +1,7 @@
 """Random tasks of random dags run again: exactly the set that the rule says, and nothing that has ended changes.
 
-The dags have groups in groups, mapped tasks (with lists that change from round to round), branches, setups and
-teardowns. The runs, and each rerun, may be interrupted in the middle.
+The dags have groups in groups, mapped tasks (with lists that change from round to round), branches, child runs, setups
+and teardowns. The runs, and each rerun, may be interrupted in the middle.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import contextlib
 import os
 import random
 import signal
+import time
 import zlib
 from collections.abc import Collection, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import event_fold
@@ -21,7 +24,7 @@ from hypothesis import strategies as st
 
 from liteflow import Dag, DagRun, XCom, current_context
 from liteflow.api import Group
-from liteflow.state.history import History
+from liteflow.state.history import History, RunRecord
 from liteflow.states import TASK_ENDED
 
 Key = tuple[str, int]
@@ -32,9 +35,10 @@ _SCOPE = frozenset([("up", -1), ("down", -1)])
 class Story:
     """A run as it is stored: the attempts and the state of each instance, and the number of its last event."""
 
-    def __init__(self, db: str, run: DagRun) -> None:
+    def __init__(self, db: str, run: DagRun | RunRecord) -> None:
         self.attempts: dict[Key, list[tuple[int, str, float | None]]] = {}
         with History(db) as history:
+            self.children = history.children(run.run_id)
             for each in history.attempts(run.run_id):
                 self.attempts.setdefault((each.task_id, each.map_index), []).append(
                     (each.attempt, each.status, each.ended_at)
@@ -52,6 +56,19 @@ class Story:
         }
 
 
+def _first_of_child() -> None:
+    """Succeed: the first task of a child run."""
+
+
+def _second_of_child(folder: Path, name: str) -> int:
+    """Fail as the round says, or return a number that no other attempt returns: the second task of a child run."""
+    if name in (folder / "fails").read_text(encoding="utf-8").split():
+        raise ValueError("not yet")
+    number = time.monotonic_ns()
+    (folder / name).write_text(str(number), encoding="utf-8")
+    return number
+
+
 class RandomGraph:
     """A random dag whose tasks end as a random seed says, and which notes what each of them has returned last."""
 
@@ -64,6 +81,8 @@ class RandomGraph:
         self.mapped_over: dict[str, list[int] | str] = {}  # by mapped task: a list, or the task that returns one
         self.lists: dict[str, list[int]] = {}  # by task that returns a list
         self.branches: set[str] = set()
+        self.folder = Path(db).parent  # what the processes of child runs read and write
+        self.child_tasks: dict[str, str] = {}  # by task that executes a child run: its name without its groups
         self.returned: dict[Key, Any] = {}  # what each plain task and each instance has returned, unless it runs again
         self.old_values: list[str] = []  # that a task has read
         self.count = 0
@@ -128,10 +147,22 @@ class RandomGraph:
             task = dag.branch(self._branch, task_id=name)
             self.branches.add(task.task_id)
             return task
+        if kind < 0.52:
+            task = dag.workflow(name, self._child(name), trigger_rule=rule)
+            self.child_tasks[task.task_id] = name
+            return task
         task = dag.task(self._body, task_id=name, trigger_rule=rule)
         if picks.random() < 0.4:
             self.lists[task.task_id] = []
         return task
+
+    def _child(self, name: str) -> Dag:
+        child = Dag(f"child_{name}")
+        first = child.task(_first_of_child, "first")
+        second = child.task(partial(_second_of_child, self.folder, name), "second")
+        first >> second
+        child.outputs["number"] = second
+        return child
 
     # -- the bodies of tasks ---------------------------------------------------------------------------------------
 
@@ -182,8 +213,21 @@ class RandomGraph:
                 ]
             for index in indexes:
                 stored = XCom.load(self.db, self.run_id, above, map_index=index)
-                if stored != self.returned.get((above, index)):  # an error here would only fail the task
+                if stored != self._last(above, index):  # an error here would only fail the task
                     self.old_values.append(f"{name} reads {stored} of {above}[{index}]")
+
+    def _last(self, name: str, index: int) -> Any:
+        """Return what a task or an instance has returned last; None: it has been set back."""
+        if name not in self.child_tasks:
+            return self.returned.get((name, index))
+        path = self.folder / self.child_tasks[name]
+        return {"number": int(path.read_text(encoding="utf-8"))} if path.exists() else None
+
+    def forget(self, key: Key) -> None:
+        """Expect no value of a task that runs again, until it has returned one."""
+        self.returned.pop(key, None)
+        if key[0] in self.child_tasks:
+            (self.folder / self.child_tasks[key[0]]).unlink(missing_ok=True)
 
     def _interrupt(self, name: str) -> None:
         if name == self.interrupts_at:
@@ -198,6 +242,8 @@ class RandomGraph:
         self.lists = {name: picks.sample(range(5), picks.randint(0, 4)) for name in self.lists}
         items = [f"{name}[{item}]" for name in self.mapped_over for item in range(5)]
         self.fails = {name for name in (*self.ids, *items) if picks.random() < 0.15}
+        failing = [short for name, short in self.child_tasks.items() if name in self.fails]
+        (self.folder / "fails").write_text(" ".join(failing), encoding="utf-8")
         self.interrupts_at = picks.choice(self.ids) if picks.random() < 0.35 else ""
 
     def members(self, group: str) -> set[str]:
@@ -276,11 +322,12 @@ def test_exactly_the_closure_runs_again(tmp_path_factory: pytest.TempPathFactory
 def check_rerun(made: RandomGraph, run: DagRun) -> None:
     """Choose at random, run it again, and compare what happened with the rule, spelled out here."""
     before = Story(made.db, run)
+    children = child_stories(made.db, before)
     choice = Choice(made, before)
     opened = before.open_instances()
     again = made.with_joins(choice.instances(before) | opened)
     for key in again:
-        made.returned.pop(key, None)
+        made.forget(key)
     made.next_round()
     made.dag.retry(run.run_id, choice.names, only=not choice.follow, ignore_upstream=True, raise_signals=False)
     assert made.old_values == []
@@ -299,6 +346,16 @@ def check_rerun(made: RandomGraph, run: DagRun) -> None:
         assert after.attempts[key][: len(ended)] == ended, "an attempt that has ended never changes"
     assert not event_fold.differences(made.db)
     assert list(doubled_successes(after)) == []
+    for (key, run_id), story in child_stories(made.db, after).items():
+        assert list(doubled_successes(story)) == [], f"{place}: child run {run_id} of {key}"
+        old = children.get((key, run_id))
+        if old is not None and key not in again:
+            assert (story.states, story.attempts) == (old.states, old.attempts), f"{place}: child run {run_id} of {key}"
+
+
+def child_stories(db: str, story: Story) -> dict[tuple[Key, str], Story]:
+    """Return the child runs of a run as they are stored, by their task and their id."""
+    return {((str(each.parent_task_id), -1), each.run_id): Story(db, each) for each in story.children}
 
 
 def doubled_successes(story: Story) -> Iterator[Key]:

@@ -280,6 +280,10 @@ class Client(_Requests):
         """Return the tasks that a retry would run, `runs`, and those that keep their results, `stay`."""
         return self._json("GET", _run(run_id, "rerun"), query={"task": list(tasks), "only": only})
 
+    def diff(self, run_id: str, other_id: str) -> dict[str, Any]:
+        """Return two runs, compared, as `lightflow diff --json` prints them."""
+        return self._json("GET", _run(run_id, "diff", other_id))
+
     def values(self, run_id: str) -> list[dict[str, Any]]:
         """Return the values that a run has stored."""
         return list(self._json("GET", _run(run_id, "values"))["values"])

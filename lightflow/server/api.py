@@ -172,6 +172,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             Query(name="only", about="Whether what follows the tasks stays.", kind="boolean", default=False),
         ),
     ),
+    _route("GET", f"{_RUN}/diff/{{other}}", run_details.compare_runs),
     _route("GET", f"{_RUN}/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", f"{_RUN}/values", resources.list_values),
     _route("GET", f"{_RUN}/values/{{task}}/{{key}}", resources.get_value),

@@ -22,10 +22,11 @@ from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
 from lightflow.service.durations import durations
 from lightflow.service.groups import run_groups
-from lightflow.service.json_shapes import group_shapes, iso, summary_shape
+from lightflow.service.json_shapes import group_shapes, iso, run_difference_shape, summary_shape
 from lightflow.service.lookup import find_run
 from lightflow.service.queries import RunSummary
-from lightflow.service.shape_types import RunShape
+from lightflow.service.run_diff import diff_runs
+from lightflow.service.shape_types import RunDifferenceShape, RunShape
 from liteflow.api import History, RunRecord, open_approvals
 
 
@@ -98,6 +99,12 @@ def preview_rerun(request: CheckedRequest) -> Answer[RerunAnswer]:
         names = history.task_statuses(run.run_id)
     runs = [name for name in names if name in again]
     return Answer(body={"run_id": run.run_id, "runs": runs, "stay": [name for name in names if name not in again]})
+
+
+def compare_runs(request: CheckedRequest) -> Answer[RunDifferenceShape]:
+    """Return two runs, compared: definitions, parameters, states, values and child runs; `other` is the second one."""
+    path = request.path
+    return shown(request, run_difference_shape(diff_runs(request.services.db, path["run"], path["other"])))
 
 
 def list_durations(request: CheckedRequest) -> Answer[DurationsAnswer]:

@@ -33,6 +33,7 @@ from lightflow.service.shape_types import (
     PoolShape,
     RaisedShape,
     RequestShape,
+    RunDifferenceShape,
     RunFireShape,
     RunShape,
     SlotUseShape,
@@ -212,7 +213,7 @@ def cancelled_run_shape(run: RunRecord) -> CancelledRunShape:
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
 
 
-def run_difference_shape(difference: RunDifference) -> Shape:
+def run_difference_shape(difference: RunDifference) -> RunDifferenceShape:
     """Return two runs, compared; each pair is that of the first and the second run."""
     return {
         "runs": [run.run_id for run in difference.runs],
@@ -237,8 +238,8 @@ def run_difference_shape(difference: RunDifference) -> Shape:
             {
                 "task": child.name[0],
                 "map_index": None if child.name[1] < 0 else child.name[1],
-                "runs": [run and run.run_id for run in child.runs],
-                "status": [run and run.status for run in child.runs],
+                "runs": [None if run is None else run.run_id for run in child.runs],
+                "status": [None if run is None else run.status for run in child.runs],
                 "differs": child.differs,
             }
             for child in difference.children
@@ -246,9 +247,9 @@ def run_difference_shape(difference: RunDifference) -> Shape:
     }
 
 
-def _values_shape(values: Sequence[ValueDifference]) -> Shape:
+def _values_shape(values: Sequence[ValueDifference]) -> dict[str, list[Any] | None]:
     """Return the values that differ by name, as pairs; null: one of them is long or pickled."""
-    return {value.key: value.values and list(value.values) for value in values}
+    return {value.key: None if value.values is None else list(value.values) for value in values}
 
 
 def decision_shape(decided: Decided) -> DecisionShape:

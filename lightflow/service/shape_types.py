@@ -203,3 +203,49 @@ class PoolShape(TypedDict):
     set_by_hand: bool
     holders: list[SlotUseShape]
     waiting: list[SlotUseShape]
+
+
+class DefinitionDifferenceShape(TypedDict):
+    """The tasks that only the second definition has, those that it lacks, and the keys of those that have changed."""
+
+    added: list[str]
+    removed: list[str]
+    changed: dict[str, list[str]]
+
+
+class TaskDifferenceShape(TypedDict):
+    """A task or an instance in each of two runs; a state is null where the run does not have it.
+
+    `outputs` has the values that differ, as pairs; a pair is null where a value is long or pickled.
+    """
+
+    task: str
+    map_index: int | None
+    status: list[str | None]
+    attempts: list[int]
+    duration_s: list[float | None]
+    outputs: dict[str, list[Any] | None] | None
+
+
+class ChildDifferenceShape(TypedDict):
+    """The last child run of a task or an instance in each of two runs; null: the run has none."""
+
+    task: str
+    map_index: int | None
+    runs: list[str | None]
+    status: list[str | None]
+    differs: bool
+
+
+class RunDifferenceShape(TypedDict):
+    """Two runs, compared; each list of two has the value of the first and of the second run."""
+
+    runs: list[str]
+    status: list[str]
+    differs: bool
+    definition: DefinitionDifferenceShape
+    params: dict[str, list[Any]] | None
+    selection: list[list[str] | None]
+    outputs: dict[str, list[Any] | None] | None
+    tasks: list[TaskDifferenceShape]
+    child_runs: list[ChildDifferenceShape]

@@ -51,6 +51,7 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "list_groups": lambda client: client.groups("r"),
     "list_children": lambda client: client.children("r", limit=2, after="1"),
     "list_forks": lambda client: client.forks("r", limit=2, after="1"),
+    "compare_runs": lambda client: client.diff("r", "s"),
     "preview_rerun": lambda client: client.preview_retry("r", ["a", "b"], only=True),
     "list_values": lambda client: client.values("r"),
     "get_value": lambda client: client.value("r", "t", "k"),

@@ -25,8 +25,8 @@ tasks:
   m: {run: "echo n=1 >> $LIGHTFLOW_OUTPUT", foreach: [1]}
 """
 CONTENT = "content of a file outside"
-NAMES = {"run": "r", "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "n", "pool": "none",
-         "trigger": "flow:manual"}  # fmt: skip
+NAMES = {"run": "r", "other": "r", "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "n",
+         "pool": "none", "trigger": "flow:manual"}  # fmt: skip
 #: Bodies that each reach what the name in the path chooses.
 BODIES: Mapping[str, Any] = {
     "pool": {"slots": 1},

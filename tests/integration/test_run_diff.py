@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from server_kit import serving
 from test_cli_run import lightflow
 
+from lightflow.client import Client
 from lightflow.runs import diff_runs
 from liteflow import RunNotFound
 
@@ -68,6 +70,22 @@ def test_what_differs_is_named(folder: Path) -> None:
     assert "rows: 1 → 2" in plain.stdout
     assert "v: 1 → 2" in plain.stdout
     assert "v differs" in plain.stdout
+
+
+@pytest.mark.parametrize("option", [None, "--hide-values"])
+def test_a_server_compares_two_runs_as_the_command_does(folder: Path, option: str | None) -> None:
+    assert lightflow(folder, "run", "flow.yaml", "-q", "--run-id", "two", "-p", "rows=2").returncode == 1
+    printed = json.loads(lightflow(folder, "diff", "one", "two", "--json").stdout)
+    with serving(folder, "ui", "lightflow.db", *([] if option is None else [option])) as server:
+        answer = Client(server.url, server.viewer).diff("one", "two")
+        missing = server.request("GET", "/api/v1/runs/one/diff/three")
+    if option is None:
+        assert answer == printed
+    else:
+        hidden = [{**task, "outputs": None} for task in printed["tasks"]]
+        assert answer == {**printed, "params": None, "outputs": None, "tasks": hidden}
+    assert missing.status == 404
+    assert "there is no run 'three'; the latest: two, one" in missing.json()["detail"]
 
 
 def test_an_unknown_run(folder: Path) -> None:

@@ -43,8 +43,8 @@ def test_only_tasks_connect_to_other_machines(tmp_path: Path, monkeypatch: pytes
         assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
         sent = {"X-Webhook-Token": "a-secret-of-a-sender"}
         assert server.request("POST", "/hooks/flow/webhook", {}, token=None, headers=sent).status == 202
-        names = {"run": run_id, "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "return_value",
-                 "pool": "none", "trigger": "flow:schedule"}  # fmt: skip
+        names = {"run": run_id, "other": run_id, "task": "t", "index": "0", "attempt": "1", "workflow": "flow",
+                 "key": "return_value", "pool": "none", "trigger": "flow:schedule"}  # fmt: skip
         for route in ROUTES:
             server.request(route.method, filled(route.path, names))
         assert next(client.events(["runs"], as_of="0.0.0"))["event"] == "reset"

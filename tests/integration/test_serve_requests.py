@@ -157,7 +157,15 @@ def test_only_what_is_served_is_started(server: RunningServer, client: Client) -
 
 
 def test_a_viewer_changes_nothing_and_an_operator_gets_an_answer_of_each_route(server: RunningServer) -> None:
-    names = {"workflow": "none", "run": "none", "task": "none", "index": "0", "trigger": "none", "pool": "none"}
+    names = {
+        "workflow": "none",
+        "run": "none",
+        "other": "none",
+        "task": "none",
+        "index": "0",
+        "trigger": "none",
+        "pool": "none",
+    }
     for route in ROUTES:
         if route.role == "operator":
             path = filled(route.path, names)

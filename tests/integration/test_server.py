@@ -67,8 +67,16 @@ def run_id(server: RunningServer) -> str:
 def in_path(path: str, run: str, task: str = "a") -> str:
     """Return the path of a route for this run, or with names that do not exist."""
     task = "m" if "{index}" in path or "instances" in path else task
-    names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"} | {
-        "trigger": "none:schedule"
+    names = {
+        "run": run,
+        "other": run,
+        "task": task,
+        "index": "0",
+        "attempt": "1",
+        "workflow": "five",
+        "key": "n",
+        "pool": "none",
+        "trigger": "none:schedule",
     }
     return filled(path, names)
 

@@ -29,8 +29,8 @@ tasks:
   t: {run: "echo printed; echo n=1 >> $LIGHTFLOW_OUTPUT"}
   m: {run: "echo n=1 >> $LIGHTFLOW_OUTPUT", foreach: [1]}
 """
-NAMES = {"run": "r", "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "n", "pool": "none",
-         "trigger": "flow:manual"}  # fmt: skip
+NAMES = {"run": "r", "other": "r", "task": "t", "index": "0", "attempt": "1", "workflow": "flow", "key": "n",
+         "pool": "none", "trigger": "flow:manual"}  # fmt: skip
 #: Names that lead elsewhere where they become a part of a path; quoted, as a client sends them, and raw.
 HOSTILE = [
     "../../../../etc/passwd",

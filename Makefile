@@ -5,8 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)-oldest
 TESTS ?= tests --ignore=tests/crash
-# What reads the sources, or is pure and needs no package: its result does not depend on versions.
-WITHOUT_PACKAGES := architecture code_limits glossary graph loop_controls loop_random plan state_writers
 SCALE ?= 1
 ROUNDS ?= 5
 MINUTES ?= 20
@@ -62,7 +60,7 @@ test: $(VENV)/ok  ## run all tests except the crash suites; LONG=1 for the long 
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests of what uses packages, with the lowest versions that are allowed
 	$(call compile,$(OLDEST))
-	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts $(WITHOUT_PACKAGES:%=--ignore=tests/unit/test_%.py)
+	$(OLDEST)/bin/python -m pytest -n 2 --uses-packages tests/unit tests/contracts
 
 screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out/screens
 	$(BIN)/python tools/screenshots.py

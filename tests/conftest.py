@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import event_fold
+import package_use
 import pytest
 import sql_servers
 from hypothesis import HealthCheck, settings
@@ -36,6 +37,7 @@ settings.load_profile("lightflow")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The long forms of tests, and size and seed of the crash suites; the defaults are the quick forms of CI."""
     parser.addoption("--long", action="store_true", help="run the long forms of tests that try many cases")
+    parser.addoption("--uses-packages", action="store_true", help="run only the files that use lightflow or a package")
     group = parser.getgroup("crash")
     group.addoption("--crash-scale", type=float, default=1.0, help="multiplies every count of the crash suites")
     group.addoption("--crash-seed", type=int, default=7, help="the seed of the crash suites")
@@ -43,6 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alters_rows(why): it writes to a state file by SQL, so the events do not fit")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, where it is asked for, the test files whose result no version of a package can change."""
+    if not config.getoption("--uses-packages") or not collection_path.name.startswith("test_"):
+        return None
+    return not package_use.uses_packages(collection_path) or None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,6 +32,8 @@ _AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _BETWEEN_TAGS: Final = re.compile(r"(?<=[>}])\n(?=[<$])")  # htm leaves out the same
 _END_TAG: Final = re.compile(r"</\w+>")
+_QUOTED_WORD: Final = re.compile(r"(?<=[\w-]=)\"([\w.-]+)\"(?=[\s/>])")  # the value of an attribute
+_CONST: Final = re.compile(r"(?<![\w$.])const$")
 _ANY_END_TAG: Final = "<//>"  # of htm: it ends the element that is open
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
 _BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
@@ -55,12 +57,20 @@ def joined_script(read: Callable[[str], str], main: str) -> str:
 
 
 def packed_script(text: str) -> str:
-    """Return a script without comments, and with the white space that separates words or ends statements."""
+    """Return a script without comments, and with the white space that separates words or ends statements.
+
+    `const` becomes `let`, and no semicolon is before a brace that ends a block.
+    """
     parts, last, gap = list[str](), "\n", ""
-    for content, is_gap in _tokens(text):
-        if is_gap:
+    for content, kind in _tokens(text):
+        if kind == "gap":
             gap = content
             continue
+        if kind == "code":
+            content = _CONST.sub("let", content)
+        elif content == "}" and last == ";":
+            parts[-1] = parts[-1].removesuffix(";")
+            gap = ""
         if gap:
             parts.append(_separator(last, content[0], is_line_end="\n" in gap))
             gap = ""
@@ -77,9 +87,10 @@ def packed_style(text: str) -> str:
 def _packed_markup(text: str) -> str:
     """Return a part of a template of markup with one character for the end of a line, and none between two tags.
 
-    The names of end tags are left out.
+    The names of end tags are left out, and the quotes around a word.
     """
-    return _END_TAG.sub(_ANY_END_TAG, _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text)))
+    packed = _END_TAG.sub(_ANY_END_TAG, _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text)))
+    return _QUOTED_WORD.sub(r"\1", packed)
 
 
 def _as_function(name: str, text: str) -> str:
@@ -126,8 +137,8 @@ def _separator(before: str, after: str, *, is_line_end: bool) -> str:
     return " " if are_words or could_join else ""
 
 
-def _tokens(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a script, each with whether it is white space and comments.
+def _tokens(text: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the parts of a script, each with its kind: a group of `_TOKEN`, of which `gap` is white space and comments.
 
     A template is several: the text up to an expression, the expression, the rest.
     """
@@ -152,7 +163,7 @@ def _tokens(text: str) -> Iterator[tuple[str, bool]]:
         at = match.end()
         if kind != "gap":
             before = content
-        yield content, kind == "gap"
+        yield content, kind
 
 
 def _matched(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:

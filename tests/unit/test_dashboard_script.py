@@ -32,9 +32,9 @@ function read(text) {
   const tokens = [], { body } = parse(text, { ecmaVersion: "latest", sourceType: "module", onToken: tokens });
   const kept = body.filter(node => node.type !== "ImportDeclaration" && !(node.type === "ExportNamedDeclaration" && !node.declaration))
     .map(node => node.declaration || node);
-  const inside = token => kept.some(node => node.start <= token.start && token.end <= node.end);
+  const inside = (token, at) => !(token.type.label === ";" && tokens[at + 1]?.type.label === "}") && kept.some(node => node.start <= token.start && token.end <= node.end);
   return { body, tokens: tokens.filter(inside).map(({ type, value }) =>
-    [type.label, value?.pattern ?? (type.label === "template" ? value.replace(/\s*\n\s*/g, "\n").replace(/(^|>)\n(?=<|$)/g, "$1").replace(/<\/\w+>/g, "<//>") : value ?? null)]) };
+    [type.label.replace("const", "name"), value === "const" ? "let" : value?.pattern ?? (type.label === "template" ? value.replace(/\s*\n\s*/g, "\n").replace(/(^|>)\n(?=<|$)/g, "$1").replace(/<\/\w+>/g, "<//>").replace(/([\w-]=)"([\w.-]+)"(?=[\s/>])/g, "$1$2") : value ?? null)]) };
 }
 const seen = new Set(), all = [];
 function visit(name) {
@@ -77,7 +77,13 @@ def test_the_script_has_the_tokens_of_its_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "packed"),
     [
-        ("const a = 1; // one\nconst b = a + 2;\n", "const a=1;const b=a+2;\n"),
+        ("const a = 1; // one\nconst b = a + 2;\n", "let a=1;let b=a+2;\n"),
+        ("for (const a of b) { c(`;`); }", "for(let a of b){c(`;`)}\n"),
+        ("x.const = `${ 'const' };`", "x.const=`${'const'};`\n"),
+        (
+            'html`<p class="a-b" id="c d"><i e="f"/></p>`; \'g="h" \'',
+            'html`<p class=a-b id="c d"><i e=f/><//>`;\'g="h" \'\n',
+        ),
         ("let a = b\n/** about c */\nlet c\n", "let a=b\nlet c\n"),
         ("x = \"a  // b\" + '/* c */';", "x=\"a  // b\"+'/* c */';\n"),
         ("return / a  b/g.test(x) / 2", "return/ a  b/g.test(x)/2\n"),
@@ -119,7 +125,7 @@ def test_modules_are_joined_in_the_order_of_their_imports() -> None:
     expected = (
         "const $y=(()=>{var n=1;return{y:n,x:u}})();\nconst { y }=$y;\n"
         "const $z=(()=>{const{y:n}=$y;return n})();\nconst z=$z;\n"
-        "function b(){z(y)}\nconst a=()=>b;a(b);\n"
+        "function b(){z(y)}\nlet a=()=>b;a(b);\n"
     )
     assert joined_script(modules.__getitem__, "app.js") == expected
 

@@ -241,6 +241,9 @@ def test_a_newcomer_learns_what_happened_last_night(tabs: Tabs, tmp_path: Path) 
         page = log_in(tabs.tab(), night.url, night.operator)
         row = page.locator("tr", has_text="night")
         assert re.search(r"in \d+ (days|h|min|s)", row.locator(".next").inner_text())
+        row.get_by_role("link", name="night", exact=True).click()
+        wait_for_text(page, ".head", "next: ")
+        page.go_back()
         row.get_by_role("link", name="failed", exact=True).click()
         wait_for_text(page, ".failure h2", "load attempt 1 exit code 3")
         wait_for_text(page, ".failure .tail", "ERROR timeout")
@@ -402,6 +405,45 @@ def test_a_task_and_what_follows_runs_again(page: Any, server: RunningServer) ->
     page.fill("dialog input[name=reason]", "by a test")
     page.click("dialog button:has-text('Mark')")
     wait_for_text(page, ".head .state", "failed")
+
+
+def test_the_first_failure_of_a_run_is_not_one_that_it_tolerates(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "tolerant.yaml").write_text("""
+workflow_name: tolerant
+tasks:
+  part: {run: "test ${{ item }} -gt 3", foreach: [1, 2, 3, 4, 5], continue_on_error: true}
+  other: {run: "exit 5", continue_on_error: true}
+  load: {run: "echo no such table; exit 3", depends_on: [part, other]}
+""")
+    assert lightflow(tmp_path, "run", "tolerant.yaml", "--run-id", "night").returncode == 1
+    with serving(tmp_path, "serve") as served:
+        page = log_in(tabs.tab(), served.url, served.operator, "#/r/night")
+        wait_for_text(page, ".failure h2", "load attempt 1 exit code 3")
+        wait_for_text(page, ".failure pre", "no such table")
+        links = page.locator(".failure p a")
+        assert sorted(links.all_inner_texts()) == ["✗ other", "✗ part ×3"]
+        links.get_by_text("part").click()
+        page.wait_for_url("**/#/r/night/t/part")
+        wait_for_text(page, "h1", "part")
+        tabs.close()
+
+
+def test_a_child_run_names_the_task_that_executes_it(tabs: Tabs, tmp_path: Path) -> None:
+    for name in ("parent", "small"):
+        (tmp_path / f"{name}.yaml").write_text(textwrap.dedent(FILES[name]))
+    assert lightflow(tmp_path, "run", "parent.yaml", "--run-id", "above").returncode == 0
+    with serving(tmp_path, "serve") as served:
+        page = log_in(tabs.tab(), served.url, served.operator, "#/r/above/t/sub")
+        children = page.locator("main h2:has-text('Child runs') + table")
+        children.wait_for()
+        page.locator(".log").wait_for()
+        assert children.bounding_box()["y"] < page.locator(".log").bounding_box()["y"]
+        children.get_by_role("link").click()
+        wait_for_text(page, ".facts", "by a task")
+        wait_for_text(page, ".facts", "child run of task sub of above")
+        page.click(".facts a")
+        page.wait_for_url("**/#/r/above/t/sub")
+        tabs.close()
 
 
 def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None:

@@ -44,7 +44,7 @@ const Head = ({ run, rows, picked, onPick }) => html`
     ${run.request && html`<span>${`${run.request.action} by ${run.request.requested_by}`} <${Ago} at=${run.request.at} /></span>`}
     ${run.logical_date && html`<span>for ${run.logical_date}</span>`}
     ${run.params && Object.keys(run.params).length > 0 && html`<span class="cut" title=${paramText(run.params)}>${paramText(run.params)}</span>`}
-    ${run.parent && html`<span>child of <a href=${taskHref(run.parent.run_id, run.parent)}>${instanceName(run.parent)}</a> of ${run.parent.run_id}</span>`}
+    ${run.parent && html`<span>child run of task <a href=${taskHref(run.parent.run_id, run.parent)}>${instanceName(run.parent)}</a> of ${run.parent.run_id}</span>`}
     ${run.origin && html`<span>fork of <a href=${href(["r", run.origin])}>${run.origin}</a></span>`}
     ${run.selection && html`<span>only a part of its tasks</span>`}
     ${run.reason && html`<span class="reason">${run.reason}</span>`}</p>
@@ -53,15 +53,15 @@ const Head = ({ run, rows, picked, onPick }) => html`
 /** The first failures of a run with the end of their output: what a person wants to know first. */
 const Failures = ({ run, rows, onSelect }) => {
   const failed = [...rows.values()].filter(row => row.status === "FAILED" && !(row.map_index == null && rows.has(rowKey(row.task, 0))));
-  failed.sort((a, b) => (a.ended_at || "").localeCompare(b.ended_at || ""));
+  failed.sort((a, b) => a.tolerated - b.tolerated || (a.ended_at || "").localeCompare(b.ended_at || ""));
   if (!failed.length || run.status === "SUCCESS") return null;
-  const [first] = failed;
+  const [first] = failed, others = [...Map.groupBy(failed, row => row.task).values()].filter(rows => rows.length > 1 || rows[0] !== first);
   return html`<section class="failure" aria-label="First failure">
     <h2><${State} state=${first.status} /> <a href=${taskHref(run.run_id, first)}>${instanceName(first)}</a>
       <span class="muted"> attempt ${number(first.attempt)}</span><span class="reason"> ${first.reason || ""}</span></h2>
     <${Tail} run=${run.run_id} row=${first} key=${`${instanceName(first)} ${first.attempt}`} />
-    <p>${failed.slice(1, 6).map(row => html`<a class="button quiet" key=${instanceName(row)} href=${taskHref(run.run_id, row)}>✗ ${instanceName(row)}</a> `)}
-      ${failed.length > 6 && html`<span class="muted">and ${number(failed.length - 6)} more failures</span>`}</p></section>`;
+    <p>${others.slice(0, 5).map(([{ task, map_index }, ...more]) => html`<a class="button quiet" key=${task} href=${taskHref(run.run_id, { task, map_index: more.length ? null : map_index })}>✗ ${more.length ? `${task} ×${number(more.length + 1)}` : instanceName({ task, map_index })}</a> `)}
+      ${others.length > 5 && html`<span class="muted">and ${many(others.length - 5, "more task")}</span>`}</p></section>`;
 };
 
 // -- the table --------------------------------------------------------------------------------------------------------

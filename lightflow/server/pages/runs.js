@@ -10,6 +10,7 @@ const PAGE = 100, MOST_RUNS = 300; // of runs; a page that is open for days does
 /** Return how a run began, in words. */
 export function origin(run) {
   if (run.trigger) return run.trigger.trigger.endsWith(":manual") ? `by ${run.trigger.started_by || "hand"}` : `${run.trigger.trigger.split(":").slice(1).join(" ")}`;
+  if (run.parent) return "by a task";
   if (run.origin) return `fork of ${run.origin}`;
   return "by hand";
 }

@@ -87,7 +87,8 @@ export function Task({ id, task, index, query }) {
   return html`${back}<div class="head"><h1>${instanceName(data)}</h1><${State} state=${data.status} /><b><${Took} row=${data} /></b>
       ${data.map_key && html`<span class="muted">${data.map_key}</span>`}<span class="grow"></span><${TaskActions} run=${head.data} row=${data} /></div>
     <${Why} run=${id} row=${data} />
-    <${TaskDurations} workflow=${head.data.workflow} task=${task} />
+    ${index == null && html`<${TaskDurations} workflow=${head.data.workflow} task=${task} />`}
+    <${Children} id=${id} task=${task} index=${place} state=${data.status} />
     ${shown && html`<div class="bar"><nav class="tabs" aria-label="Attempts">${data.attempts[0].attempt > 1 && html`<button type="button" ...${keyed("more")} onClick=${() => showBefore(data.attempts[0].attempt)}>‹ earlier</button>`}${data.attempts.map(each => html`<button type="button" key=${each.attempt} aria-pressed=${each === shown} onClick=${() => choose(each.attempt)}>
         <${State} state=${each.status} small /> attempt ${number(each.attempt)}</button>`)}${before && html`<button type="button" onClick=${() => showBefore(null)}>last ›</button>`}</nav>
         <span class="muted">${moment(shown.started_at)} · <${Took} row=${shown} />${shown.exit_code != null ? ` · exit code ${shown.exit_code}` : ""}${shown.host ? ` · on ${shown.host}` : ""}</span></div>
@@ -96,7 +97,6 @@ export function Task({ id, task, index, query }) {
       <${Log} key=${log} url=${log} topic=${`log:${id}:${task}:${place ?? -1}:${shown.attempt}`}
         live=${shown.ended_at == null} fromEnd=${shown.status !== "SUCCESS"} name=${`${id}.${task}${index == null ? "" : `.${index}`}.${shown.attempt}.log`} />`}
     ${!shown && !isMapped && !ACTIVE.has(data.status) && html`<p class="muted">It has no attempt.</p>`}
-    <${Children} id=${id} task=${task} index=${place} state=${data.status} />
     <${Values} title="Values" id=${id} task=${task} index=${place} state=${data.status} />
     ${isMapped && html`<${Instances} id=${id} task=${task} state=${data.status} />`}`;
 }

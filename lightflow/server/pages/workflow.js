@@ -60,7 +60,7 @@ export function Workflow({ name, tab = "grid", query }) {
   if (!list.data) return html`<${Unread} live=${list} />${list.problem && html`<p><a href="#/">All workflows</a></p>`}`;
   const workflow = list.data, served = workflow.served;
   return html`<div class="head"><h1>${name}</h1>${workflow.latest && html`<a class="plain" href=${href(["r", workflow.latest.run_id])}><${State} state=${workflow.latest.status} /></a>`}
-      <span><${Next} served=${served} /></span><span class="grow"></span><span class="actions"><${Pause} workflow=${name} served=${served} onDone=${list.reload} />
+      <span><span class="muted">next:</span> <${Next} served=${served} /></span><span class="grow"></span><span class="actions"><${Pause} workflow=${name} served=${served} onDone=${list.reload} />
       ${served && session.mayAct && html`<a class="button primary" ...${keyed("run")} href=${href(["w", name, "run"])}>Run…</a>`}</span></div>
     ${workflow.description && html`<p class="muted">${workflow.description}</p>`}
     ${served?.problem && html`<p class="problem"><span>${served.problem}</span></p>`}

@@ -41,6 +41,7 @@ _SAMPLE_SIZE: Final = 50
 _NO_TIME: Final = datetime.timedelta(0)
 _MINUTE: Final = datetime.timedelta(minutes=1)
 _LOCAL_ZONE_FILE: Final = "/etc/localtime"
+_NAMES_OF_UTC: Final = frozenset({"Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "UCT", "Universal", "Zulu"})
 
 
 class ScheduleClock(Record):
@@ -177,7 +178,7 @@ def local_zone() -> tuple[datetime.tzinfo, str]:
     for name in names:
         if name:
             try:
-                return zoneinfo.ZoneInfo(name), name
+                return zoneinfo.ZoneInfo(name), "UTC" if name in _NAMES_OF_UTC else name
             except (KeyError, ValueError, OSError):
                 pass
     if not names[0] and os.path.isfile(_LOCAL_ZONE_FILE):

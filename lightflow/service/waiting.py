@@ -356,7 +356,8 @@ class WaitReasons:
 
 
 def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    """Return a moment with the zone of this machine: a page shows it to people in other zones."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
 
 
 def _flat(lists: Any) -> list[InstanceRecord]:

@@ -292,5 +292,7 @@ def test_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = clock_of(Schedule(cron="0 0 * * *"))
     assert isinstance(clock, ScheduleClock)
     assert clock.zone_name == "Asia/Kolkata"
+    monkeypatch.setenv("TZ", "Etc/UTC")
+    assert local_zone()[1] == "UTC"
     monkeypatch.setenv("TZ", "not a zone")
     assert local_zone()[1] != "not a zone"

@@ -446,6 +446,23 @@ def test_a_child_run_names_the_task_that_executes_it(tabs: Tabs, tmp_path: Path)
         tabs.close()
 
 
+def test_an_address_with_a_wrong_day_is_refused_in_words(tabs: Tabs, page: Any, server: RunningServer) -> None:
+    tabs.expected += ["400 (Bad Request)", "does not conform to the required format"]
+    show(page, server, "runs?from=yesterday&to=2026-99-01")
+    wait_for_text(page, ".problem", "since")
+    show(page, server, "system")
+    wait_for_text(page, "h1", "System")
+
+
+def test_a_row_of_a_narrow_list_has_its_actions_beside_its_state(page: Any, server: RunningServer) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    show(page, server, "")
+    row = page.locator("tr", has_text="form")
+    state, run, name = (row.locator(each).bounding_box() for each in (".state", "text=Run…", ".name"))
+    assert run["y"] < state["y"] + state["height"] <= name["y"]
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
 def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None:
     run = start(server, "ask")
     show(page, server, f"r/{run}/t/ok")

@@ -19,8 +19,8 @@ export function origin(run) {
 export const paramText = params => Object.entries(params || {}).map(([name, value]) =>
   `${name}=${textOf(value)}`).join("  ");
 
-/** Return the moment at which a day of this browser begins, or the day after it. */
-const dayStart = (day, later = 0) => { const at = new Date(`${day}T00:00`); at.setDate(at.getDate() + later); return at.toISOString(); };
+/** Return the moment at which a day of this browser begins, or the day after it; what is no day stays, and the server says why. */
+const dayStart = (day, later = 0) => { const at = new Date(`${day}T00:00`); at.setDate(at.getDate() + later); return isNaN(at) ? day : at.toISOString(); };
 
 /** Return the filters of an address as those of a request. */
 const filtersOf = ({ workflow, state, text, trigger, from, to }) => Object.fromEntries(Object.entries({

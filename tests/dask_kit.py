@@ -23,7 +23,13 @@ class DaskCluster:
     """A cluster that runs; parts that were killed are started again by `revive`."""
 
     def __init__(
-        self, folder: Path, workers: int, threads: int, network: Network | None, tls: Sequence[str] = ()
+        self,
+        folder: Path,
+        workers: int,
+        threads: int,
+        network: Network | None,
+        tls: Sequence[str] = (),
+        resources: str = "",
     ) -> None:
         self._folder = folder
         self._threads = threads
@@ -31,6 +37,7 @@ class DaskCluster:
         self._port = free_port()
         self._host = "127.0.0.1" if network is None else network.address
         self._tls = tls
+        self._of_worker = ["--resources", resources] if resources else []
         self.address = f"{'tls' if tls else 'tcp'}://{self._host}:{self._port}"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
@@ -62,10 +69,17 @@ class DaskCluster:
             if nanny is None or nanny.poll() is not None:
                 self._workers[number] = self._start_worker(number)
 
+    def add_worker(self, resources: str) -> None:
+        """Start another worker with resources, and wait until the scheduler knows it."""
+        self._of_worker = ["--resources", resources] if resources else []
+        self._workers.append(self._start_worker(len(self._workers)))
+        self.await_workers()
+
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         name = f"w{number + 1}"
         prefix, host = ([], "127.0.0.1") if self._network is None else self._network.place(number)
         words = ["worker", self.address, "--host", host, "--nthreads", str(self._threads), "--no-dashboard", *self._tls]
+        words += self._of_worker
         return self._start(name, prefix, [*words, "--name", name, "--local-directory", str(self._folder / name)])
 
     def _start(self, name: str, prefix: list[str], words: list[str]) -> subprocess.Popen[bytes]:
@@ -112,11 +126,25 @@ def need_dask() -> None:
 
 @contextmanager
 def dask_cluster(
-    folder: Path, workers: int = 2, threads: int = 8, network: Network | None = None, tls: Sequence[str] = ()
+    folder: Path,
+    workers: int = 2,
+    threads: int = 8,
+    network: Network | None = None,
+    tls: Sequence[str] = (),
+    resources: str = "",
 ) -> Iterator[DaskCluster]:
-    """Run a cluster, with the options of its programs for TLS; it skips the test where Dask is not installed."""
+    """Run a cluster; it skips the test where Dask is not installed.
+
+    Args:
+        folder: for its files and logs.
+        workers: how many.
+        threads: of each worker.
+        network: the machines of the workers; None: this one.
+        tls: the options of its programs for TLS.
+        resources: those of each worker, as its command line has them: "GPU=2".
+    """
     need_dask()
-    cluster = DaskCluster(folder, workers, threads, network, tls)
+    cluster = DaskCluster(folder, workers, threads, network, tls, resources)
     try:
         cluster.revive()
         cluster.await_workers()

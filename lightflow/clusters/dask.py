@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from lightflow.clusters.dask_report import SlotReport, say
 from lightflow.clusters.dask_worker import hold_slot
 from liteflow.remote.cluster import Certificates
 from liteflow.remote.hold import give_back
@@ -30,6 +31,7 @@ from liteflow.remote.ticket import ticket_from
 _CONNECT_S: Final = 10.0  # how long the scheduler may take to answer
 _LOOK_S: Final = 0.5  # how often the connection to the scheduler is looked at
 _MOST_FAILURES: Final = 3  # of a worker, while another one may still get an agent
+_LONGEST_DELAY_S: Final = 30.0  # before a slot is requested again that had no agent
 _END_S: Final = 4.0  # how long the agents may take to end
 
 
@@ -40,9 +42,10 @@ class DaskPlacer:
         self._client = client
         self._ticket = ticket
         self._resources = dict(resources) or None
-        self._lock = threading.Lock()  # a future ends in a thread of Dask
-        self._idle = threading.Condition(self._lock)
+        self._report = SlotReport(client, resources)
+        self._lock = threading.Condition()  # a future ends in a thread of Dask
         self._wanted = 0
+        self._number = 0  # of the last line of the owner about them
         self._futures: dict[str, Any] = {}  # by slot: those that are held, or wait for a worker
         self._held: dict[str, Mapping[str, str]] = {}  # by slot: the agent that has it, and the worker
         self._failures: dict[str, int] = {}  # by worker
@@ -52,30 +55,26 @@ class DaskPlacer:
 
     # -- the owner -----------------------------------------------------------------------------------------
 
-    def want(self, count: int, busy: Mapping[str, int]) -> None:
+    def want(self, count: int, busy: Mapping[str, int], number: int) -> None:
         """Have so many slots. `busy` has the number of attempts by agent: their slots are not given back."""
         with self._lock:
-            self._wanted = count
+            self._wanted, self._number = count, number
             self._submit_missing()
             waiting = [slot for slot in self._futures if slot not in self._held][: self._excess]
-            futures = [self._futures.pop(slot) for slot in waiting]
+            self._drop(waiting)
             returned = self._idle_slots(busy)[: self._excess]
             self._returning.update(returned)
             workers = [self._held[slot]["worker"] for slot in returned]
-        for future in futures:
-            future.release()
+            self._note_change()
         for slot, worker in zip(returned, workers, strict=True):
-            # In a thread, because it waits for the worker.
-            threading.Thread(target=self._give_back, args=(slot, worker), daemon=True).start()
+            self._give_back(slot, worker)
 
     def lost(self, agent_id: str) -> None:
         """Have other slots instead of those of an agent of which nothing is heard: its worker may be cut off."""
         with self._lock:
-            slots = [slot for slot, held in self._held.items() if held["agent"] == agent_id and slot in self._futures]
-            futures = [self._futures.pop(slot) for slot in slots]
+            self._drop([slot for slot, held in self._held.items() if held["agent"] == agent_id])
             self._submit_missing()
-        for future in futures:
-            future.release()
+            self._note_change()
 
     @property
     def _excess(self) -> int:
@@ -98,11 +97,8 @@ class DaskPlacer:
         """Drop the slots that no worker has taken, and wait for the end of the agents, which end with the run."""
         with self._lock:
             self._wanted = 0
-            waiting = [self._futures.pop(slot) for slot in list(self._futures) if slot not in self._held]
-        for future in waiting:
-            future.release()
-        with self._lock:
-            self._idle.wait_for(lambda: not self._futures, timeout=_END_S)
+            self._drop([slot for slot in self._futures if slot not in self._held])
+            self._lock.wait_for(lambda: not self._futures, timeout=_END_S)
 
     # -- Dask ----------------------------------------------------------------------------------------------
 
@@ -116,15 +112,37 @@ class DaskPlacer:
             self._futures[slot] = future
             future.add_done_callback(self._ended)
 
+    def _drop(self, slots: Iterable[str]) -> None:
+        """Have slots no longer, whether a worker has taken them or not."""
+        for slot in slots:
+            if (future := self._futures.pop(slot, None)) is not None:
+                self._report.drop(slot)
+                future.release()
+
+    def _note_change(self) -> None:
+        held = sum(slot in self._futures for slot in self._held)
+        self._report.change(self._number, len(self._futures), held)
+
     def _note_held(self, event: tuple[float, Mapping[str, str]]) -> None:
         """Note which agent has a slot, as its worker has said."""
         _, message = event
+        slot, worker = message["slot"], message["worker"]
         with self._lock:
-            self._held[message["slot"]] = message
+            is_wanted = slot in self._futures
+            if is_wanted:
+                self._held[slot] = message
+                self._note_change()
+        if not is_wanted:  # it was dropped just before
+            self._give_back(slot, worker)
 
     def _give_back(self, slot: str, worker: str) -> None:
-        with suppress(Exception):  # the worker has ended, and the slot with it
-            self._client.run(give_back, slot, workers=[worker], on_error="ignore")
+        """Have a worker give a slot back: in a thread, because it waits for the worker."""
+
+        def give() -> None:
+            with suppress(Exception):  # the worker has ended, and the slot with it
+                self._client.run(give_back, slot, workers=[worker], on_error="ignore")
+
+        threading.Thread(target=give, daemon=True).start()
 
     def _ended(self, future: Any) -> None:
         """Handle the end of a slot. The future is dropped at once: else Dask repeats it when its worker is lost."""
@@ -135,29 +153,34 @@ class DaskPlacer:
         elif future.status == "error":
             with suppress(Exception):
                 result = {"failure": f"a worker of Dask cannot start an agent: {future.exception(timeout=_CONNECT_S)}"}
-        future.release()
         if result.get("is_clean"):
             say({"gone": result["agent"]})
         with self._lock:
+            was_wanted = future.key in self._futures
+            self._drop([future.key])
             self._held.pop(future.key, None)
             self._returning.discard(future.key)
-            was_wanted = self._futures.pop(future.key, None) is not None
             if result.get("failure"):
                 self._note_failure(result["failure"], result.get("host", ""))
             elif was_wanted:
                 self._submit_missing()
-            self._idle.notify_all()
+            self._note_change()
+            self._lock.notify_all()
 
     def _note_failure(self, reason: str, host: str) -> None:
         """Report why a worker has no agent; it is final when no slot is left, or the worker has failed often."""
-        self._failures[host] = self._failures.get(host, 0) + 1
-        is_final = not self._futures or self._failures[host] >= _MOST_FAILURES
+        failures = self._failures[host] = self._failures.get(host, 0) + 1
+        is_final = not self._futures or failures >= _MOST_FAILURES
         say({"failed": reason, "host": host, "final": is_final})
+        again = threading.Timer(min(_LONGEST_DELAY_S, 2.0**failures), self._request_again)
+        again.daemon = True
+        again.start()
 
-
-def say(message: Mapping[str, Any]) -> None:
-    with suppress(OSError):  # the owner is dead
-        os.write(1, json.dumps(message).encode() + b"\n")
+    def _request_again(self) -> None:
+        """Request the slots that had no agent."""
+        with self._lock:
+            self._submit_missing()
+            self._note_change()
 
 
 def _security(certificates: Certificates | None) -> Any:
@@ -202,12 +225,13 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(1)
     placer = DaskPlacer(client, ticket, resources)
     threading.Thread(target=_end_with_client, args=(client, address), daemon=True).start()
-    for line in sys.stdin:
-        message = json.loads(line)
-        if "want" in message:
-            placer.want(int(message["want"]), message.get("busy", {}))
-        if "lost" in message:
-            placer.lost(message["lost"])
+    with suppress(OSError):  # the owner has ended, and had not read all that was said
+        for line in sys.stdin:
+            message = json.loads(line)
+            if "want" in message:
+                placer.want(int(message["want"]), message["busy"], message["number"])
+            if "lost" in message:
+                placer.lost(message["lost"])
     placer.close()
     with suppress(Exception):
         client.close(timeout=1)

@@ -213,18 +213,34 @@ class WaitReasons:
         if isinstance(missing_since, float) and 0 <= missing_since < _LAST_S:
             return f"waits for a machine of {cluster}: none has answered since {_clock(missing_since)}{because}"
         slots, wanted = place.get("slots", self._clusters[cluster].get("slots")), place.get("wanted")
+        with_resources = "".join(f", with {count} {name}" for name, count in resources)
+        if slots == 0 and because:
+            return f"waits for a slot of {cluster}{with_resources}{because}"
         on_cluster = (each for each in self._busy if self._place(each) == cluster)
         busy = [each for each in on_cluster if self._taken_resources(cluster, each) == resources]
         names = f": {_names(busy)}" if busy else ""
         verb = "is" if len(busy) == 1 else "are"
-        with_resources = "".join(f", with {count} {name}" for name, count in resources)
         text = f"waits for a slot of {cluster}{with_resources} ({len(busy)} of {slots} {verb} in use{names})"
         if isinstance(slots, int) and isinstance(wanted, int) and slots < wanted:
             text += f"; no machine has {wanted - slots} more that the run could use{because}"
+        elif text_of_others := self._slots_of_others(cluster, slots):
+            text += text_of_others
         elif isinstance(slots, int) and len(busy) < slots:
             text += self._if_that_lasts()
         first = self._higher_priorities(instance)
         return f"{text}; tasks of higher priority start before it: {first}" if first else text
+
+    def _slots_of_others(self, cluster: str, slots: object) -> str:
+        """Return how many slots of a cluster belong to tasks with other resources, where they have the rest."""
+        most = self._clusters[cluster].get("slots")
+        places = [place for place in self._run.places if isinstance(place, dict)]
+        counts = [place.get("slots") for place in places if place.get("cluster") == cluster]
+        total = sum(count for count in counts if isinstance(count, int))
+        if not isinstance(slots, int) or not isinstance(most, int) or not slots < most <= total:
+            return ""
+        other_count = total - slots
+        verb = "is" if other_count == 1 else "are"
+        return f"; {other_count} of the {most} slots of {cluster} {verb} with tasks that take other resources"
 
     def _taken_resources(self, cluster: str, instance: InstanceRecord) -> tuple[tuple[str, int], ...]:
         """Return what a task takes of its machine of a cluster."""

@@ -41,6 +41,7 @@ class Patience:
         self._limit_s = 0.0
         self._since: float | None = None
         self.problem = ""  # why a machine could not be had last; empty: one could
+        self.missing = ""  # why machines have not given all slots that are wanted; empty: they have, or it is not known
 
     def worked(self) -> None:
         self._limit_s, self._since, self.problem = self._longest_s, None, ""
@@ -60,6 +61,9 @@ class FleetUser(Protocol):
 
     def lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
         """Handle the end of an agent; no process of its attempts lives. `undone`: their undos were done, too."""
+
+    def note_slots(self, existing: int, held: int) -> None:
+        """Note how many slots there are at most, and how many of them a machine has given."""
 
     def settle(self) -> None:
         """Use the slots that have become free, once all messages that have arrived are handled."""
@@ -129,7 +133,8 @@ class Fleet:
     def state(self) -> PlaceState:
         """Return what is known of the place."""
         hosts = {node: agent.host for agent in self._agents for node in agent.running}
-        return PlaceState(slots=self.ready.slots, wanted=self._wanted, hosts=hosts, problem=self._patience.problem)
+        problem = self._patience.problem or self._patience.missing
+        return PlaceState(slots=self.ready.slots, wanted=self._wanted, hosts=hosts, problem=problem)
 
     @property
     def _busy(self) -> dict[str, int]:
@@ -137,7 +142,10 @@ class Fleet:
         return {agent.agent_id: len(agent.nodes) for agent in self._agents if agent.nodes}
 
     def _place(self) -> None:
-        if self._placement is not None or not self._wanted:
+        if self._placement is not None:
+            return
+        if not self._wanted:  # the slots of the placer before have ended with it
+            self._user.note_slots(0, 0)
             return
         ticket = ticket_to(self._cluster, self._listener.port, self._listener.key)
         self._placement = Placement(self._cluster.argv, ticket, self._outcomes, self._on_line, self._on_placer_end)
@@ -154,13 +162,16 @@ class Fleet:
                 self._lose(agent, "it has ended", undone=True)
         elif "failed" in line:
             self._note_failure(str(line["failed"]), is_final=bool(line.get("final")))
+        elif "slots" in line and self._placement is not None and line["number"] == self._placement.number:
+            self._patience.missing = str(line.get("missing", ""))
+            self._user.note_slots(line["slots"], line["held"])
 
     def _on_placer_end(self) -> None:
         """Start another placer later; one that was not killed has ended because it cannot work."""
         was_killed = False
         if self._placement is not None:
             was_killed = self._placement.close() < 0
-            self._placement = None
+            self._placement, self._patience.missing = None, ""
         self._outcomes.at(time.monotonic() + _RESTART_S, self._place)
         self._note_failure("its placer has ended", is_final=not was_killed)
 

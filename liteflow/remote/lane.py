@@ -18,7 +18,6 @@ from typing import Any, Final
 from liteflow.errors import DefinitionError, LiteflowError, PayloadError
 from liteflow.executors.attempt import cancelled_in_queue, failure, one_line
 from liteflow.executors.guardian_client import CHECK_EVERY_S
-from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, PlaceState
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.planning.retry import PLACE_LEFT
@@ -32,17 +31,23 @@ from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
 from liteflow.remote.ready_agents import FarAgent
 from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders
+from liteflow.remote.slots import ClusterSlots, LaneSlots
 from liteflow.states import Verdict
 from liteflow.values.payload import Payload, encode
 from liteflow.work import Command, ErrorInfo, HostId, Outcome, RunInfo, Work, complete_body
 
-_IDLE_S: Final = 10.0  # slots that are not used for so long are given back
 _BY_NAME: Final = ByName()
 
 
-def lane_of(name: str, cluster: Cluster) -> BackendFactory:
-    """Return the factory of the lane of a cluster, for `open_executor`."""
-    return partial(Lane, name, cluster)
+def lane_of(name: str, cluster: Cluster, slots: ClusterSlots | None = None) -> BackendFactory:
+    """Return the factory of the lane of a cluster, for `open_executor`.
+
+    Args:
+        name: of its place.
+        cluster: the cluster.
+        slots: those that the lane shares with others; None: it has all for itself.
+    """
+    return partial(Lane, name, cluster, ClusterSlots(cluster.slots) if slots is None else slots)
 
 
 class _FarAttempt:
@@ -140,43 +145,13 @@ def _append(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-class LaneSlots:
-    """How many slots a lane has its placer bring."""
-
-    def __init__(self, most: int, fleet: Fleet, outcomes: OutcomeQueue, attempts: Mapping[int, _FarAttempt]) -> None:
-        """Take the most slots, and the attempts that were submitted."""
-        self.most = most
-        self.waiting = 0  # attempts that are not submitted, because there is no slot
-        self._fleet = fleet
-        self._outcomes = outcomes
-        self._attempts = attempts
-        self._shrinks = False
-
-    @property
-    def _slots(self) -> int:
-        return min(self.most, len(self._attempts) + self.waiting)
-
-    def adjust(self) -> None:
-        """Have as many slots as are needed; give some back when they are idle for a while."""
-        if self._slots > self._fleet.wanted:
-            self._fleet.want(self._slots)
-        elif self._slots < self._fleet.wanted and not self._shrinks:
-            self._shrinks = True
-            self._outcomes.at(time.monotonic() + _IDLE_S, self._shrink)
-
-    def _shrink(self) -> None:
-        self._shrinks = False
-        if self._slots < self._fleet.wanted:
-            self._fleet.want(self._slots)
-
-
 class Lane(Backend):
     """Runs the attempts of some tasks on the machines of a cluster."""
 
     is_far = True
     queues = True
 
-    def __init__(self, name: str, cluster: Cluster, context: BackendContext) -> None:
+    def __init__(self, name: str, cluster: Cluster, slots: ClusterSlots, context: BackendContext) -> None:
         """Raises DefinitionError: the cluster is not there, or secrets would pass where others can read them."""
         cluster = cluster.started()
         _check_secrets(name, cluster, context.info)
@@ -193,19 +168,18 @@ class Lane(Backend):
         facts = facts_of(context.info, cluster.folder if files else None)
         introduction = Introduction(facts=facts, same_python=shipping.by_value, files=files)
         self._fleet = Fleet(name, cluster, introduction, context.outcomes, self)
-        self._slots = LaneSlots(cluster.slots, self._fleet, context.outcomes, self._attempts)
+        self._slots = LaneSlots(slots, self._fleet, context.outcomes, self._attempts)
         self._undos = FarUndos(context.outcomes, self._fleet.ready)
 
     # -- slots ---------------------------------------------------------------------------------------------
 
     def room(self) -> dict[str, int]:
-        most = self._slots.most - len(self._attempts)  # agents may join those of a placer that was killed
+        most = self._slots.room  # agents may join those of a placer that was killed
         return {self._name: min(self._fleet.ready.room() - len(self._queue), most)}
 
     def want(self, place: str, count: int) -> None:
         if place == self._name:
-            self._slots.waiting = count
-            self._slots.adjust()
+            self._slots.waiting = count  # `flush` adjusts the slots, when the needs of all lanes are known
 
     def places(self) -> dict[str, PlaceState]:
         state = self._fleet.state()
@@ -415,6 +389,9 @@ class Lane(Backend):
             self._fleet.ready.end(attempt.agent, attempt.work.node)
         self._outcomes.post(outcome)
 
+    def note_slots(self, existing: int, held: int) -> None:
+        self._slots.note(existing, held)
+
     def lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
         self._undos.lose(agent)
         self._take_back(agent, sorted(node for node in agent.nodes if not self._attempts[node].is_sent))
@@ -471,10 +448,10 @@ class Lane(Backend):
                 continue
             end = partial(ended.__setitem__, place)
             self._undos.add(LostUndo(host_id=work.ran_on, messages=messages, on_end=end))
-        self._fleet.want(self._slots.most)  # any machine may be that of an attempt
+        self._slots.want_all()  # any machine may be that of an attempt
         while len(ended) < len(works):
             self._outcomes.wait(CHECK_EVERY_S)
-        self._slots.adjust()
+        self.want(self._name, 0)
         return [ended[place] for place in range(len(works))]
 
     # -- ends ----------------------------------------------------------------------------------------------
@@ -509,6 +486,7 @@ class Lane(Backend):
 
     def release(self) -> None:
         """End the agents, and close what belongs to them here."""
+        self._slots.leave()
         self._fleet.close()
         self._values.close()
         for attempt in self._attempts.values():

@@ -1,12 +1,16 @@
 """The placer of a cluster, as the owner of a run sees it: a program that starts agents and says what becomes of them.
 
-Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count, "busy": {agent: count}}:
-                      how many slots the run can use now, all together, and how many of them agents use; it may be
-                      fewer than before · {"lost": agent}: nothing was heard of this agent for longer than its lease,
-                      so its slots are to be had elsewhere
+Lines that it reads:  the ticket (see `ticket`), without the part of an agent · {"want": count, "busy": {agent: count},
+                      "number": number}: how many slots the run can use now, all together, and how many of them agents
+                      use; it may be fewer than before. Each such line has a higher number · {"lost": agent}: nothing
+                      was heard of this agent for longer than its lease, so its slots are to be had elsewhere
 Lines that it writes: {"gone": agent}: the agent has ended, and nothing that it started lives · {"failed": reason,
                       "final": true or false, "host": name}: a machine cannot be reached, or none can now; it tries
-                      again. The name is that of the machine, where it is known
+                      again. The name is that of the machine, where it is known · {"slots": count, "held": count,
+                      "number": number, "missing": reason}: how many slots there are, also those that are on their way
+                      back, and how many of them machines have given, after the line with this number; and why they have
+                      not given the others, where it is known. A placer must write it where slots can take resources,
+                      because its slots are shared with those of other placers then
 
 When its standard input is closed the run has ended, or its owner is dead: it ends all agents, then itself.
 """
@@ -47,6 +51,7 @@ class Placement:
         self._on_end = on_end
         self._data = b""
         self._unsent = bytearray()
+        self.number = 0  # of the last line about wanted slots
         self._socket, placer_end = socket.socketpair()
         close_in_forks(self._socket)
         try:
@@ -63,7 +68,8 @@ class Placement:
 
     def want(self, count: int, busy: Mapping[str, int]) -> None:
         """Say how many slots the run can use, and how many of them each agent uses."""
-        self._write(json.dumps({"want": count, "busy": busy}).encode() + b"\n")
+        self.number += 1
+        self._write(json.dumps({"want": count, "busy": busy, "number": self.number}).encode() + b"\n")
 
     def lost(self, agent_id: str) -> None:
         """Say that nothing was heard of an agent for longer than its lease."""

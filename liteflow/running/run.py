@@ -144,8 +144,12 @@ def _lanes(far: FarTasks) -> Mapping[str, BackendFactory]:
     if not far.clusters:
         return EMPTY_MAPPING
     from liteflow.remote.lane import lane_of  # few runs have clusters
+    from liteflow.remote.slots import ClusterSlots
 
-    return {name: lane_of(name, cluster) for name, cluster in far.clusters.items()}
+    slots = {far.far_places[place].cluster: ClusterSlots(cluster.slots) for place, cluster in far.clusters.items()}
+    return {
+        place: lane_of(place, cluster, slots[far.far_places[place].cluster]) for place, cluster in far.clusters.items()
+    }
 
 
 class Runner(Record):

@@ -2,6 +2,7 @@
 
 python tests/crash/slots_run.py FOLDER ADDRESS many COUNT       then it is idle, until the file `go` is there
 python tests/crash/slots_run.py FOLDER ADDRESS gate PATIENCE    resumes a run that was interrupted
+python tests/crash/slots_run.py FOLDER ADDRESS kinds COUNT      tasks with three kinds of resources
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from lightflow.clusters import dask  # noqa: E402
-from liteflow import Dag  # noqa: E402
+from liteflow import Dag, Pool  # noqa: E402
 from liteflow.record import replace  # noqa: E402
 
 SLOTS = 4
@@ -55,9 +56,22 @@ def gated(folder: str, address: str, patience_s: float) -> None:
     sys.exit(0 if run.status == "SUCCESS" else 1)
 
 
+def kinds(folder: str, address: str, count: int) -> None:
+    """Run as many tasks of three kinds, which take no resource, the resource GPU, and two of them."""
+    pools = {"gpu": Pool(100, resource="GPU")}
+    dag = Dag("kinds", f"{folder}/kinds.db", clusters={"far": dask(address, slots=SLOTS)}, pools=pools)
+    for number in range(count):
+        for kind in range(3):
+            needs = {"gpu": kind} if kind else {}
+            dag.shell(f"echo {kind} >>kinds; sleep 0.02", f"t{kind}_{number}", mode="far", resources=needs)
+    sys.exit(0 if dag.run(run_id="r").status == "SUCCESS" else 1)
+
+
 if __name__ == "__main__":
     folder, address, kind, number = sys.argv[1:]
     if kind == "many":
         many(folder, address, int(number))
+    elif kind == "kinds":
+        kinds(folder, address, int(number))
     else:
         gated(folder, address, float(number))

@@ -26,6 +26,7 @@ from dask_kit import DaskCluster, dask_cluster
 from slots_run import SLOTS
 
 TASKS = 10_000
+KINDS_COUNT = 200
 LIMIT_S = 90.0
 IDLE_S = 10.0
 
@@ -90,6 +91,32 @@ def test_r34_there_are_at_most_as_many_tasks_of_dask_as_slots_and_idle_ones_are_
             run.wait()
     figure("R34", tasks=TASKS, slots=SLOTS, slots_at_once=most, given_back_after_s=round(took_s, 1), still_held=0)
     assert 0 < most <= SLOTS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_r34_tasks_with_other_resources_share_the_slots(tmp_path: Path, figure: Callable[..., str]) -> None:
+    """Count the slots of a run whose tasks are of three kinds; each kind has some of the slots at first."""
+    from distributed import Client
+
+    with (
+        dask_cluster(tmp_path, threads=SLOTS, resources="GPU=4") as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
+        run = start(tmp_path, cluster, "kinds", KINDS_COUNT)
+        try:
+            assert run.wait(LIMIT_S) == 0, (tmp_path / "out").read_text()
+            most, _ = most_at_once(client)
+        finally:
+            run.kill()
+            run.wait()
+    order = lines(str(tmp_path / "kinds"))
+    first_half = {kind: order[: len(order) // 2].count(kind) for kind in "012"}
+    figure(
+        "R34", kinds=3, tasks=3 * KINDS_COUNT, slots=SLOTS, slots_at_once=most, least_in_half=min(first_half.values())
+    )
+    assert 0 < most <= SLOTS
+    assert min(first_half.values()) > 0, "all kinds have slots while each has tasks"
 
 
 @pytest.mark.slow

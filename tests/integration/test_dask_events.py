@@ -1,0 +1,156 @@
+"""A workflow on a real Dask cluster whose workers come, leave and restart; and what its tasks wait for meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dask_kit import DaskCluster, dask_cluster, need_dask
+
+need_dask()
+
+from distributed import Client  # noqa: E402
+
+LIMIT_S = 120.0
+TASKS = 6
+#: A task that says when an attempt begins while another one of it lives.
+SCRIPT = """
+exec 9>>"$LIGHTFLOW_TASK$LIGHTFLOW_MAP_INDEX.lock"
+flock -n 9 || echo "$LIGHTFLOW_TASK" >>overlaps
+echo "$LIGHTFLOW_TASK" >>starts
+while [ ! -e gate ]; do sleep 0.05; done
+echo "$LIGHTFLOW_TASK" >>ends
+"""
+
+
+class Workflow:
+    """A folder with a workflow whose tasks run on a Dask cluster."""
+
+    def __init__(self, folder: Path, address: str, text: str) -> None:
+        self.folder = folder
+        (folder / "task.sh").write_text(SCRIPT)
+        (folder / "flow.yaml").write_text(text.replace("ADDRESS", address))
+        self._run: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it; it has to succeed until the end of the block, when its gate opens."""
+        command = [sys.executable, "-m", "lightflow", "run", "flow.yaml", "--quiet"]
+        with (self.folder / "out").open("wb") as out:
+            run = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out)
+        try:
+            yield run
+            (self.folder / "gate").touch()
+            assert run.wait(LIMIT_S) == 0, (self.folder / "out").read_text()
+        finally:
+            run.kill()
+            run.wait()
+
+    def lines(self, name: str) -> list[str]:
+        path = self.folder / name
+        return path.read_text().split() if path.exists() else []
+
+    def await_starts(self, count: int) -> None:
+        until(lambda: len(self.lines("starts")) >= count, lambda: (self.folder / "out").read_text())
+
+    def await_reason(self, task_id: str, reason: str) -> None:
+        """Wait until `lightflow why` has these words about a task."""
+        until(lambda: reason in self.why(task_id), lambda: self.why(task_id))
+
+    def why(self, task_id: str) -> str:
+        command = [sys.executable, "-m", "lightflow", "why", task_id]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False).stdout
+
+
+def until(condition: Callable[[], object], why: Callable[[], object]) -> None:
+    give_up = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < give_up, why()
+        time.sleep(0.05)
+
+
+# -- what tasks wait for -----------------------------------------------------------------------------------
+
+WAITS = """
+clusters: {big: {dask: "ADDRESS", slots: 1}}
+pools: {gpu: {slots: 9, resource: GPU}}
+settings: {mode: big}
+tasks:
+  special: {run: echo special >>ends, pool: gpu}
+  plain: {foreach: [1, 2, 3], run: sh task.sh}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_tasks_whose_resource_no_worker_has_leave_the_slots_to_others_until_one_comes(tmp_path: Path) -> None:
+    with dask_cluster(tmp_path, workers=1, threads=1) as cluster:
+        flow = Workflow(tmp_path, cluster.address, WAITS)
+        with flow.running():
+            flow.await_starts(1)
+            flow.await_reason("special", "waits for a slot of big, with 1 GPU: no worker of Dask has 1 GPU")
+            assert flow.lines("ends") == []
+            cluster.add_worker("GPU=1")
+    assert sorted(flow.lines("ends")) == ["plain", "plain", "plain", "special"]
+    assert flow.lines("overlaps") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_tasks_wait_for_workers_that_are_busy_with_what_others_do(tmp_path: Path) -> None:
+    text = 'clusters: {big: {dask: "ADDRESS", slots: 2}}\nsettings: {mode: big}\ntasks: {a: {run: sh task.sh}}\n'
+    with (
+        dask_cluster(tmp_path, workers=1, threads=1) as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
+        flow = Workflow(tmp_path, cluster.address, text)
+        wait = f"while [ ! -e {tmp_path}/other ]; do sleep 0.02; done"
+        other = client.submit(os.system, wait)
+        with flow.running():
+            flow.await_reason("a", "the worker of Dask is busy with other tasks")
+            (tmp_path / "other").touch()
+            flow.await_starts(1)
+        other.result()
+
+
+# -- what becomes of workers -------------------------------------------------------------------------------
+
+EVENTS = (
+    'clusters: {big: {dask: "ADDRESS", slots: 4, lease: 10s}}\nsettings: {mode: big, max_lost: 20}\ntasks:\n'
+    + "".join(f"  t{number}: {{run: sh task.sh}}\n" for number in range(TASKS))
+)
+
+
+def retire_a_worker(cluster: DaskCluster, client: Any) -> None:
+    client.retire_workers([min(client.scheduler_info()["workers"])])
+
+
+def restart_a_worker(cluster: DaskCluster, client: Any) -> None:
+    client.restart_workers([min(client.scheduler_info()["workers"])], timeout=LIMIT_S)
+
+
+def restart_all(cluster: DaskCluster, client: Any) -> None:
+    client.restart(timeout=LIMIT_S)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("event", [retire_a_worker, restart_a_worker, restart_all])
+def test_a_run_goes_on_whatever_becomes_of_workers(tmp_path: Path, event: Callable[[DaskCluster, Any], None]) -> None:
+    with (
+        dask_cluster(tmp_path, workers=2, threads=2) as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
+        flow = Workflow(tmp_path, cluster.address, EVENTS)
+        with flow.running():
+            flow.await_starts(4)
+            event(cluster, client)
+        assert sorted(flow.lines("ends")) == [f"t{number}" for number in range(TASKS)]
+        assert flow.lines("overlaps") == []

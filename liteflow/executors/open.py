@@ -259,10 +259,10 @@ class _Executor:
         for backend in self._far:  # the slots of this machine are those that the run was given
             backend.want(place, count)
 
-    def places(self) -> Mapping[str, PlaceState]:
+    def place_states(self) -> Mapping[str, PlaceState]:
         states: dict[str, PlaceState] = {}
         for backend in self._far:
-            states |= backend.places()
+            states |= backend.place_states()
         return states
 
     def poll(self, works: Sequence[Work]) -> None:
@@ -325,8 +325,8 @@ class _Executor:
     def _undo_here(self, works: Sequence[Work]) -> list[str | None]:
         return [None] * len(works) if self._undos is None else self._undos.undo(works)
 
-    def placed(self) -> Sequence[tuple[int, HostId]]:
-        return [each for backend in self._far for each in backend.placed()]
+    def undo_hosts(self) -> Sequence[tuple[int, HostId]]:
+        return [each for backend in self._far for each in backend.undo_hosts()]
 
     def wake(self) -> None:
         self._outcomes.wake()

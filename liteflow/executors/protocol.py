@@ -57,7 +57,7 @@ class Executor(Protocol):
     def want(self, place: str, count: int) -> None:
         """Take the number of attempts that wait for a slot of a place, which may then grow, or give slots back."""
 
-    def places(self) -> Mapping[str, PlaceState]:
+    def place_states(self) -> Mapping[str, PlaceState]:
         """Return what is known of each place that is a cluster."""
 
     def poll(self, works: Sequence[Work]) -> None:
@@ -87,7 +87,7 @@ class Executor(Protocol):
         Return for each why its undo has failed; None: it has not.
         """
 
-    def placed(self) -> Sequence[tuple[int, HostId]]:
+    def undo_hosts(self) -> Sequence[tuple[int, HostId]]:
         """Return the nodes of attempts with an undo that another machine is about to get, each with the machine.
 
         They start there with the next `flush`, so that the caller can store before where they are.
@@ -143,7 +143,7 @@ class Backend:
     def want(self, place: str, count: int) -> None:
         """Take the number of attempts that wait for a slot of a place of a far backend."""
 
-    def placed(self) -> Sequence[tuple[int, HostId]]:
+    def undo_hosts(self) -> Sequence[tuple[int, HostId]]:
         """Return which attempts with an undo start on which machine with the next `flush`."""
         return ()
 
@@ -151,7 +151,7 @@ class Backend:
         """Undo attempts that ran on other machines. Return for each why its undo has failed; None: it has not."""
         return ["its task does not run on a cluster now: resume with the mode of the attempt"] * len(works)
 
-    def places(self) -> Mapping[str, PlaceState]:
+    def place_states(self) -> Mapping[str, PlaceState]:
         """Return what is known of each place of a far backend."""
         return {}
 

@@ -50,14 +50,14 @@ class FarUndos:
         self._held[node] = host_id
         self._outcomes.wake()
 
-    def placed(self) -> list[tuple[int, HostId]]:
+    def take_unstored(self) -> list[tuple[int, HostId]]:
         """Return the attempts whose machine is not stored yet. The caller stores it before `take_stored`."""
         if not self._held:
             return []
-        placed = list(self._held.items())
+        unstored = list(self._held.items())
         self._stored += self._held
         self._held.clear()
-        return placed
+        return unstored
 
     def take_stored(self) -> list[int]:
         """Return the attempts that may start now."""

@@ -181,7 +181,7 @@ class Lane(Backend):
         if place == self._name:
             self._slots.waiting = count  # `flush` adjusts the slots, when the needs of all lanes are known
 
-    def places(self) -> dict[str, PlaceState]:
+    def place_states(self) -> dict[str, PlaceState]:
         state = self._fleet.state()
         return {self._name: replace(state, problem=self._info.masked(state.problem))}
 
@@ -412,8 +412,8 @@ class Lane(Backend):
 
     # -- undos ---------------------------------------------------------------------------------------------
 
-    def placed(self) -> Sequence[tuple[int, HostId]]:
-        return self._undos.placed()
+    def undo_hosts(self) -> Sequence[tuple[int, HostId]]:
+        return self._undos.take_unstored()
 
     def _undo_elsewhere(self, attempt: _FarAttempt, undo: bytes, outcome: Outcome) -> None:
         """Have another agent on the same machine undo an attempt; then post its outcome."""

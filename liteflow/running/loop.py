@@ -93,7 +93,7 @@ class Loop:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
                 parts.recorder.end_run(plan.result(), plan.stopped, clock.time(), parts.outputs)
             # 2. Commit in one transaction: the ends of the last turn, the starts of this one. Then show them.
-            for node, host_id in self._executor.placed():
+            for node, host_id in self._executor.undo_hosts():
                 parts.recorder.place_undo(node, host_id)
             if parts.recorder.commit():
                 starts += parts.starter.granted_starts(clock.time())

@@ -37,7 +37,7 @@ class Machines:
     def look(self, now: float) -> None:
         """Record what has changed since the last look."""
         if self._clusters:
-            states = self._executor.places()
+            states = self._executor.place_states()
             self._look_at_attempts(states, now)
             self._look_at_places(states, now)
 

@@ -148,7 +148,7 @@ class FakeExecutor:
     def want(self, place: str, count: int) -> None:
         self.wanted.append((place, count))
 
-    def places(self) -> Mapping[str, PlaceState]:
+    def place_states(self) -> Mapping[str, PlaceState]:
         return {name: self._place(name) for name in self.clusters}
 
     def _place(self, name: str) -> PlaceState:
@@ -234,7 +234,7 @@ class FakeExecutor:
     def end_wait(self, work: Work, outcome: Outcome) -> None:
         raise AssertionError("no task has an undo")
 
-    def placed(self) -> Sequence[tuple[int, HostId]]:
+    def undo_hosts(self) -> Sequence[tuple[int, HostId]]:
         return ()
 
     def wake(self) -> None:

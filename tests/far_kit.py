@@ -6,26 +6,32 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import cloudpickle
+import pytest
 
 from liteflow.executors import Executor, open_executor
 from liteflow.executors.protocol import BackendFactory
 from liteflow.processes import tree
+from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.handshake import greet
 from liteflow.remote.lane import lane_of
 from liteflow.remote.link import Link, Message
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.version import __version__
-from liteflow.work import Body, Call, Outcome, RunInfo, Work
+from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
 
 LIMIT_S = 30.0
+PLAYED_SLOTS = 2  # of an agent that a test plays
 #: The command line of an agent on this machine.
 AGENT = (sys.executable, "-m", "liteflow.remote.agent")
 
@@ -135,6 +141,25 @@ class Far:
         return agents_in(os.environ["TMPDIR"])
 
 
+@contextmanager
+def opened_executors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Far]]:
+    """Have a function that opens executors, and close them: no agent and no folder of one is left."""
+    opened: list[Far] = []
+    agents = tempfile.mkdtemp(prefix="far-", dir="/tmp")  # the paths of sockets are short
+    monkeypatch.setenv("TMPDIR", agents)
+
+    def make(bodies: dict[str, Body], hosts: dict[str, int] | None = None, **options: Any) -> Far:
+        made = Far(folder, bodies, hosts or {"w1": 4}, **options)
+        opened.append(made)
+        return made
+
+    yield make
+    for made in opened:
+        made.executor.close()
+        assert made.agents() == []
+    os.rmdir(agents)  # the folders of agents are removed
+
+
 def agents_in(folder: str) -> list[tuple[int, int]]:
     """Return the keepers of agents whose folders are below this one, each with its agent."""
     rows = tree.processes()
@@ -217,3 +242,59 @@ class PlayedCluster:
     def say(self, message: Mapping[str, Any]) -> None:
         """Let the placer say a line."""
         self._lines.write_text(json.dumps(message) + "\n")
+
+
+class PlayedRun:
+    """An executor, its cluster, and the agents that the test plays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = PlayedCluster(folder)
+        played = replace(cluster_of({"w": PLAYED_SLOTS}), argv=self.cluster.argv, slots=8, lease_s=1000.0)
+        bodies: dict[str, Body] = {"t": Command(("true",)), "large": Call(len, {"obj": Ref("x")})}
+        self.far = Far(folder, bodies, {}, cluster=played)
+        self.far.executor.want("far", 1)
+        self.far.until(lambda: self.cluster.is_placed)
+        self._agents: list[PlayedAgent] = []
+        self._threads = ThreadPoolExecutor(1)
+
+    def connected(self, agent_id: str) -> PlayedAgent:
+        """Return an agent that is ready."""
+        room = self.far.executor.room()["far"]
+        agent = self._connected(agent_id)
+        self.far.until(lambda: self.far.executor.room()["far"] == room + PLAYED_SLOTS)
+        return agent
+
+    def _connected(self, agent_id: str) -> PlayedAgent:
+        made = self._threads.submit(PlayedAgent, self.cluster.ticket(), agent_id, PLAYED_SLOTS)
+        self.far.until(made.done)
+        self._agents.append(made.result())
+        return self._agents[-1]
+
+    def work_of(self, agent: PlayedAgent) -> Message:
+        """Return the next work that reaches an agent."""
+        works: list[Message] = []
+
+        def has_come() -> bool:
+            works.extend(agent.took())
+            return bool(works)
+
+        self.far.until(has_come)
+        (work,) = works
+        return work
+
+    def send(self, agent: PlayedAgent, messages: Sequence[Message]) -> None:
+        """Send messages of an agent, which the owner reads meanwhile."""
+        for message in messages:
+            agent.link.put(message)
+
+        def is_sent() -> bool:
+            agent.link.flush()
+            return not agent.link.backlog
+
+        self.far.until(is_sent)
+
+    def close(self) -> None:
+        self.far.executor.close()
+        self._threads.shutdown()
+        for agent in self._agents:
+            agent.link.close()

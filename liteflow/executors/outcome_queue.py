@@ -100,6 +100,17 @@ class OutcomeQueue:
             self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT if on else select.EPOLLIN)
             (self._writing.add if on else self._writing.discard)(fd)
 
+    def pause(self, fd: int, pause_s: float) -> None:
+        """Do not watch a descriptor for some seconds."""
+        callback = self._watched[fd]
+        self._epoll.modify(fd, 0)
+
+        def resume() -> None:
+            if self._watched.get(fd) is callback:  # it may be another file by now
+                self._epoll.modify(fd, select.EPOLLIN)
+
+        self.at(time.monotonic() + pause_s, resume)
+
     def unwatch(self, fd: int) -> None:
         """Stop watching a descriptor; required before it is closed."""
         if self._watched.pop(fd, None) is not None:

@@ -12,6 +12,7 @@ from typing import Final
 from liteflow.errors import ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue, Timer
 from liteflow.processes.forks import close_in_forks, keep_open_in_forks
+from liteflow.remote.accept import accept
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.handshake import LIMIT_S, HandshakeFailed, OwnerHandshake
 from liteflow.remote.link import Link
@@ -65,8 +66,11 @@ class Listener:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._socket.accept()
-        except OSError:
+            sock = accept(self._socket, self._outcomes)
+        except ResourceError as error:
+            self._on_failure(f"this machine can open no more files, so agents cannot connect: {error}")
+            return
+        if sock is None:
             return
         if len(self._visitors) >= _MOST_VISITORS:
             sock.close()

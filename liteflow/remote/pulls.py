@@ -7,9 +7,11 @@ import socket
 from functools import partial
 from typing import Final
 
+from liteflow.errors import ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.processes.forks import close_in_forks, keep_open_in_forks
 from liteflow.processes.frames import Channel
+from liteflow.remote.accept import accept
 from liteflow.remote.ferry import moved_payload
 from liteflow.remote.link import Link
 from liteflow.values.payload import Payload
@@ -41,8 +43,10 @@ class Pulls:
 
     def _accept(self) -> None:
         try:
-            sock, _ = self._socket.accept()
-        except OSError:
+            sock = accept(self._socket, self._outcomes)
+        except ResourceError:  # the task waits
+            return
+        if sock is None:
             return
         close_in_forks(sock)
         channel = Channel(sock)

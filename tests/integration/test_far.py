@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
-from far_kit import AGENT, LIMIT_S, Far, agents_in
+from far_kit import AGENT, LIMIT_S, Far, agents_in, opened_executors
 from process_kit import is_alive
 from tls_kit import certificates
 
@@ -27,7 +26,7 @@ from liteflow.record import fields_of, replace
 from liteflow.remote.shipping import ByName
 from liteflow.values.payload import decode, encode
 from liteflow.values.secrets import Secrets
-from liteflow.work import Body, Call, Command, Outcome, Ref
+from liteflow.work import Call, Command, Outcome, Ref
 
 SHORT_LEASE_S = 3.0  # an agent on a busy machine may not get the processor for a second
 DAEMON = 'setsid sh -c \'trap "" TERM; echo $$ > "$0.new"; mv "$0.new" "$0"; sleep 1000\' "$0" & wait; sleep 1000'
@@ -38,20 +37,8 @@ Open = Callable[..., Far]
 
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    opened: list[Far] = []
-    agents = tempfile.mkdtemp(prefix="far-", dir="/tmp")  # the paths of sockets are short
-    monkeypatch.setenv("TMPDIR", agents)
-
-    def make(bodies: dict[str, Body], hosts: dict[str, int] | None = None, **options: Any) -> Far:
-        made = Far(tmp_path, bodies, hosts or {"w1": 4}, **options)
-        opened.append(made)
-        return made
-
-    yield make
-    for made in opened:
-        made.executor.close()
-        assert made.agents() == []
-    os.rmdir(agents)  # the folders of agents are removed
+    with opened_executors(tmp_path, monkeypatch) as make:
+        yield make
 
 
 def awaited(path: Path) -> int:

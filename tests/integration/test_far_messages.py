@@ -6,74 +6,23 @@ import gc
 import operator
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from far_kit import Far, PlayedAgent, PlayedCluster, cluster_of
+from far_kit import PlayedRun
 
 from liteflow.processes import forks
-from liteflow.record import replace
-from liteflow.remote.link import Message
 from liteflow.values.payload import encode
-from liteflow.work import Call, Command, Ref
-
-SLOTS = 2
-
-
-class Played:
-    """An executor, its cluster, and the agents that the test plays."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cluster = PlayedCluster(folder)
-        played = replace(cluster_of({"w": SLOTS}), argv=self.cluster.argv, slots=8, lease_s=1000.0)
-        bodies = {"t": Command(("true",)), "large": Call(len, {"obj": Ref("x")})}
-        self.far = Far(folder, bodies, {}, cluster=played)
-        self.far.executor.want("far", 1)
-        self.far.until(lambda: self.cluster.is_placed)
-        self._agents: list[PlayedAgent] = []
-        self._threads = ThreadPoolExecutor(1)
-
-    def connected(self, agent_id: str) -> PlayedAgent:
-        """Return an agent that is ready."""
-        room = self.far.executor.room()["far"]
-        agent = self._connected(agent_id)
-        self.far.until(lambda: self.far.executor.room()["far"] == room + SLOTS)
-        return agent
-
-    def _connected(self, agent_id: str) -> PlayedAgent:
-        made = self._threads.submit(PlayedAgent, self.cluster.ticket(), agent_id, SLOTS)
-        self.far.until(made.done)
-        self._agents.append(made.result())
-        return self._agents[-1]
-
-    def work_of(self, agent: PlayedAgent) -> Message:
-        """Return the next work that reaches an agent."""
-        works: list[Message] = []
-
-        def has_come() -> bool:
-            works.extend(agent.took())
-            return bool(works)
-
-        self.far.until(has_come)
-        (work,) = works
-        return work
-
-    def close(self) -> None:
-        self.far.executor.close()
-        self._threads.shutdown()
-        for agent in self._agents:
-            agent.link.close()
 
 
 @pytest.fixture
-def played(tmp_path: Path) -> Iterator[Played]:
-    made = Played(tmp_path)
+def played(tmp_path: Path) -> Iterator[PlayedRun]:
+    made = PlayedRun(tmp_path)
     yield made
     made.close()
 
 
-def test_a_lost_agent_is_not_heard_when_its_attempt_has_started_elsewhere(played: Played) -> None:
+def test_a_lost_agent_is_not_heard_when_its_attempt_has_started_elsewhere(played: PlayedRun) -> None:
     first, second = played.connected("first"), played.connected("second")
     node = played.far.submit("t")
     work = played.work_of(first)
@@ -91,7 +40,7 @@ def test_a_lost_agent_is_not_heard_when_its_attempt_has_started_elsewhere(played
 
 
 @pytest.mark.parametrize("how", ["lost", "leaving"])
-def test_an_attempt_whose_values_are_on_their_way_goes_elsewhere(played: Played, tmp_path: Path, how: str) -> None:
+def test_an_attempt_whose_values_are_on_their_way_goes_elsewhere(played: PlayedRun, tmp_path: Path, how: str) -> None:
     first = played.connected("first")
     inputs = {"x": encode("ä" * 12_000_000, str(tmp_path / "values"))}
     node = played.far.submit("large", inputs=inputs)  # more than links take while nobody reads
@@ -107,7 +56,7 @@ def test_an_attempt_whose_values_are_on_their_way_goes_elsewhere(played: Played,
     assert (outcome.node, outcome.attempt, outcome.verdict, outcome.host) == (node, 1, "SUCCESS", "second")
 
 
-def test_only_the_agent_that_has_an_attempt_ends_it(played: Played) -> None:
+def test_only_the_agent_that_has_an_attempt_ends_it(played: PlayedRun) -> None:
     first, second = played.connected("first"), played.connected("second")
     node = played.far.submit("t")
     work = played.work_of(first)
@@ -121,7 +70,7 @@ def test_only_the_agent_that_has_an_attempt_ends_it(played: Played) -> None:
     assert (outcome.node, outcome.host) == (node, "first")
 
 
-def test_an_outcome_that_is_sent_twice_counts_once(played: Played) -> None:
+def test_an_outcome_that_is_sent_twice_counts_once(played: PlayedRun) -> None:
     agent = played.connected("only")
     played.far.submit("t")
     work = played.work_of(agent)
@@ -141,7 +90,7 @@ def resources() -> tuple[int, int, int]:
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), len(forks._owners)
 
 
-def test_agents_that_come_and_go_leave_nothing(played: Played, quick: Callable[[int, int], int]) -> None:
+def test_agents_that_come_and_go_leave_nothing(played: PlayedRun, quick: Callable[[int, int], int]) -> None:
     played.connected("before").link.close()
     played.far.until(lambda: played.far.executor.room()["far"] == 0)
     before = resources()

@@ -8,6 +8,7 @@ that a stopped agent does not outlive it.
 
 Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
+              · ("drop", names): of values that nothing needs · ("not_stored", name): of a value that was sent
               · ("undo_of", node, bytes): the undo of the work that follows · ("work", wire, command)
               · ("undo", number, wire): the undo of an attempt of an agent that is lost
               · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
@@ -133,8 +134,8 @@ class Agent:
         self._gathering: Timer | None = None  # sends what waits in the link
         self._outcomes = OutcomeQueue()
         self._lease = lease
-        self._courier = Courier(link)
         self._folder = _made_folder(facts["folder"], ticket.host)
+        self._courier = Courier(link, self._folder.results)
         place.notes.folder(self._folder.path)
         self._pulls = Pulls(self._folder.path, self._folder.values, link, self._outcomes)
         _enter(self._folder.files.make(facts["cwd"]), ticket.host)
@@ -276,27 +277,19 @@ class Agent:
 
     def _receive(self, message: Message) -> None:
         kind = message[0]
-        if kind == "work":
-            self._attempts.add(*message[1:])
-        elif kind == "body":
-            self._folder.store_body(*message[1:])
-        elif kind == "files":
+        if self._attempts.receive(message):
+            return
+        if kind == "files":
             self._folder.files.receive(message[1])
         elif kind == "files_end":
             self._folder.files.complete(message[1])
             self._begin()
-        elif kind == "value":
-            self._attempts.values.receive(*message[1:])
-        elif kind == "value_end":
-            self._attempts.values.complete(*message[1:])
+        elif kind == "not_stored":
+            self._courier.send_again(message[1])
         elif kind == "pulled":
             self._pulls.answer(*message[1:])
-        elif kind == "cancel":
-            self._attempts.cancel(*message[1:])
         elif kind == "beat":
             self._answered(*message[1:])
-        elif kind == "undo_of":
-            self._attempts.take_undo(*message[1:])
         elif kind == "undo":
             self._attempts.undo(message[2], partial(self._say_undone, message[1]))
         elif kind == "inspect":
@@ -378,7 +371,7 @@ def _run_info(facts: Mapping[str, Any], folder: Folder, host: str) -> RunInfo:
         db_path=facts["db_path"],
         log_dir=folder.logs,
         params=decode(Payload._make(facts["params"])),
-        values_dir=folder.values if facts["spills"] else None,
+        values_dir=folder.results if facts["spills"] else None,
         outputs_dir=folder.outputs if facts["has_outputs"] else None,
         logical_date=facts["logical_date"],
         secrets=None if facts["secrets"] is None else Secrets(facts["secrets"]),

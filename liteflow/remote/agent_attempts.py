@@ -20,6 +20,7 @@ from liteflow.remote.courier import Courier
 from liteflow.remote.ferry import ValueReceiver, moved
 from liteflow.remote.files import FolderCopy
 from liteflow.remote.keeper import Notes
+from liteflow.remote.link import Message
 from liteflow.work import Command, Outcome, Work
 
 #: How long the queue may not move before the attempts in it go back.
@@ -36,7 +37,8 @@ class Folder:
         self.path = os.path.join(parent, f"lightflow-agent-{os.urandom(8).hex()}")
         os.mkdir(self.path, 0o700)
         self.bodies = self._make("bodies")
-        self.values = self._make("values")
+        self.values = self._make("values")  # from the owner
+        self.results = self._make("results")  # large values of tasks, until the owner has them
         self.logs = self._make("logs")
         self.outputs = self._make("outputs")
         self.files = FolderCopy(original, os.path.join(self.path, "files"))
@@ -82,7 +84,7 @@ class AgentAttempts:
     @property
     def problem(self) -> str | None:
         """Why nothing starts here: what attempts need cannot be stored; None: it can."""
-        problem = self._folder.problem or self.values.problem
+        problem = self._folder.problem or next(iter(self.values.problems.values()), None)
         return None if problem is None else f"{self._folder.host}: {problem}"
 
     @property
@@ -94,6 +96,27 @@ class AgentAttempts:
     def has_queued(self) -> bool:
         """Whether attempts are queued."""
         return bool(self._queue)
+
+    def receive(self, message: Message) -> bool:
+        """Take a message about an attempt, or what attempts need. Return whether it was one."""
+        kind = message[0]
+        if kind == "work":
+            self.add(*message[1:])
+        elif kind == "body":
+            self._folder.store_body(*message[1:])
+        elif kind == "value":
+            self.values.receive(*message[1:])
+        elif kind == "value_end":
+            self.values.complete(message[1])
+        elif kind == "drop":
+            self.values.drop(message[1])
+        elif kind == "undo_of":
+            self._tasks.undos[message[1]] = message[2]
+        elif kind == "cancel":
+            self.cancel(*message[1:])
+        else:
+            return False
+        return True
 
     def add(self, wire: tuple[Any, ...], command: tuple[Any, ...] | None) -> None:
         """Start an attempt, or queue it; None: its body is a function."""
@@ -177,10 +200,6 @@ class AgentAttempts:
             self.note_undone()
 
     # -- undos ---------------------------------------------------------------------------------------------
-
-    def take_undo(self, node: int, undo: bytes) -> None:
-        """Take the undo of the attempt that comes next."""
-        self._tasks.undos[node] = undo
 
     def undo(self, wire: tuple[Any, ...], on_end: Callable[[str | None], None]) -> None:
         """Undo an attempt of an agent that is lost. `on_end` gets why its undo has failed; None: it has not."""

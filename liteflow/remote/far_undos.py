@@ -91,7 +91,9 @@ class FarUndos:
     def end(self, number: int, problem: str | None) -> None:
         """Handle the end of an undo."""
         undo = self._lost.pop(number, None)
-        self._agents.pop(number, None)
+        agent = self._agents.pop(number, None)
+        if agent is not None:
+            self._ready.end_use(agent, -number)
         if undo is not None:
             undo.on_end(problem)
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 from liteflow.digest import sha256
 from liteflow.errors import PayloadError
 from liteflow.remote.link import Link, Message
 from liteflow.values.payload import SPILLED_NAME, Payload
+from liteflow.work import Outcome
 
 #: Bytes of a piece of a value or a log.
 PIECE_BYTES: Final = 256 * 1024
 #: Bytes that wait in a link before less urgent messages wait outside of it.
-_BACKLOG_BYTES: Final = 4 * 1024 * 1024
+_BACKLOG_BYTES: Final = 1024 * 1024
 
 
 class Outbox:
@@ -35,9 +37,13 @@ class Outbox:
         self._sources.append(messages)
         self.pump()
 
-    @property
+    def add_first(self, messages: Iterator[Message]) -> None:
+        """Send messages before those that wait: there are few, and they belong to none of the others."""
+        self._sources.appendleft(messages)
+        self.pump()
+
     def has_room(self) -> bool:
-        """Whether the link takes more without a long backlog."""
+        """Return whether the link takes more without a long backlog."""
         return self._link.backlog_bytes < _BACKLOG_BYTES and not self._link.eof
 
     def put(self, message: Message) -> None:
@@ -48,7 +54,7 @@ class Outbox:
 
     def pump(self) -> None:
         """Put messages into the link as long as it takes them; the caller flushes the link."""
-        while self._sources and self.has_room:
+        while self._sources and self.has_room():
             source = self._sources[0]
             message = next(source, None)
             if message is not None:
@@ -66,6 +72,11 @@ class Outbox:
     def __bool__(self) -> bool:
         """Whether messages wait."""
         return bool(self._sources)
+
+
+def values_of(outcome: Outcome) -> dict[str, Payload]:
+    """Return all values of an outcome; the returned one has the empty name."""
+    return {**({} if outcome.value is None else {"": outcome.value}), **(outcome.pushed or {})}
 
 
 def files_of(payloads: Mapping[str, Payload] | None) -> Iterator[Payload]:
@@ -118,60 +129,96 @@ def value_messages(payload: Payload) -> Iterator[Message]:
 class _Arriving:
     """A value of which a part has arrived."""
 
-    __slots__ = ("digest", "file", "path")
+    def __init__(self, folder: str | None, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._path = os.path.join(folder or "", f".writing-{name.partition('.')[0]}_{os.urandom(8).hex()}")
+        self._file: BinaryIO | None = None
+        self._digest: Any = sha256()
+        self.problem: str | None = None  # why it cannot be stored
 
-    def __init__(self, folder: str, name: str) -> None:
-        self.path = os.path.join(folder, f".writing-{name.partition('.')[0]}_{os.getpid()}")
-        self.file: BinaryIO = open(self.path, "wb", opener=_private)  # noqa: SIM115 - closed when it is complete
-        self.digest: Any = sha256()
+    def write(self, data: bytes) -> None:
+        if self.problem is None:
+            try:
+                self._opened().write(data)
+                self._digest.update(data)
+            except OSError as error:
+                self._fail(error)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            if self._folder is None or not re.match(SPILLED_NAME, self._name) or self._name.startswith("."):
+                raise OSError(0, "it has no valid name")
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            self._file = open(self._path, "wb", opener=_private)  # noqa: SIM115 - closed when it is complete
+        return self._file
+
+    def complete(self) -> None:
+        """Give it its name, unless there is a problem."""
+        if self.problem is not None:
+            return
+        try:
+            self._opened().close()
+            if self._digest.hexdigest() != self._name.partition(".")[0]:
+                raise OSError(0, "it has changed on the way")
+            os.replace(self._path, os.path.join(self._folder or "", self._name))
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.problem = f"a value cannot be written into {self._folder}: {error.strerror}"
+        self.remove()
+
+    def remove(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # what it holds back does not fit on the disk
+                self._file.close()
+            _remove(self._path)
 
 
 class ValueReceiver:
-    """Writes the values that arrive into a folder."""
+    """Writes the values that arrive from one side of a link into a folder.
+
+    Attributes:
+        problems: by name, why values could not be stored that have arrived and did not arrive again since.
+    """
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._arriving: dict[str, _Arriving] = {}
-        self.problem: str | None = None  # why the first value could not be written that was not
+        self.problems: dict[str, str] = {}
 
     def receive(self, name: str, data: bytes) -> None:
-        """Take the next piece of a value. A failure is noted in `problem`."""
-        try:
-            arriving = self._arriving.get(name) or self._begin(name)
-            arriving.file.write(data)
-            arriving.digest.update(data)
-        except OSError as error:
-            self._note(error)
+        """Take the next piece of a value."""
+        arriving = self._arriving.get(name)
+        if arriving is None:
+            arriving = self._arriving[name] = _Arriving(self._folder, name)
+        arriving.write(data)
 
-    def _begin(self, name: str) -> _Arriving:
-        if self._folder is None or not re.match(SPILLED_NAME, name) or name.startswith("."):
-            raise OSError(0, "it has no valid name")
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        arriving = self._arriving[name] = _Arriving(self._folder, name)
-        return arriving
+    def complete(self, name: str) -> bool:
+        """Give a value its name, once all of it has arrived. Return whether it is stored; else see `problems`."""
+        arriving = self._arriving.pop(name, None) or _Arriving(self._folder, name)
+        arriving.complete()
+        if arriving.problem is not None:
+            self.problems[name] = arriving.problem
+            return False
+        self.problems.pop(name, None)
+        return True
 
-    def complete(self, name: str) -> None:
-        """Give a value its name, once all of it has arrived."""
-        arriving = self._arriving.pop(name, None)
-        if arriving is None or self._folder is None:
-            return
-        try:
-            arriving.file.close()
-            if arriving.digest.hexdigest() != name.partition(".")[0]:
-                raise OSError(0, "it has changed on the way")
-            os.replace(arriving.path, os.path.join(self._folder, name))
-        except OSError as error:
-            self._note(error)
-            _remove(arriving.path)
+    def problem_of(self, payloads: Mapping[str, Payload]) -> str | None:
+        """Return why one of these values is not in the folder; None: all are."""
+        names = (os.path.basename(payload.file or "") for payload in files_of(payloads))
+        return next((self.problems[name] for name in names if name in self.problems), None)
 
-    def _note(self, error: OSError) -> None:
-        self.problem = self.problem or f"a value cannot be written into {self._folder}: {error.strerror}"
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove values that nothing needs any more."""
+        for name in names:
+            _remove(os.path.join(self._folder or "", os.path.basename(name)))
 
     def close(self) -> None:
         """Remove what is not complete."""
         for arriving in self._arriving.values():
-            arriving.file.close()
-            _remove(arriving.path)
+            arriving.remove()
         self._arriving.clear()
 
 

@@ -25,7 +25,7 @@ from liteflow.processes.log_file import open_log
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.far_undos import FarUndos, LostUndo
-from liteflow.remote.ferry import ValueReceiver, files_of, moved, moved_payload, value_messages
+from liteflow.remote.ferry import ValueReceiver, moved, moved_payload, value_messages, values_of
 from liteflow.remote.files import packed_files
 from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
@@ -161,7 +161,7 @@ class Lane(Backend):
         self._info = context.info
         shipping: Shipping = cluster.shipping or _BY_NAME
         self._bodies = Bodies(shipping)
-        self._values = ValueReceiver(context.info.values_dir)
+        self._arriving: dict[FarAgent, ValueReceiver] = {}
         self._attempts: dict[int, _FarAttempt] = {}  # by node
         self._queue: deque[_FarAttempt] = deque()  # those that no agent has
         files = packed_files(cluster)
@@ -262,15 +262,18 @@ class Lane(Backend):
 
     def _deliver(self, attempt: _FarAttempt, agent: FarAgent) -> None:
         work, ready = attempt.work, self._fleet.ready
-        if attempt.digest is not None and attempt.digest not in agent.sent:
+        if attempt.digest is not None and attempt.digest not in agent.bodies:
             ready.put(agent, ("body", attempt.digest, self._bodies.data(attempt.digest)))
-            agent.sent.add(attempt.digest)
-        if work.inputs is None and work.items is None and work.previous is None:
-            attempt.is_sent = True
-            ready.put(agent, ("work", work_to_wire(work, attempt.body), attempt.command))
-        else:
+            agent.bodies.add(attempt.digest)
+        payloads = _payloads_of(work)
+        for each in payloads:
+            agent.values.need(work.node, each)
+        if any(any(agent.values.missing(each)) for each in payloads):
             agent.outbox.add(self._messages(attempt, agent))
             ready.mark_unsent(agent)
+        else:  # it does not wait for the values of others
+            attempt.is_sent = True
+            ready.put(agent, ("work", work_to_wire(_without_folders(work), attempt.body), attempt.command))
 
     def _messages(self, attempt: _FarAttempt, agent: FarAgent) -> Iterator[Message]:
         """Yield the values that an attempt needs, as far as its agent does not have them, and the work itself."""
@@ -292,14 +295,9 @@ class Lane(Backend):
         Raises:
             PayloadError: a value cannot be read.
         """
-        for payloads in (work.inputs, work.items, work.previous):
+        for payloads in _payloads_of(work):
             yield from self._missing_values(payloads, agent)
-        return replace(
-            work,
-            inputs=moved(work.inputs, ""),
-            items=moved(work.items, ""),
-            previous=moved(work.previous, ""),
-        )
+        return _without_folders(work)
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -321,9 +319,16 @@ class Lane(Backend):
         elif kind == "given_back":
             self._take_back(agent, message[1])
         elif kind == "value":
-            self._values.receive(*message[1:])
-        elif kind == "value_end":
-            self._values.complete(*message[1:])
+            self._arriving_of(agent).receive(*message[1:])
+        elif kind == "value_end" and not self._arriving_of(agent).complete(message[1]):
+            self._fleet.ready.put(agent, ("not_stored", message[1]))
+
+    def _arriving_of(self, agent: FarAgent) -> ValueReceiver:
+        """Return the values that arrive from an agent; another one may send the same value at the same time."""
+        arriving = self._arriving.get(agent)
+        if arriving is None:
+            arriving = self._arriving[agent] = ValueReceiver(self._info.values_dir)
+        return arriving
 
     def _pulled(self, agent: FarAgent, number: int, task_id: str, key: str, map_index: int) -> Iterator[Message]:
         """Yield the stored value that a task pulls, or why there is none."""
@@ -334,6 +339,8 @@ class Lane(Backend):
             with History(self._info.db_path) as history:
                 payload = history.value(self._info.run_id, task_id, key, map_index)
             if payload is not None:
+                for node in agent.nodes:  # one of them has pulled it, and reads the file when the answer is there
+                    agent.values.need(node, {"": payload})
                 yield from self._missing_values({"": payload}, agent)
                 payload = moved_payload(payload, "")
         except LiteflowError as error:
@@ -342,11 +349,9 @@ class Lane(Backend):
 
     def _missing_values(self, payloads: Mapping[str, Payload] | None, agent: FarAgent) -> Iterator[Message]:
         """Yield the values that are files and that an agent does not have. Raises PayloadError: one cannot be read."""
-        for payload in files_of(payloads):
-            name = os.path.basename(payload.file or "")
-            if name not in agent.sent:
-                yield from value_messages(payload)
-                agent.sent.add(name)
+        for payload in agent.values.missing(payloads):
+            yield from value_messages(payload)
+            agent.values.note_sent(payload)
 
     def _take_back(self, agent: FarAgent, nodes: Sequence[int]) -> None:
         """Queue attempts that an agent has not started, in their order, before all others."""
@@ -374,9 +379,10 @@ class Lane(Backend):
         )
         if outcome.value is None and not outcome.pushed:
             return outcome
-        if self._values.problem is not None and any(files_of(_values_of(outcome))):
-            problem = failure(attempt.work, "FAILED", self._values.problem)
-            return problem._replace(log_path=outcome.log_path, started_at=started_at, host=agent.host)
+        problem = self._arriving_of(agent).problem_of(values_of(outcome))
+        if problem is not None:
+            failed = failure(attempt.work, "FAILED", problem)
+            return failed._replace(log_path=outcome.log_path, started_at=started_at, host=agent.host)
         folder = self._info.values_dir
         value = None if outcome.value is None else moved_payload(outcome.value, folder)
         return outcome._replace(value=value, pushed=moved(outcome.pushed, folder))
@@ -394,6 +400,8 @@ class Lane(Backend):
 
     def lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
         self._undos.lose(agent)
+        if agent in self._arriving:
+            self._arriving.pop(agent).close()
         self._take_back(agent, sorted(node for node in agent.nodes if not self._attempts[node].is_sent))
         for node in list(agent.nodes):
             attempt = self._attempts[node]
@@ -428,6 +436,8 @@ class Lane(Backend):
 
     def _undo_messages(self, work: Work, undo: bytes, agent: FarAgent, number: int) -> Iterator[Message]:
         """Yield the values that an undo needs, as far as an agent does not have them, and the undo itself."""
+        for payloads in _payloads_of(work):
+            agent.values.need(-number, payloads)
         try:
             sent = yield from self._values_of(work, agent)
         except PayloadError as error:
@@ -488,7 +498,8 @@ class Lane(Backend):
         """End the agents, and close what belongs to them here."""
         self._slots.leave()
         self._fleet.close()
-        self._values.close()
+        for arriving in self._arriving.values():
+            arriving.close()
         for attempt in self._attempts.values():
             attempt.close_log()
         self._attempts.clear()
@@ -498,8 +509,16 @@ def _between(least: float, value: float, most: float) -> float:
     return max(least, min(value, most))
 
 
-def _values_of(outcome: Outcome) -> dict[str, Payload]:
-    return {**({} if outcome.value is None else {"": outcome.value}), **(outcome.pushed or {})}
+def _payloads_of(work: Work) -> tuple[Mapping[str, Payload] | None, ...]:
+    return work.inputs, work.items, work.previous
+
+
+def _without_folders(work: Work) -> Work:
+    """Return a work without the folder of its values, which is another one on each machine."""
+    if work.inputs is None and work.items is None and work.previous is None:
+        return work
+    inputs, items, previous = (moved(payloads, "") for payloads in _payloads_of(work))
+    return replace(work, inputs=inputs, items=items, previous=previous)
 
 
 def facts_of(info: RunInfo, folder: str | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Final
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.remote.ferry import Outbox
 from liteflow.remote.link import Link, Message
+from liteflow.remote.sent_values import SentValues, User
 from liteflow.work import HostId
 
 #: Attempts that an agent has beyond its slots, at most.
@@ -27,7 +28,8 @@ class FarAgent:
         self.host_id = HostId("", "")
         self.slots = 0
         self.nodes: dict[int, None] = {}  # of its attempts, in the order in which they were sent
-        self.sent: set[str] = set()  # digests of bodies and names of values that it has
+        self.bodies: set[str] = set()  # digests of those that it has
+        self.values = SentValues()
         self.received_at = time.monotonic()
         self.is_ready = False
         self.is_leaving = False  # its place is about to end
@@ -118,7 +120,14 @@ class ReadyAgents:
     def end(self, agent: FarAgent, node: int) -> None:
         """Handle that an agent no longer has an attempt."""
         agent.nodes.pop(node, None)
+        self.end_use(agent, node)
         self.update(agent)
+
+    def end_use(self, agent: FarAgent, user: User) -> None:
+        """Handle that something at an agent has ended; the agent drops the values that are too many then."""
+        names = agent.values.end(user)
+        if names:
+            self.put(agent, ("drop", names))
 
     # -- messages ------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from liteflow.work import Outcome
 #: Bytes of a piece of a value or a log.
 PIECE_BYTES: Final = 256 * 1024
 #: Bytes that wait in a link before less urgent messages wait outside of it.
-_BACKLOG_BYTES: Final = 1024 * 1024
+_BACKLOG_BYTES: Final = 256 * 1024
 
 
 class Outbox:
@@ -211,7 +211,7 @@ class ValueReceiver:
         return next((self.problems[name] for name in names if name in self.problems), None)
 
     def drop(self, names: Iterable[str]) -> None:
-        """Remove values that nothing needs any more."""
+        """Remove values that nothing needs now."""
         for name in names:
             _remove(os.path.join(self._folder or "", os.path.basename(name)))
 

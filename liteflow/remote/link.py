@@ -24,7 +24,10 @@ LONGEST_FRAME: Final = 64 * 1024 * 1024
 LONGEST_MESSAGE: Final = 1024 * 1024 * 1024
 #: A longer message travels in pieces of this size.
 PIECE_BYTES: Final = 256 * 1024
-_CHUNK: Final = 256 * 1024
+_CHUNK: Final = 128 * 1024
+#: Bytes that the system takes before it can send them. It would take megabytes, which no urgent message passes: on a
+#: slow link a beat would be answered after the end of the lease.
+_NOT_SENT_BYTES: Final = 128 * 1024
 _OVERHEAD: Final = 64  # bytes of a frame around a piece
 
 
@@ -37,6 +40,8 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         """Take a connected socket, which may be one of `ssl`."""
         sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
         self._socket = sock
         self._blocked = blocked_errors(sock)
         self._is_tls = is_tls(sock)

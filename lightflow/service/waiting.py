@@ -56,8 +56,7 @@ class WaitReasons:
         if held is not None:
             return WaitReason(held)
         if instance.status == Status.QUEUED:
-            text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
-            return WaitReason(f"{text} ({_names(self._busy)})" if self._busy else text)
+            return WaitReason(self._queued_text(instance))
         if instance.status == Status.WAITING:
             return WaitReason(self._wait_text(instance))
         slots = self.slots_reason(instance)
@@ -190,7 +189,7 @@ class WaitReasons:
         place = self._place(instance)
         if place is not None:
             return self._wait_for_slot(place, instance)
-        workers, busy = self._run.settings.get("max_workers"), [each for each in self._busy if not self._place(each)]
+        workers, busy = self._run.settings.get("max_workers"), self._busy_here
         if isinstance(workers, int) and len(busy) < workers:
             text = f"it may start at once ({len(busy)} of {workers} workers in use){self._if_that_lasts()}"
         else:
@@ -203,6 +202,15 @@ class WaitReasons:
             verb = "is" if len(checks) == 1 and checks != ["its preconditions"] else "are"
             text += f", unless {' and '.join(checks)} {verb} still to be evaluated: the state file does not show it"
         return text
+
+    def _queued_text(self, instance: InstanceRecord) -> str:
+        """Return the wait of an attempt that its executor has, for a worker or for a slot of a cluster."""
+        cluster = self._place(instance)
+        if cluster is not None:
+            return f"attempt {instance.try_number} was given to {cluster}, and {self._wait_for_slot(cluster, instance)}"
+        busy = self._busy_here
+        text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
+        return f"{text} ({_names(busy)})" if busy else text
 
     def _wait_for_slot(self, cluster: str, instance: InstanceRecord) -> str:
         """Return the wait for a slot of a cluster, with the slots that its machines have now."""
@@ -285,6 +293,11 @@ class WaitReasons:
         """The tasks, instances and hooks that run; a mapped task itself has no attempts."""
         each = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values()), *self._tasks.hooks]
         return [record for record in each if record.status == Status.RUNNING and record.try_number]
+
+    @property
+    def _busy_here(self) -> list[InstanceRecord]:
+        """Those that run on the machine of the run."""
+        return [each for each in self._busy if self._place(each) is None]
 
     @functools.cached_property
     def _running_instances(self) -> dict[str, list[InstanceRecord]]:

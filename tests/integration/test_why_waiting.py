@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from far_kit import cluster_of
 from flow_folder import COMMAND, environment, lightflow
 
 from liteflow import Dag, Observer
@@ -316,6 +317,39 @@ def test_tasks_of_higher_priority_start_first(held: Held) -> None:
     worker = "waits for a free worker (1 of 1 is in use: a)"
     assert held.why("b") == [f"b is PENDING: {worker}; tasks of higher priority start before it: c (5)"]
     assert held.why("c") == [f"c is PENDING: {worker}"]
+
+
+def test_an_attempt_that_an_agent_has_waits_for_a_slot_of_its_cluster(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "FAR", PrefetchLimits(short_s=60.0, queue_s=6000.0, most=64))
+    gate = str(held.path / "open")
+    dag = Dag("d", str(held.path / "lightflow.db"), clusters={"lab": cluster_of({"w1": 1})})
+
+    def nothing() -> None:
+        pass
+
+    def hold(gate: str) -> None:
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+
+    join = dag.task(nothing, "join", mode="thread")
+    join << [dag.task(nothing, f"short_{number}") for number in range(60)]
+    for number in range(3):
+        join >> dag.task(hold, f"long_{number}", gate=gate)
+    beside = dag.task(hold, "beside", gate=gate, mode="thread")
+    run = threading.Thread(target=lambda: dag.run(2, "lab", run_id="r", log_dir=str(held.path / "logs")))
+    run.start()
+    try:
+        held.wait_for(lambda history: ("long_0", -1, "RUNNING") in history.statuses("r"))
+        held.wait_for_status("r", beside.task_id, "RUNNING")
+        held.wait_for_status("r", "long_2", "QUEUED")
+        assert held.why("long_2") == [
+            "long_2 is QUEUED: attempt 1 was given to lab, and waits for a slot of lab (1 of 1 is in use: long_0)"
+        ]
+    finally:
+        Path(gate).touch()
+        run.join()
 
 
 def test_an_attempt_is_queued_in_its_executor(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:

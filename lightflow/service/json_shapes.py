@@ -17,6 +17,7 @@ from lightflow.service.child_views import ChildView
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.groups import Groups
+from lightflow.service.lookup import machines_of, mode_of
 from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, plain
@@ -30,6 +31,7 @@ from lightflow.service.shape_types import (
     GroupShape,
     OutputShape,
     ParentShape,
+    PlaceShape,
     PoolShape,
     RaisedShape,
     RequestShape,
@@ -137,6 +139,27 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "selection": run.selection,
         "trigger": None if run.fire is None else fire_shape(run.fire),
         "request": None if run.request is None else _request_shape(run.request),
+        "mode": mode_of(run),
+        "machines": machines_of(run),
+        "places": place_shapes(run),
+    }
+
+
+def place_shapes(run: RunRecord) -> list[PlaceShape]:
+    """Return what the owner of a run has stored about the machines of its clusters."""
+    return [_place_shape(place) for place in run.places if isinstance(place, dict)]
+
+
+def _place_shape(place: Mapping[str, Any]) -> PlaceShape:
+    slots, wanted = place.get("slots"), place.get("wanted")
+    resources, since, problem = place.get("resources"), place.get("missing_since"), place.get("problem")
+    return {
+        "cluster": str(place.get("cluster")),
+        "resources": resources if isinstance(resources, dict) else {},
+        "slots": slots if isinstance(slots, int) else None,
+        "wanted": wanted if isinstance(wanted, int) else None,
+        "missing_since": iso(since) if isinstance(since, float) else None,
+        "problem": problem if isinstance(problem, str) and problem else None,
     }
 
 

@@ -41,9 +41,15 @@ def _instead_of_run(history: History, name: str) -> str:
     return f"the latest: {', '.join(latest)}; `lightflow runs` lists all"
 
 
+def mode_of(run: RunRecord) -> str | None:
+    """Return the mode of the last start or resume of a run; None: a file that was altered has none."""
+    mode = run.settings.get("mode")
+    return mode if isinstance(mode, str) else None
+
+
 def machines_of(run: RunRecord) -> str | None:
     """Return the machines that the command line of the last start or resume of a run named; None: it named none."""
-    mode, clusters = run.settings.get("mode"), run.settings.get("clusters")
+    mode, clusters = mode_of(run), run.settings.get("clusters")
     cluster = clusters.get(mode) if mode in KINDS and isinstance(clusters, dict) else None
     machines = cluster.get("machines") if isinstance(cluster, dict) else None
     return machines if isinstance(machines, str) and machines else None

@@ -29,6 +29,17 @@ class RequestShape(TypedDict):
     at: Moment | None
 
 
+class PlaceShape(TypedDict):
+    """The machines of a cluster of a run whose slots take these resources, as its owner has seen them last."""
+
+    cluster: str
+    resources: dict[str, int]
+    slots: int | None
+    wanted: int | None
+    missing_since: Moment | None
+    problem: str | None
+
+
 class ParentShape(TypedDict):
     """The task that executes a child run."""
 
@@ -58,6 +69,9 @@ class RunShape(TypedDict):
     selection: list[str] | None
     trigger: RunFireShape | None
     request: RequestShape | None
+    mode: str | None
+    machines: str | None
+    places: list[PlaceShape]
 
 
 class CancelledRunShape(TypedDict):

@@ -20,8 +20,8 @@ from lightflow.server.logs import find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.shapes import approval_shape, scheduler_shape, schema_without_values
 from lightflow.service import explanations, pools, queries
-from lightflow.service.json_shapes import iso, output_shape, pool_shape
-from lightflow.service.lookup import find_instance, find_run, with_span
+from lightflow.service.json_shapes import iso, output_shape, place_shapes, pool_shape
+from lightflow.service.lookup import find_instance, find_run, machines_of, mode_of, with_span
 from lightflow.service.shape_types import PoolShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
@@ -419,6 +419,9 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "resumable": of("resumable"),
         "parent": of("parent_run_id"),
         "request": of("request"),
+        "mode": lambda run, _: mode_of(run),
+        "machines": lambda run, _: machines_of(run),
+        "places": lambda run, _: place_shapes(run),
         "origin": of("origin_run_id"),
         "children": _list_related(History.children),
         "forks": _list_related(History.forks),
@@ -429,6 +432,7 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "events": list_events,
     },
     "RunRequest": {"action": of("action"), "requestedBy": of("requested_by"), "at": of("at")},
+    "RunPlace": {**_keys("cluster", "resources", "slots", "wanted", "problem"), "missingSince": _key("missing_since")},
     "Owner": _keys("pid", "host"),
     "Count": _keys("state", "number"),
     "TaskInstance": {

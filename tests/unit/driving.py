@@ -65,6 +65,7 @@ class Drive(Observer):
     stopping_since: int | None = None  # how many attempts had been submitted when the run was stopped
     failed: Counter[tuple[str, int]] = field(default_factory=Counter)  # attempts since the run was started or resumed
     due: dict[tuple[str, int], float] = field(default_factory=dict)  # when the back-off of an instance is over
+    waited: set[tuple[str, int]] = field(default_factory=set)  # the instances whose waits a resume continues
 
     def __post_init__(self) -> None:
         self.compiled: CompiledDag = self.dag.compile()
@@ -95,6 +96,7 @@ class Drive(Observer):
             max_lost=self.dag.limits.max_lost,
             **self.config,
         )
+        self.waited = {key for key, row in self.file.rows.items() if row.status == "WAITING"}
         store = self.open_store(resume=resume, crash_at=crash_at, after=after)
         self.executor = FakeExecutor(
             self.clock, self.script, self.workers, self.check_start, queues=self.queues, clusters=self.slots()
@@ -163,7 +165,8 @@ class Drive(Observer):
         if work.task_id not in self._hook_ids:
             assert self.stopping_since is None or work.task_id in self._teardowns, f"{key} starts in a stopped run"
             assert self.clock.time() >= self.due.get(key, 0.0), f"{key} starts before its back-off is over"
-            self._check_upstream(work.task_id)
+            if key not in self.waited:  # its rule was met when its wait began, and the upstream tasks may run again
+                self._check_upstream(work.task_id)
             self._check_limits(work)
 
     def _check_poll(self, work: Work) -> None:

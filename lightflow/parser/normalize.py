@@ -75,6 +75,13 @@ class _PlaceSchema:
         return tuple(_CLASSES[kind] for kind in kinds if kind in _CLASSES)
 
     @cached_property
+    def short(self) -> tuple[type, ...]:
+        """The classes of values that mean a mapping with one key: texts, and lists of lines where they are allowed."""
+        if "x-shorthand" not in self.keywords:
+            return ()
+        return (str, list) if "array" in self._schemas[0].get("type", ()) else (str,)
+
+    @cached_property
     def has_variants(self) -> bool:
         """Whether the keys depend on a task type."""
         return any("allOf" in part for part in self._schemas)
@@ -156,7 +163,7 @@ class _Normalizer:
         if "x-lines" in schema.keywords:
             is_text = isinstance(raw, list) and raw and all(isinstance(line, str) for line in raw)
             return "\n".join(raw) if is_text else raw  # the schema refuses other lists
-        if "x-shorthand" in schema.keywords and isinstance(raw, str | list):
+        if isinstance(raw, schema.short):
             short = schema.keywords["x-shorthand"]
             mapping = self._mapping(schema, {short: raw}, path)
             self._tree.origins[id(mapping), short] = written

@@ -222,6 +222,7 @@ def test_both_accept(tree: dict[str, Any]) -> None:
         task(preconditions=[{"run": "a", "if": "b"}]),
         task(preconditions={"message": "neither"}),
         task(preconditions={"run": "a", "colour": 1}),
+        task(preconditions=["a", ["b", "c"]]),
         task(foreach={"as": "x"}),
         task(id="a"),
         {"tasks": {"a": {"type": "python", "run": "pass", "call": "m:f"}}},

@@ -100,6 +100,12 @@ class DaskCluster:
             assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.05)
 
+    def await_end_of_workers(self) -> None:
+        """Wait until all workers and their nannies have ended by themselves."""
+        for nanny in self._workers:
+            assert nanny is not None
+            nanny.wait(_LIMIT_S)
+
     def end(self) -> None:
         processes = [process for process in (*self._workers, self._scheduler) if process is not None]
         for process in processes:

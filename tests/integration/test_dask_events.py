@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from dask_kit import DaskCluster, dask_cluster, need_dask
 
 need_dask()
 
-from distributed import Client  # noqa: E402
+from distributed import Client, LocalCluster  # noqa: E402
 
 LIMIT_S = 120.0
 TASKS = 6
@@ -152,5 +153,39 @@ def test_a_run_goes_on_whatever_becomes_of_workers(tmp_path: Path, event: Callab
         with flow.running():
             flow.await_starts(4)
             event(cluster, client)
+        assert sorted(flow.lines("ends")) == [f"t{number}" for number in range(TASKS)]
+        assert flow.lines("overlaps") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_slots_bring_the_workers_of_an_adaptive_cluster_and_let_them_go(tmp_path: Path) -> None:
+    options = {"dashboard_address": None, "worker_dashboard_address": None, "local_directory": str(tmp_path)}
+    with LocalCluster(n_workers=0, threads_per_worker=2, **options) as cluster:
+        cluster.adapt(minimum=0, maximum=2, interval="500ms")
+        flow = Workflow(tmp_path, cluster.scheduler_address, EVENTS)
+        with flow.running():
+            flow.await_starts(4)
+        assert sorted(flow.lines("starts")) == [f"t{number}" for number in range(TASKS)]
+        until(lambda: not cluster.scheduler.workers, lambda: cluster.scheduler.workers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_waits_for_a_scheduler_that_is_started_again(tmp_path: Path) -> None:
+    """Its workers end by themselves, and new ones take the tasks."""
+    with dask_cluster(tmp_path, workers=2, threads=2) as cluster:
+        flow = Workflow(tmp_path, cluster.address, EVENTS)
+        with flow.running():
+            flow.await_starts(4)
+            os.kill(cluster.scheduler, signal.SIGKILL)
+            os.waitpid(cluster.scheduler, 0)
+            cluster.revive()
+            cluster.await_end_of_workers()
+            waiting = sorted({f"t{number}" for number in range(TASKS)} - {*flow.lines("starts")})
+            flow.await_reason(waiting[0], "the scheduler of Dask has no worker")
+            cluster.revive()
+            cluster.await_workers()
+            flow.await_starts(8)
         assert sorted(flow.lines("ends")) == [f"t{number}" for number in range(TASKS)]
         assert flow.lines("overlaps") == []

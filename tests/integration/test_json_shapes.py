@@ -36,6 +36,7 @@ tasks:
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
     *("instances", "source", "logical_date", "trigger", "params", "origin", "parent", "selection", "request"),
+    *("mode", "machines", "places"),
 }
 TASK = {
     *(

@@ -285,6 +285,22 @@ def test_the_pure_parts_of_the_charts(page: Any) -> None:
     }
 
 
+def test_200_000_instances_and_lines_are_no_arguments_of_a_function(page: Any) -> None:
+    """A browser takes about 120,000 arguments."""
+    made = page.evaluate("""async () => {
+      const {ganttRows, LogWindow} = await import('/ui/app.js');
+      const at = second => new Date(1000 * second).toISOString(), blank = count => new Uint8Array(count).fill(10);
+      const instances = Array.from({length: 200000}, (_, index) => ({task: 'm', map_index: index, kind: 'task', status: 'SUCCESS', started_at: at(1), ended_at: at(2)}));
+      const rows = [{task: 'm', map_index: null, kind: 'task', status: 'SUCCESS'}, ...instances];
+      const [row] = ganttRows(rows, [{task: 'm', map_index: 0, attempt: 1, status: 'SUCCESS', started_at: at(1), ended_at: at(2)}], new Map(), 0);
+      const log = new LogWindow(), size = 265536;
+      log.reset({bytes: blank(200000), offset: 65536, size, generation: 0});
+      log.prepend({bytes: blank(65536), size});
+      return {count: row.count, start: row.bars[0].start, end: row.bars[0].end, lines: log.lines.length, places: [0, 1, -1].map(place => log.lines.at(place).at)};
+    }""")
+    assert made == {"count": 200_000, "start": 1000, "end": 2000, "lines": 265_536, "places": [0, 1, 265_535]}
+
+
 def test_a_page_that_is_open_for_long_does_not_grow(page: Any) -> None:
     before, after = heap_growth(page, "shapes1", 200)
     assert after < before * 1.1 + 0.5, f"{before:.1f} MB became {after:.1f} MB"
@@ -850,7 +866,7 @@ def test_names_of_others_stay_text(page: Any) -> None:
         const run = {run_id: text, status: text, started_at: '2026-11-26T02:30:00Z', duration_s: 1};
         kit.render(kit.html`<${graph.Graph} geometry=${geometry} states=${states} critical=${[text]} selected=${text} />
           <${gantt.Gantt} tasks=${[row, {...row, name: text + 1, depth: 1}]} now=${20} critical=${[text]} />
-          <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} critical=${[text]} />
+          <${grid.Grid} runs=${[run]} tasks=${[text]} cells=${[[text]]} medians=${new Map()} />
           <${grid.Durations} points=${[{...run, duration_s: 1}]} median=${1} p95=${1} />`, place);
         elements += place.querySelectorAll('script, img, iframe, a, svg svg, [onload], [onerror], [onmouseover]').length;
         if (!place.textContent.includes(kit.clean(text).slice(0, 8))) elements += 100;

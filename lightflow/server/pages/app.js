@@ -27,14 +27,14 @@ function routeOf(address) {
 
 /** Return the name of a page, its properties, and the entry of the rail that it belongs to. */
 function pageOf({ parts: [first, name, ...rest], query }) {
-  if (first == null) return ["workflows", { query }, "workflows"];
+  if (first == null) return ["workflows", {}, "workflows"];
   if (first === "w" && name && rest[0] === "run") return ["form", { name, query }, "workflows"];
   if (first === "w" && name) return ["workflow", { name, tab: rest[0], query }, "workflows"];
   if (first === "runs") return ["runs", { query }, "runs"];
   if (first === "r" && rest[0] === "t" && rest[1])
     return ["task", { id: name, task: rest[1], index: rest[2] ?? null, query }, "runs"];
   if (first === "r" && name) return ["run", { id: name, tab: rest[0], query }, "runs"];
-  if (["schedules", "pools", "system"].includes(first)) return [first, { query }, first];
+  if (["schedules", "pools", "system"].includes(first)) return [first, {}, first];
   return [null, {}, ""];
 }
 

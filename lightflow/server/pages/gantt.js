@@ -1,8 +1,8 @@
 // The Gantt chart of a run: a bar for each attempt, a thin line where it waited, the critical path marked.
 
 import {
-  html, useState, useLayoutEffect, useMemo, useRef, useLive, useReread, rowsOf, shorten, number, many, duration, look, wordOf, clock,
-  instanceName, useNow, Failure, Unread, ACTIVE, keyed,
+  html, useState, useMemo, useRef, useLive, useReread, rowsOf, shorten, number, many, duration, look, wordOf, clock,
+  instanceName, useNow, Failure, Unread, ACTIVE, keyed, onKeys, useResize, greatest,
 } from "./kit.js";
 
 const GANTT_ROW = 26; // pixels
@@ -20,42 +20,23 @@ const at = iso => iso == null ? null : Date.parse(iso);
  * attempts: rows of `…/attempts`. upstream: the direct upstreams by task. since: when the run started.
  */
 export function ganttRows(rows, attempts, upstream, since, open = new Set()) {
-  const bars = new Map(), tops = new Map(), instances = new Map();
-  for (const each of attempts) {
-    const name = instanceName(each);
-    if (!bars.has(name)) bars.set(name, []);
-    bars.get(name).push({ attempt: each.attempt, status: each.status, start: at(each.started_at), end: at(each.ended_at) });
-  }
-  for (const row of rows) {
-    if (row.kind !== "task") continue;
-    if (row.map_index == null) tops.set(row.task, row);
-    else { if (!instances.has(row.task)) instances.set(row.task, []); instances.get(row.task).push(row); }
-  }
-  const ends = new Map();
-  for (const [task, row] of tops)
-    ends.set(task, at(row.ended_at) ?? Math.max(...(instances.get(task) || []).map(each => at(each.ended_at) || 0), 0));
-  const readyOf = task => Math.max(since, ...(upstream.get(task) || []).map(above => ends.get(above) || 0));
-  const readyFor = (own, since) => own[0].attempt > 1 ? own[0].start : Math.min(since, own[0].start); // those before are left out
-  const made = [];
-  for (const [task, row] of tops) {
-    const children = instances.get(task);
-    let own = bars.get(task) || [];
-    if (children) {
-      const all = children.flatMap(each => bars.get(instanceName(each)) || []);
-      if (all.length) own = [{
-        attempt: null, status: row.status, start: all.reduce((least, bar) => Math.min(least, bar.start), children.reduce((least, each) => Math.min(least, at(each.started_at) ?? Infinity), Infinity)),
-        end: all.some(bar => bar.end == null) ? null : all.reduce((most, bar) => Math.max(most, bar.end), 0),
-      }];
-    }
-    if (!own.length) continue;
-    const first = { name: task, task, row, depth: 0, count: children?.length || 0, ready: readyFor(own, readyOf(task)), bars: own };
-    const inside = !children || !open.has(task) ? [] : children.filter(each => bars.has(instanceName(each))).map(each => {
-      const own = bars.get(instanceName(each));
-      return { name: instanceName(each), task, row: each, depth: 1, count: 0, ready: readyFor(own, first.ready), bars: own };
-    }).sort((a, b) => a.bars[0].start - b.bars[0].start);
-    made.push([first, ...inside]);
-  }
-  return made.sort((a, b) => a[0].bars[0].start - b[0].bars[0].start || (a[0].name < b[0].name ? -1 : 1)).flat();
+  const bars = Map.groupBy(attempts.map(each => ({ name: instanceName(each), attempt: each.attempt, status: each.status, start: at(each.started_at), end: at(each.ended_at) })), bar => bar.name);
+  const tasks = Map.groupBy([...rows].filter(row => row.kind === "task"), row => row.task);
+  const ends = new Map([...tasks].map(([task, all]) => [task, greatest(all.map(row => at(row.ended_at) || 0))]));
+  /** Return a row as a list: an empty one where nothing has started. Attempts before the first bar may be left out. */
+  const rowOf = (row, own, ready, depth, count) => own?.length
+    ? [{ name: instanceName(row), task: row.task, row, depth, count, ready: own[0].attempt > 1 ? own[0].start : Math.min(ready, own[0].start), bars: own }] : [];
+  const byStart = ([a], [b]) => a.bars[0].start - b.bars[0].start || (a.name < b.name ? -1 : 1);
+  return [...tasks].map(([task, all]) => {
+    const top = all.find(row => row.map_index == null), inside = all.filter(row => row !== top);
+    const parts = inside.flatMap(row => bars.get(instanceName(row)) || []);
+    const [start] = [...parts.map(bar => bar.start), ...inside.map(row => at(row.started_at))].filter(Boolean).sort((a, b) => a - b);
+    const whole = parts.slice(0, 1).map(() => ({ attempt: null, status: top.status, start, end: parts.some(bar => bar.end == null) ? null : greatest(parts.map(bar => bar.end)) }));
+    const ready = greatest((upstream.get(task) || []).map(above => ends.get(above) || 0), since);
+    const [first] = rowOf(top, inside.length ? whole : bars.get(task), ready, 0, inside.length);
+    const below = first && open.has(task) ? inside.map(row => rowOf(row, bars.get(instanceName(row)), first.ready, 1, 0)).filter(each => each.length).sort(byStart) : [];
+    return first ? [first, ...below.flat()] : [];
+  }).filter(each => each.length).sort(byStart).flat();
 }
 
 /** Return the first start and the last end of all rows; of what runs, the present. */
@@ -125,16 +106,9 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
     const { scrollTop: top, clientHeight: height, clientWidth } = box.current, width = Math.max(100, clientWidth - labels(clientWidth)) * zoom;
     setView(old => old.top === top && old.height === height && old.width === width ? old : { top, height, width });
   };
-  useLayoutEffect(() => {
-    if (isEmpty) return undefined;
-    measure();
-    const observer = new ResizeObserver(measure);
-    observer.observe(box.current);
-    return () => observer.disconnect();
-  }, [zoom, isEmpty]);
+  useResize(box, measure, [zoom, isEmpty]);
   const first = Math.max(0, Math.floor(view.top / GANTT_ROW) - 8), last = Math.min(tasks.length, Math.ceil((view.top + view.height) / GANTT_ROW) + 8);
-  const onKey = event => {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const onKey = onKeys(event => {
     const to = { ArrowDown: focus + 1, ArrowUp: focus - 1, Home: 0, End: tasks.length - 1, PageDown: focus + 15, PageUp: focus - 15 }[event.key];
     if (to != null) {
       const next = Math.min(tasks.length - 1, Math.max(0, to)), { current } = box;
@@ -147,10 +121,9 @@ export const Gantt = ({ tasks, now, critical = [], selected, onSelect, onOpen, o
       if (row()) row().focus();
       else requestAnimationFrame(() => row()?.focus());
     } else if ((event.key === "ArrowRight" || event.key === "ArrowLeft") && tasks[focus]?.count > 0) onOpen?.(tasks[focus].task);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
+    else return false;
+    return true;
+  });
   if (isEmpty) return html`<p class="muted">No task has started.</p>`;
   const ticks = ticksOf(seconds, Math.max(2, Math.floor(view.width / 90)));
   return html`<div class="gantt"><div class="scroll" ref=${box} onScroll=${measure}><div class="sheet" style=${{ width: zoom > 1 ? `${view.width + labels(box.current?.clientWidth)}px` : undefined }}>

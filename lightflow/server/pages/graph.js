@@ -5,7 +5,7 @@
 
 import {
   html, useLayoutEffect, useMemo, useRef, useLive, useReread, look, wordOf, clean, shorten, duration, secondsBetween, number, Failure,
-  Unread, useNow, announce, ENDED, ORDER, combined, keyed,
+  Unread, useNow, announce, ENDED, ORDER, combined, keyed, onKeys, spanned, tallied, total,
 } from "./kit.js";
 import { useFolds, Folding } from "./folds.js";
 
@@ -17,45 +17,26 @@ const SCALE = [0.04, 4], FIT_SCALE = 1.25, LEGIBLE = 0.5;
 
 /** Return the state of each task: `{status, started_at, ended_at, tally}`; a tally has the instances by state. */
 export function statesOf(rows) {
-  const states = new Map(), tallies = new Map();
-  for (const row of rows) {
-    if (row.kind !== "task") continue;
-    if (row.map_index == null) states.set(row.task, row);
-    else {
-      let tally = tallies.get(row.task);
-      if (!tally) tallies.set(row.task, tally = { counts: {}, started_at: null, ended_at: null });
-      tally.counts[row.status] = (tally.counts[row.status] || 0) + 1;
-      if (row.started_at && (!tally.started_at || row.started_at < tally.started_at)) tally.started_at = row.started_at;
-      if (row.ended_at && (!tally.ended_at || row.ended_at > tally.ended_at)) tally.ended_at = row.ended_at;
-    }
-  }
-  for (const [task, { counts, started_at, ended_at }] of tallies) {
-    const whole = states.get(task) || { status: combined(counts) };
-    const ended = ENDED.has(whole.status) ? ended_at : null;
-    states.set(task, { status: whole.status, started_at, ended_at: ended, tally: counts });
-  }
-  return states;
+  const tasks = Map.groupBy([...rows].filter(row => row.kind === "task"), row => row.task);
+  return new Map([...tasks].map(([task, all]) => {
+    const top = all.find(row => row.map_index == null), inside = all.filter(row => row !== top), tally = tallied(inside.map(row => row.status));
+    return [task, inside.length ? Object.assign(spanned(top || { status: combined(tally) }, inside), { tally }) : top];
+  }));
 }
 
 /** Return the state of a node: of its task, or together that of the tasks in whose place it stands. */
 export function stateOf(task, members, states) {
   if (!members) return states.get(task) || null;
-  const tally = {};
-  for (const member of members) {
-    const state = states.get(member);
-    if (state) tally[state.status] = (tally[state.status] || 0) + 1;
-  }
-  return Object.keys(tally).length ? { status: combined(tally), started_at: null, ended_at: null, tally } : null;
+  const tally = tallied(members.map(member => states.get(member)?.status)), status = combined(tally);
+  return status && { status, tally };
 }
 
 /** Return "3 of 6 done, 1 failed", and of what has ended "1 of 6 failed"; empty where the word of the state is enough. */
 export function tallyText(status, tally) {
   if (!tally) return "";
-  let total = 0, done = 0;
-  for (const [state, count] of Object.entries(tally)) { total += count; if (ENDED.has(state)) done += count; }
-  const failed = tally.FAILED || 0;
-  if (done < total) return `${number(done)} of ${number(total)} done${failed ? `, ${number(failed)} failed` : ""}`;
-  return failed ? `${number(failed)} of ${number(total)} failed` : "";
+  const all = total(tally), done = total(Object.fromEntries(Object.entries(tally).filter(([state]) => ENDED.has(state)))), failed = tally.FAILED || 0;
+  if (done < all) return `${number(done)} of ${number(all)} done${failed ? `, ${number(failed)} failed` : ""}`;
+  return failed ? `${number(failed)} of ${number(all)} failed` : "";
 }
 
 /** Return the second line of a node. */
@@ -205,12 +186,7 @@ class Drawing {
       this.paintNode(node, state, caption);
     }
     for (const box of this.graph.boxes) {
-      const counts = {};
-      for (const node of this.graph.inside.get(box.group)) {
-        const state = stateOf(node.task, node.members, states);
-        if (state) counts[state.status] = (counts[state.status] || 0) + 1;
-      }
-      const status = combined(counts);
+      const status = combined(tallied(this.graph.inside.get(box.group).map(node => stateOf(node.task, node.members, states)?.status)));
       if (this.painted.get(box) === status) continue;
       this.painted.set(box, status);
       setState(box.group_, status);
@@ -221,21 +197,21 @@ class Drawing {
   paintNode(node, state, caption) {
     setState(node.group_, state?.status);
     node.caption.textContent = ` ${shorten(clean(caption), LABEL_LIMIT + 8)}`; // the space separates it from the label in the text of the node
-    const total = state?.tally && Object.values(state.tally).reduce((sum, count) => sum + count, 0);
-    if (total && !node.members) node.label_.textContent = `${shorten(clean(node.task), LABEL_LIMIT - 8)} ×${number(total)}`;
+    const all = state?.tally && total(state.tally);
+    if (all && !node.members) node.label_.textContent = `${shorten(clean(node.task), LABEL_LIMIT - 8)} ×${number(all)}`;
     node.group_.setAttribute("aria-label", node.label_.textContent + node.caption.textContent);
     node.bar?.remove();
     node.bar = null;
-    node.label_.setAttribute("y", total ? node.y - 5 : node.y - 2);
-    node.caption.setAttribute("y", total ? node.y + 6 : node.y + 11);
-    if (!total) return;
+    node.label_.setAttribute("y", node.y - (all ? 5 : 2));
+    node.caption.setAttribute("y", node.y + (all ? 6 : 11));
+    if (!all) return;
     node.bar = element("g", { class: "parts" }, node.group_);
     const width = node.width - 16, y = node.y + node.height / 2 - 7;
     let x = node.x - width / 2;
     element("rect", { class: "back", x: x - 1, y: y - 1, width: width + 2, height: 5, rx: 2 }, node.bar);
     for (const part of ORDER) {
       if (!state.tally[part] || part === "PENDING") continue;
-      const size = width * state.tally[part] / total;
+      const size = width * state.tally[part] / all;
       element("rect", { x, y, width: size, height: 3, "data-state": part }, node.bar);
       x += size;
     }
@@ -398,18 +374,16 @@ export const Graph = ({ geometry, states, critical = [], selected, onSelect, onF
   useLayoutEffect(() => drawing.current.paint(states, now), [geometry, states, now]);
   useLayoutEffect(() => drawing.current.mark(critical), [geometry, critical]);
   useLayoutEffect(() => drawing.current.select(selected), [geometry, selected]);
-  const onKey = event => {
+  const onKey = onKeys(event => {
     const { current } = drawing, node = current.focused;
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key.startsWith("Arrow") && node) {
       const next = event.shiftKey ? null : step(current.graph, node, event.key);
       if (next) current.focus(next);
       else if (event.shiftKey) current.panBy(...{ ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key]);
     } else if ((event.key === "Enter" || event.key === " ") && node) open(node);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
+    else return false;
+    return true;
+  });
   return html`<div class="graph"><div class="stage" ref=${stage} onKeyDown=${onKey}></div>
     <div class="tools"><button type="button" ...${keyed("zoomOut")} aria-label="Zoom out" onClick=${() => drawing.current.zoomBy(0.8)}>−</button>
       <button type="button" ...${keyed("zoomIn")} aria-label="Zoom in" onClick=${() => drawing.current.zoomBy(1.25)}>+</button>

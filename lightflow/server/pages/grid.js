@@ -1,6 +1,6 @@
 // The grid of a workflow: a row for each task, a column for each of its last runs, and the durations of the runs.
 
-import { html, useState, useMemo, useRef, shorten, duration, look, wordOf, moment, number, many, keyed, runText, combined, useWindow, Space } from "./kit.js";
+import { html, useState, useMemo, useRef, shorten, duration, look, wordOf, moment, number, many, keyed, runText, combined, useWindow, Space, onKeys, longest } from "./kit.js";
 import { Fold, Folding, NO_GROUPS, treeOf, useFolds } from "./folds.js";
 import { tallyText } from "./graph.js";
 
@@ -52,10 +52,10 @@ function timeOf(run) {
 }
 
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
-function GridRow({ node, at, runs, states, focus, note, isCritical, folds }) {
+function GridRow({ node, at, runs, states, focus, note, folds }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
   const name = node.name, text = shorten(name.slice(node.from), 48);
-  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${isCritical ? html`<b class="mark" title="on the critical path">▵ </b>` : null}${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}</th>${
+  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}</th>${
     runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
       aria-label=${`${name}, ${timeOf(run)}, ${wordOf(states[column])}`}>${states[column] == null ? null : look(states[column])[0]}</td>`)
   }<td class="median muted">${note}</td></tr>`;
@@ -87,17 +87,17 @@ function stateAt(places, run) {
  * The grid.
  *
  * runs: the oldest first, `{run_id, status, started_at, duration_s}`. tasks: their ids. cells: for each run the states of
- * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. critical: the tasks of the critical
- * path of the newest run. groups: those of the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
+ * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. groups: those of
+ * the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
  */
-export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), critical = [], groups = NO_GROUPS, onSelect }) => {
+export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), groups = NO_GROUPS, onSelect }) => {
   const folds = useFolds();
   const tasks = useMemo(() => gridRows(names, states, groups, folds), [names, states, groups, folds.fold, `${folds.toggled}`]);
   const cells = useMemo(() => groups.length ? states.map(run => tasks.map(({ places }) => stateAt(places, run))) : states, [tasks, states]);
   const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]);
   const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
-  const days = useMemo(() => dayLabels(runs), [runs]), on = useMemo(() => new Set(critical), [critical]);
-  const most = Math.max(...runs.map(run => run.duration_s || 0), 0.001);
+  const days = useMemo(() => dayLabels(runs), [runs]);
+  const most = longest(runs);
   const [first, last, height] = useWindow(tasks.length, body, GRID_ROW);
   const runKey = runs.map(run => run.run_id).join();
   const focusAt = ([row, column]) => {
@@ -113,25 +113,24 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), c
     return cell.dataset.run != null ? [-1, Number(cell.dataset.run)] : [Number(cell.parentNode.dataset.task), Number(cell.dataset.column)];
   };
   const open = ([row, column]) => tasks[row]?.children ? folds.toggle(tasks[row].name) : onSelect?.(runs[column].run_id, tasks[row]?.name ?? null);
-  const onKey = event => {
+  const onKey = onKeys(event => {
     const from = place(event.target);
-    if (!from || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!from) return false;
     const to = moved(from, event.key, tasks.length, runs.length) || (event.key === "e" ? nextFailure(from, cells, tasks.length) : null);
     if (to) focusAt(to);
     else if (event.key === "Enter" || event.key === " ") open(from);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
+    else return false;
+    return true;
+  });
   const onClick = event => { const at = place(event.target); if (at) open(at); };
   const rows = [];
   for (let at = first; at < last; at++) {
-    const node = tasks[at], shown = cells.map(run => run[at] ?? null), median = medians.get(node.name), isCritical = on.has(node.name);
+    const node = tasks[at], shown = cells.map(run => run[at] ?? null), median = medians.get(node.name);
     const focused = focus[0] === at ? focus[1] : -1;
     const note = node.children ? tallyText(null, node.counts) || many(node.places.length, "task")
       : median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : "";
-    const stamp = `${runKey} ${at} ${shown.join()} ${focused} ${note} ${isCritical} ${node.isOpen} ${folds.fold} ${folds.toggled}`;
-    rows.push(html`<${GridRow} key=${node.name} ...${{ node, at, runs, states: shown, focus: focused, note, isCritical, folds, stamp }} />`);
+    const stamp = `${runKey} ${at} ${shown.join()} ${focused} ${note} ${node.isOpen} ${folds.fold} ${folds.toggled}`;
+    rows.push(html`<${GridRow} key=${node.name} ...${{ node, at, runs, states: shown, focus: focused, note, folds, stamp }} />`);
   }
   if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
   const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
@@ -153,8 +152,7 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), c
  * seconds. onSelect(run_id).
  */
 export const Durations = ({ points, median, p95, onSelect, label = "Durations in the last runs" }) => {
-  const values = points.map(point => point.duration_s);
-  const most = Math.max(...values.map(value => value || 0), 0.001);
+  const most = longest(points);
   if (median == null) return html`<p class="muted">It has not succeeded yet.</p>`;
   return html`<figure class="durations" aria-label=${label}><div class="plot"><span class="line" style=${{ bottom: `${100 * median / most}%` }}></span>
       ${points.map(point => html`<button type="button" key=${point.run_id} class="bar" data-state=${point.status || "NONE"} onClick=${() => onSelect?.(point.run_id)}

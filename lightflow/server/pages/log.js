@@ -10,6 +10,7 @@ const MOST = 8 * WINDOW; // bytes that are held
 const LINE = 18; // pixels; one height for all lines
 const LONGEST = 2000; // characters of a line that are shown
 const NEWLINE = 10;
+const END = "end"; // the place of the last window of a log
 const decoder = new TextDecoder();
 
 // -- lines, pure ------------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ export class LogWindow {
     this.parse(0);
     this.bytes = joined(bytes, known);
     if (this.lines.length && rest.length) this.lines.at(-1).isWhole = first.isWhole;
-    this.lines.push(...rest.slice(1));
+    this.lines = this.lines.concat(rest.slice(1)); // there may be more than a function has arguments
     this.colours = before;
     this.dropEnd();
   }
@@ -217,20 +218,17 @@ class Reader {
     return this.queue;
   }
 
-  atStart() { return this.then(async () => this.window.reset(await this.read({ offset: 0, limit: WINDOW }))); }
+  /** Read a window in the place of what was read: from an offset on, or the end. */
+  async show(place) { this.window.reset(await this.read({ ...(place === END ? { from: END } : { offset: place }), limit: WINDOW })); }
 
-  atEnd() { return this.then(() => this.readEnd()); }
-
-  async readEnd() { this.window.reset(await this.read({ from: "end", limit: WINDOW })); }
-
-  jump(offset) { return this.then(async () => this.window.reset(await this.read({ offset, limit: WINDOW }))); }
+  jump(place) { return this.then(() => this.show(place)); }
 
   earlier() {
     return this.then(async () => {
       const { window } = this, offset = Math.max(0, window.start - WINDOW);
       if (offset === window.start) return;
       const read = await this.read({ offset, limit: window.start - offset });
-      if (read.generation !== window.generation) await this.readEnd();
+      if (read.generation !== window.generation) await this.show(END);
       else window.prepend(read);
     });
   }
@@ -240,9 +238,9 @@ class Reader {
     return this.then(async () => {
       const { window } = this;
       do {
-        if (wholly && window.size - window.end > MOST / 2) return this.readEnd();
+        if (wholly && window.size - window.end > MOST / 2) return this.show(END);
         const read = await this.read({ offset: window.end, limit: WINDOW });
-        if (read.generation !== window.generation || read.size < window.end) { this.wasCut = true; return this.readEnd(); }
+        if (read.generation !== window.generation || read.size < window.end) { this.wasCut = true; return this.show(END); }
         window.append(read);
         if (!read.bytes.length) return undefined;
       } while (wholly && window.end < window.size);
@@ -260,7 +258,7 @@ class Reader {
         place = hit.offset;
         const { window } = this;
         if (place < window.start || place >= window.end || hit.generation !== window.generation)
-          window.reset(await this.read({ offset: Math.max(0, place - WINDOW / 4), limit: WINDOW }));
+          await this.show(Math.max(0, place - WINDOW / 4));
         return;
       }
     });
@@ -317,7 +315,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   const [, draw] = useState(0), [view, setView] = useState({ top: 0, height: 600 }), [mode, setMode] = useState("lines");
   const [following, follow] = useState(live), [words, setWords] = useState(""), [hit, setHit] = useState(null), [note, setNote] = useState("");
   const [share, setShare] = useState(null), [isRead, setRead] = useState(false);
-  const scroller = useRef(), reader = useRef(), anchor = useRef(null), intent = useRef(fromEnd ? "end" : "start"), moved = useRef(0), drawn = useRef(-1), placed = useRef(0);
+  const scroller = useRef(), reader = useRef(), anchor = useRef(null), first = fromEnd ? END : 0, intent = useRef(first), moved = useRef(0), drawn = useRef(-1), placed = useRef(0);
   const log = reader.current?.window;
 
   useEffect(() => {
@@ -326,8 +324,8 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
       setRead(true);
       draw(count => count + 1);
     });
-    intent.current = fromEnd ? "end" : "start";
-    (fromEnd ? made.atEnd() : made.atStart());
+    intent.current = first;
+    made.jump(first);
     return () => made.abort.abort();
   }, [url]);
 
@@ -352,7 +350,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
   }, [url, topic, live]);
   useEffect(() => {
     if (live || !reader.current || !followed.current) return;
-    reader.current.later(true).then(() => { if (followed.current) intent.current = "end"; follow(false); });
+    reader.current.later(true).then(() => { if (followed.current) intent.current = END; follow(false); });
   }, [live]);
 
   // After lines were added or dropped, the same line stays in its place; or the view moves where it was asked to.
@@ -361,8 +359,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     if (!box || !log) return;
     const by = movedBy(box);
     if (followed.current && by < 0) follow(followed.current = false);
-    if (intent.current === "end" || intent.current == null && followed.current) box.scrollTop = box.scrollHeight;
-    else if (intent.current === "start") box.scrollTop = 0;
+    if (intent.current === END || intent.current == null && followed.current) box.scrollTop = box.scrollHeight;
     else if (typeof intent.current === "number") box.scrollTop = Math.max(0, log.lineAt(intent.current) * LINE - box.clientHeight / 3);
     else if (anchor.current && mode === "lines") {
       const top = log.lineAt(anchor.current.at) * LINE + anchor.current.rest + by;
@@ -407,9 +404,9 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     if (!down && box.scrollTop < 40 * LINE && log.start > 0) reading(() => reader.current.earlier());
     else if (down && box.scrollTop + box.clientHeight > box.scrollHeight - 40 * LINE && log.end < log.size) reading(() => reader.current.later());
   };
-  const toEnd = async () => { follow(live); await reader.current.later(true); intent.current = "end"; draw(count => count + 1); };
-  const toStart = async () => { follow(false); await reader.current.atStart(); intent.current = "start"; draw(count => count + 1); };
-  const jump = async offset => { follow(false); await reader.current.jump(offset); intent.current = offset; draw(count => count + 1); };
+  const toEnd = async () => { follow(live); await reader.current.later(true); intent.current = END; draw(count => count + 1); };
+  const jump = async place => { follow(false); await reader.current.jump(place); intent.current = place; draw(count => count + 1); };
+  const toStart = () => jump(0);
   const find = async event => {
     event.preventDefault();
     const text = event.target.elements.find.value;
@@ -441,15 +438,15 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
 
   const problem = reader.current?.problem;
   if (!isRead || !log) return html`<${Waiting} />`;
-  if (problem && !log.lines.length) return html`<${Failure} problem=${problem} retry=${() => fromEnd ? reader.current.atEnd() : reader.current.atStart()} />`;
+  if (problem && !log.lines.length) return html`<${Failure} problem=${problem} retry=${() => reader.current.jump(first)} />`;
   if (!log.size) return html`<p class="muted">${live ? "It has printed nothing yet." : "It printed nothing."}</p>`;
-  const first = mode === "lines" ? Math.max(0, Math.floor(view.top / LINE) - 20) : 0;
+  const top = mode === "lines" ? Math.max(0, Math.floor(view.top / LINE) - 20) : 0;
   const last = mode === "lines" ? Math.min(log.lines.length, Math.ceil((view.top + view.height) / LINE) + 20) : log.lines.length;
   const isCut = at => at === 0 && log.start > 0;
   const content = mode === "raw" ? html`<pre class="text">${decoder.decode(log.bytes)}</pre>`
     : mode === "wrap" ? log.lines.map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(at)} />`)
-    : html`<div class="all" style=${{ height: `${log.lines.length * LINE}px` }}><div class="shown" style=${{ transform: `translateY(${first * LINE}px)` }}>${
-      log.lines.slice(first, last).map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(first + at)} />`)}</div></div>`;
+    : html`<div class="all" style=${{ height: `${log.lines.length * LINE}px` }}><div class="shown" style=${{ transform: `translateY(${top * LINE}px)` }}>${
+      log.lines.slice(top, last).map((line, at) => html`<${Line} key=${line.at} line=${line} words=${words} isHit=${line.at === hit} isCut=${isCut(top + at)} />`)}</div></div>`;
   const below = log.size - log.end;
   return html`<section class="log" aria-label="Log"><form class="bar" onSubmit=${find}>
       <input type="search" name="find" data-filter placeholder="Find  /" aria-label="Find in the log" />

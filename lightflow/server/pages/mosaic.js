@@ -2,7 +2,7 @@
 
 import {
   html, useLive, useState, useEffect, useLayoutEffect, useMemo, useRef, go, taskHref, taskPath, rowsOf, instanceName, State, Took, Failure, 
-  wordOf, look, number, many, duration, secondsBetween, keyed, useWindow, Space, ORDER,
+  wordOf, look, number, many, duration, secondsBetween, keyed, useWindow, Space, ORDER, onKeys, tallied, useResize,
 } from "./kit.js";
 
 const MOST_INSTANCES = 10000; // of a read
@@ -37,9 +37,7 @@ function draw(canvas, rows, size, across, focus, colours) {
   pen.font = `${size - 8}px "DejaVu Sans", "Segoe UI Symbol", system-ui, sans-serif`;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  const places = new Map();
-  rows.forEach((row, at) => { if (!places.has(row.status)) places.set(row.status, []); places.get(row.status).push(at); });
-  for (const [state, list] of places) {
+  for (const [state, list] of Map.groupBy(rows.keys(), at => rows[at].status)) {
     const { fill, stroke, ink } = colours(state), inset = size > 10 ? 0.5 : 1.5, lines = STROKES[state] || [];
     pen.fillStyle = fill;
     pen.strokeStyle = stroke;
@@ -94,12 +92,7 @@ function useTheme() {
 export const Mosaic = ({ rows, onSelect }) => {
   const box = useRef(), canvas = useRef(), probe = useRef(), [width, setWidth] = useState(0), [focus, setFocus] = useState(0), [pointed, point] = useState(null);
   const size = cellOf(rows.length), across = Math.max(1, Math.floor(width / size)), theme = useTheme();
-  useLayoutEffect(() => {
-    const measure = () => setWidth(box.current.clientWidth), observer = new ResizeObserver(measure);
-    measure();
-    observer.observe(box.current);
-    return () => observer.disconnect();
-  }, []);
+  useResize(box, () => setWidth(box.current.clientWidth), []);
   useLayoutEffect(() => { if (width) draw(canvas.current, rows, size, across, pointed == null ? focus : null, coloursOf(probe.current)); }, [rows, size, across, focus, pointed, theme]);
   const move = to => {
     if (to == null) return;
@@ -112,17 +105,15 @@ export const Mosaic = ({ rows, onSelect }) => {
     const x = Math.floor(event.offsetX / size), at = Math.floor(event.offsetY / size) * across + x;
     return x < across && at < rows.length ? at : null;
   };
-  const onKey = event => {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const onKey = onKeys(event => {
     const to = cellAfter(focus, event.key, rows.length, across);
     if (to != null) move(to);
     else if (event.key === "Enter" || event.key === " ") onSelect(rows[focus]);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
+    else return false;
+    return true;
+  });
   const row = rows[Math.min(pointed ?? focus, rows.length - 1)], seconds = row?.started_at && secondsBetween(row.started_at, row.ended_at);
-  const tally = useMemo(() => [...rows.reduce((counts, each) => counts.set(each.status, (counts.get(each.status) || 0) + 1), new Map())], [rows]);
+  const tally = useMemo(() => Object.entries(tallied(rows.map(each => each.status))), [rows]);
   return html`<div class="mosaic" ref=${box} tabindex="0" role="group" aria-describedby="cell"
       aria-label=${`${many(rows.length, "instance")}: ${tally.map(([state, count]) => `${number(count)} ${wordOf(state)}`).join(", ")}`} onKeyDown=${onKey}>
       <i ref=${probe} hidden></i><canvas ref=${canvas} aria-hidden="true" style=${{ width: `${across * size}px` }} onPointerMove=${event => point(placeOf(event))} onPointerLeave=${() => point(null)}

@@ -2,7 +2,7 @@
 
 import {
   html, useLive, useState, useEffect, useMemo, useRef, get, href, go, taskHref, State, Took, Ago, Tally, Failure, useWindow, Space, keyed, Waiting,
-  announce, wordOf, rowsOf, instanceName, number, many, clock, moment, ZONE, ACTIVE, rank, encode,
+  announce, wordOf, rowsOf, instanceName, number, many, clock, moment, ZONE, ACTIVE, rank, encode, spanned, total,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
 import { Fold, Folding, treeOf, useFolds, useGroups } from "./folds.js";
@@ -11,8 +11,6 @@ import { GraphView } from "./graph.js";
 import { RunActions } from "./actions.js";
 import { TaskPanel, Tail, Values } from "./task.js";
 
-export const rowKey = (task, index) => index == null ? task : `${task}[${index}]`;
-
 /** Return the rows of an answer, by their names. */
 const tableOf = answer => new Map(rowsOf(answer).map(row => [instanceName(row), row]));
 
@@ -20,7 +18,7 @@ function applyTasks(data, frame) {
   if (!frame.tasks) return data;
   const table = new Map(data.table || tableOf(data));
   for (const row of rowsOf(frame.tasks)) table.set(instanceName(row), row);
-  for (const [task, index] of frame.removed || []) table.delete(rowKey(task, index));
+  for (const [task, index] of frame.removed || []) table.delete(instanceName({ task, map_index: index }));
   return { table };
 }
 
@@ -37,7 +35,7 @@ export function useRun(id) {
 
 // -- the head ---------------------------------------------------------------------------------------------------------
 
-const Head = ({ run, rows, picked, onPick }) => html`
+const Head = ({ run, picked, onPick }) => html`
   <div class="head run"><h1><a href=${href(["w", run.workflow])}>${run.workflow}</a></h1><span class="id">${run.run_id}</span>
     <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${origin(run)}</span>
@@ -51,8 +49,8 @@ const Head = ({ run, rows, picked, onPick }) => html`
   <p><${Tally} counts=${run.counts} onPick=${onPick} picked=${picked} /></p>`;
 
 /** The first failures of a run with the end of their output: what a person wants to know first. */
-const Failures = ({ run, rows, onSelect }) => {
-  const failed = [...rows.values()].filter(row => row.status === "FAILED" && !(row.map_index == null && rows.has(rowKey(row.task, 0))));
+const Failures = ({ run, rows }) => {
+  const failed = [...rows.values()].filter(row => row.status === "FAILED" && (row.map_index != null || !rows.has(`${row.task}[0]`)));
   failed.sort((a, b) => a.tolerated - b.tolerated || (a.ended_at || "").localeCompare(b.ended_at || ""));
   if (!failed.length || run.status === "SUCCESS") return null;
   const [first] = failed, others = [...Map.groupBy(failed, row => row.task).values()].filter(rows => rows.length > 1 || rows[0] !== first);
@@ -66,35 +64,24 @@ const Failures = ({ run, rows, onSelect }) => {
 
 // -- the table --------------------------------------------------------------------------------------------------------
 
-/** Return a mapped task with the time from the first start to the last end of its instances, and their attempts. */
-function spanned(row, children) {
-  if (row.started_at) return row;
-  const starts = children.map(({ row }) => row.started_at).filter(Boolean).sort();
-  const ends = children.map(({ row }) => row.ended_at).filter(Boolean).sort();
-  const attempt = children.reduce((sum, child) => sum + (child.row.attempt || 0), 0);
-  return { ...row, attempt, started_at: starts[0] ?? null, ended_at: row.status === "RUNNING" ? null : ends.at(-1) ?? null };
-}
-
 const panelRow = (rows, row) => row && !row.started_at && row.map_index == null
-  ? { ...spanned(row, [...rows.values()].filter(each => each.task === row.task).map(row => ({ row }))), attempt: row.attempt } : row;
+  ? spanned(row, [...rows.values()].filter(each => each.task === row.task)) : row;
 
 const isFirst = (a, b) => rank(a.row.status) - rank(b.row.status) || a.row.map_index - b.row.map_index || 0;
 
 /** Return the lines of the table: nodes with `depth`, in the order of their states; a group has a row of its own. */
 function linesOf(rows, groups, folds, state, words) {
-  const instances = new Map(), tasks = [], lines = [];
-  for (const row of rows.values()) {
-    const node = { name: instanceName(row), row, status: row.status };
-    if (row.map_index == null) tasks.push(node);
-    else if (instances.has(row.task)) instances.get(row.task).push(node);
-    else instances.set(row.task, [node]);
-  }
+  const nodes = [...rows.values()].map(row => ({ name: instanceName(row), row, status: row.status })), lines = [];
+  const instances = Map.groupBy(nodes, ({ row }) => row.map_index == null ? null : row.task), tasks = instances.get(null) || [];
   for (const node of tasks) node.children = instances.get(node.name);
   /** Give a node its row, and what is shown of what is in it; return whether it is shown. */
   const isShown = node => {
     const { children, name, status } = node, row = node.row ||= { task: name, status, kind: "group", map_index: null };
     const inside = node.inside = children?.filter(isShown);
-    if (children) node.row = spanned(row, children);
+    if (children && !row.started_at) {
+      const rows = children.map(child => child.row);
+      node.row = Object.assign(spanned(row, rows), { attempt: rows.reduce((sum, each) => sum + (each.attempt || 0), 0) });
+    }
     node.isPart = inside && (inside.length < children.length || inside.some(each => each.isPart));
     node.isOpen ||= inside?.length > 0 && node.isPart;
     return inside?.length > 0 || (!state || row.status === state) && (!words || `${name} ${row.map_key || ""}`.toLowerCase().includes(words));
@@ -120,7 +107,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
       return html`<tr key=${name} data-row aria-selected=${selected === name} class=${selected === name ? "on" : ""} onClick=${event => { if (!event.target.closest("a, button")) (counts ? folds.toggle : onSelect)(name); }}>
         <td><${State} state=${row.status} /></td>
         <td class="name" style=${depth > 0 && { paddingLeft: `${24 * depth}px` }}><a href=${taskHref(run.run_id, row)}>${row.map_index == null ? name : row.map_key || `[${row.map_index}]`}</a>
-          ${children && html`<${Fold} node=${node} folds=${folds}>${counts ? many(Object.values(counts).reduce((sum, count) => sum + count, 0), "task") : many(children.length, "instance")}<//>`}
+          ${children && html`<${Fold} node=${node} folds=${folds}>${counts ? many(total(counts), "task") : many(children.length, "instance")}<//>`}
           ${counts ? html`<${Tally} counts=${counts} />` : row.kind !== "task" && html`<span class="muted kind">${row.kind}</span>`}</td>
         <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${row.reason || ""}>${row.reason || ""}</td></tr>`;
@@ -190,8 +177,8 @@ export function Run({ id, tab = RUN_TABS[0][0], query }) {
   };
   return html`<${Failure} problem=${problem} retry=${reload} />
     ${run.deleted && html`<p class="problem">This run was deleted. <a href=${href(["runs"])}>All runs</a></p>`}
-    <${Head} run=${run} rows=${rows} picked=${state} onPick=${filter} />
-    <${Failures} run=${run} rows=${rows} onSelect=${select} />
+    <${Head} run=${run} picked=${state} onPick=${filter} />
+    <${Failures} run=${run} rows=${rows} />
     <div class="bar"><nav class="tabs" aria-label="Views of the run">${RUN_TABS.map(([name, label]) => html`<a key=${name} href=${href(["r", id, name], folds)} aria-current=${tab === name ? "page" : undefined}>${label}</a>`)}</nav>
       ${tab === "table" && html`<input type="search" data-filter placeholder="Filter tasks  /" aria-label="Filter tasks" value=${text} onInput=${event => setText(event.target.value)} />`}
       ${failures.length > 0 && html`<button type="button" class="quiet" ...${keyed("failure")} onClick=${nextFailure}>Next failure</button>`}

@@ -14,9 +14,7 @@ export const fireNow = trigger => act(
 
 /** Return entries of a day; many of one trigger in one state are one entry with their number. */
 function folded(list) {
-  const groups = new Map();
-  for (const each of list) groups.set(`${each.trigger} ${each.state}`, [...(groups.get(`${each.trigger} ${each.state}`) || []), each]);
-  return [...groups.values()].flatMap(group => group.length > 4 ? [{ ...group[0], count: group.length }] : group)
+  return [...Map.groupBy(list, each => `${each.trigger} ${each.state}`).values()].flatMap(group => group.length > 4 ? [{ ...group[0], count: group.length }] : group)
     .sort((a, b) => a.at.localeCompare(b.at));
 }
 
@@ -24,23 +22,18 @@ function folded(list) {
 const Week = ({ fires, planned, now, zone, isRead }) => {
   const dayOf = at => moment(at, { zone }).split(",")[0];
   const days = [...new Set(Array.from({ length: 17 }, (_, half) => dayOf(now + (half / 2 - 3) * DAY)))].slice(0, 8); // a day may have 23 h
-  const entries = new Map();
-  for (const fire of fires) {
-    const at = fire.at || fire.due_at || fire.decided_at;
-    if (at) entries.set(dayOf(at), [...(entries.get(dayOf(at)) || []), { at, state: fire.status, run: fire.run_id, trigger: fire.trigger, reason: fire.reason }]);
-  }
-  for (const each of planned) entries.set(dayOf(each.at), [...(entries.get(dayOf(each.at)) || []), { at: each.at, state: null, trigger: each.trigger }]);
+  const past = fires.map(fire => ({ ...fire, state: fire.status, at: fire.at || fire.due_at || fire.decided_at })).filter(fire => fire.at);
+  const entries = Map.groupBy([...past, ...planned], each => dayOf(each.at));
   return html`<div class="week" role="list" aria-label="A week of fires" aria-busy=${!isRead}>${days.map(day => {
-    const list = (entries.get(day) || []).sort((a, b) => a.at.localeCompare(b.at));
-    const all = folded(list), shown = all.slice(0, 12);
+    const all = folded(entries.get(day) || []), shown = all.slice(0, 12);
     return html`<div key=${day} role="listitem" class=${day === dayOf(now) ? "today" : ""}>
       <h3>${day}</h3>${shown.map((each, at) => html`<a key=${at} class=${`fire${each.state ? "" : " planned"}`}
-        href=${each.run && each.state === "STARTED" ? href(["r", each.run]) : undefined} title=${`${each.trigger} ${wordOf(each.state) === "has not run" ? "planned" : wordOf(each.state)} ${each.reason || ""}`}>
+        href=${each.state === "STARTED" ? href(["r", each.run_id]) : undefined} title=${`${each.trigger} ${each.state ? wordOf(each.state) : "planned"} ${each.reason || ""}`}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
         <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
         <span class="cut">${each.trigger.split(":")[0]}</span></a>`)}
       ${all.length > 12 && html`<span class="muted">and ${number(all.length - 12)} more</span>`}
-      ${isRead && !list.length && html`<span class="muted">–</span>`}</div>`;
+      ${isRead && !all.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;
 };
 

@@ -14,14 +14,14 @@ export const plain = text => text.split("\n").map(plainLine).join("\n");
 
 /** The last lines of the output of an attempt, live while it runs. */
 export const Tail = ({ run, row, lines = 12 }) => {
-  const [state, set] = useState({ text: null, size: 0, problem: null });
+  const [state, set] = useState({ text: null, problem: null });
   const path = `${taskPath(run, row.task, row.map_index)}/attempts/${row.attempt}/log?from=end&limit=4096`;
   useEffect(() => {
     const abort = new AbortController();
     const read = async () => {
       try {
         const response = await request(path, { signal: abort.signal });
-        set({ text: plain(await response.text()), size: Number(response.headers.get("X-Log-Size")), problem: null });
+        set({ text: plain(await response.text()), problem: null });
       } catch (problem) { if (problem.name !== "AbortError") set(old => ({ ...old, problem })); }
     };
     read();
@@ -70,11 +70,8 @@ const TaskDurations = ({ workflow, task }) => {
 
 export function Task({ id, task, index, query }) {
   const path = taskPath(id, task, index), place = index == null ? null : Number(index), [before, showBefore] = useState(null);
-  const changes = (data, frame) => {
-    if (frame.run && data.head) data = { ...data, head: frame.run };
-    return rowsOf(frame.tasks || { columns: [], rows: [] }).some(row => row.task === task && (row.map_index ?? null) === place)
-      ? { ...data, changes: (data.changes || 0) + 1 } : data;
-  };
+  const changes = (data, frame) => frame.tasks && rowsOf(frame.tasks).some(row => row.task === task && row.map_index === place)
+    ? { ...data, changes: (data.changes || 0) + 1 } : data;
   const live = useLive(`${path}?attempts=20${before ? `&before=${before}` : ""}`, `run:${id}`, changes), head = useLive(`runs/${encode(id)}`, `run:${id}`, (data, frame) => frame.run ? { ...data, ...frame.run } : data);
   const [attempt, choose] = useState(null);
   useEffect(() => { if (live.data?.changes) live.reload(); }, [live.data?.changes]);

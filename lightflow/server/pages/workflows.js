@@ -9,8 +9,7 @@ const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem 
 /** Return the workflows with the runs of a frame. */
 export function applyRuns(data, frame) {
   if (!frame.runs) return data;
-  const changed = new Map();
-  for (const run of frame.runs) if (!run.parent) changed.set(run.workflow, [...(changed.get(run.workflow) || []), run]);
+  const changed = Map.groupBy(frame.runs.filter(run => !run.parent), run => run.workflow);
   return {
     ...data,
     workflows: data.workflows.map(workflow => {
@@ -57,14 +56,13 @@ export const Pause = ({ workflow, served, onDone }) => {
     <i aria-hidden="true"></i><span>${paused ? "off" : "on"}</span></button>`;
 };
 
-export function Workflows({ query }) {
+export function Workflows() {
   const live = useLive("workflows", "runs", applyRuns);
-  const [filter, setFilter] = useState(query.q || "");
+  const [filter, setFilter] = useState("");
   if (!live.data) return html`<${Unread} live=${live} />`;
   const all = [...live.data.workflows].sort(BROKEN_FIRST);
   const words = filter.toLowerCase();
   const shown = all.filter(each => each.workflow.toLowerCase().includes(words));
-  const unknown = new Set(live.data.workflows.map(each => each.workflow));
   return html`<div class="head"><h1>Workflows</h1><span class="muted">${number(all.length)}</span><span class="grow"></span>
       <input type="search" data-filter placeholder="Filter  /" aria-label="Filter workflows" value=${filter} onInput=${event => setFilter(event.target.value)} /></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
@@ -84,5 +82,5 @@ export function Workflows({ query }) {
         <td class="acts"><${Pause} workflow=${each.workflow} served=${each.served} onDone=${live.reload} />
           ${each.served && session.mayAct && html`<a class="button" ...${keyed("run")} href=${href(["w", each.workflow, "run"])} aria-label="Run… ${each.workflow}">Run…</a>`}</td>
       </tr>`)}</tbody></table>
-      ${!shown.length && html`<p class="muted">No workflow has “${filter}” in its name. <button type="button" class="quiet" onClick=${() => setFilter("")}>Show all ${unknown.size}</button></p>`}`}`;
+      ${!shown.length && html`<p class="muted">No workflow has “${filter}” in its name. <button type="button" class="quiet" onClick=${() => setFilter("")}>Show all ${all.length}</button></p>`}`}`;
 }

@@ -790,6 +790,18 @@ def test_a_log_that_grows_while_the_view_moves_is_still_followed(page: Any) -> N
     assert page.locator("[data-key=f]").get_attribute("aria-pressed") == "true"
 
 
+def test_the_place_in_a_log_that_grows_stays_where_a_person_drags_it(page: Any) -> None:
+    log = GrowingLog(page)
+    log.show(10_000)
+    place = page.get_by_label("Place in the log")
+    place.evaluate("bar => { bar.value = 500; bar.dispatchEvent(new Event('input', {bubbles: true})) }")
+    log.grow(100)
+    page.locator(".line", has_text="0010099").wait_for()
+    assert place.input_value() == "500"
+    place.evaluate("bar => { bar.dispatchEvent(new Event('change', {bubbles: true})) }")
+    page.locator(".line", has_text="0005050").wait_for()
+
+
 def test_a_page_goes_on_after_it_has_left_a_log_that_grows(page: Any) -> None:
     log_that_is_read_on(page)
     page.evaluate("window.kit.render(null, document.querySelector('main'))")

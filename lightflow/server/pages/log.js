@@ -314,7 +314,7 @@ const Line = ({ line, words, isHit, isCut }) => {
 export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "task.log" }) => {
   const [, draw] = useState(0), [view, setView] = useState({ top: 0, height: 600 }), [mode, setMode] = useState("lines");
   const [following, follow] = useState(live), [words, setWords] = useState(""), [hit, setHit] = useState(null), [note, setNote] = useState("");
-  const [share, setShare] = useState(null), [isRead, setRead] = useState(false);
+  const [share, setShare] = useState(null), [isRead, setRead] = useState(false), [dragged, drag] = useState(null);
   const scroller = useRef(), reader = useRef(), anchor = useRef(null), first = fromEnd ? END : 0, intent = useRef(first), moved = useRef(0), drawn = useRef(-1), placed = useRef(0);
   const log = reader.current?.window;
 
@@ -405,7 +405,7 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     else if (down && box.scrollTop + box.clientHeight > box.scrollHeight - 40 * LINE && log.end < log.size) reading(() => reader.current.later());
   };
   const toEnd = async () => { follow(live); await reader.current.later(true); intent.current = END; draw(count => count + 1); };
-  const jump = async place => { follow(false); await reader.current.jump(place); intent.current = place; draw(count => count + 1); };
+  const jump = async place => { follow(false); await reader.current.jump(place); drag(null); intent.current = place; draw(count => count + 1); };
   const toStart = () => jump(0);
   const find = async event => {
     event.preventDefault();
@@ -458,8 +458,8 @@ export const Log = ({ url, live = false, topic = null, fromEnd = live, name = "t
     <${Failure} problem=${problem} />
     <div class=${`text ${mode}${!live && log.size < 2000 ? " short" : ""}`} ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label="Output" onScroll=${onScroll} onKeyDown=${onKey}>${content}</div>
     <p class="place"><button type="button" class="quiet" ...${keyed("start")} onClick=${toStart}>Start</button>
-      ${log.size > WINDOW && html`<input type="range" min="0" max="1000" aria-label="Place in the log" value=${Math.round(1000 * (anchor.current?.at || 0) / log.size)}
-        onChange=${event => jump(Math.floor(Number(event.target.value) / 1000 * log.size))} />`}
+      ${log.size > WINDOW && html`<input type="range" min="0" max="1000" aria-label="Place in the log" value=${dragged ?? Math.round(1000 * (anchor.current?.at || 0) / log.size)}
+        onInput=${event => drag(event.target.value)} onBlur=${() => drag(null)} onChange=${event => jump(Math.floor(Number(event.target.value) / 1000 * log.size))} />`}
       ${isShort && html`<button type="button" class="quiet" ...${keyed("more")} onClick=${() => reading(() => reader.current.later())}>Read on</button>`}
       <button type="button" class="quiet" ...${keyed("end")} onClick=${toEnd}>End</button>
       <span class="muted">${size(log.size)}${log.bytes.length < log.size ? `, shown from ${percent(log.start, log.size)} to ${percent(log.end, log.size)}` : `, ${number(log.lines.length)} lines`}${

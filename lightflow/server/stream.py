@@ -17,6 +17,7 @@ from lightflow.server.frames import dump
 from lightflow.server.logs import LogReader, find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import Services
+from liteflow import RunNotFound
 
 MOST_STREAMS: Final = 100
 _MOST_TOPICS: Final = 20
@@ -35,22 +36,28 @@ class Topics:
         """Check the topics.
 
         Raises:
-            RequestProblem: a topic is unknown, or there are too many.
-            RunNotFound: a log belongs to no run, task or attempt.
+            RequestProblem: a topic is unknown, or there are too many; or logs belong to no run, task or attempt: the
+                fields of the problem are their topics, so that a client follows the others without them.
         """
         if not 1 <= len(names) <= _MOST_TOPICS:
             raise RequestProblem(400, "BAD_INPUT", f"topics: name 1 to {_MOST_TOPICS} topics, separated by commas")
         self.feed: list[str] = []
         self.logs: dict[str, LogReader] = {}
+        missing: dict[str, str] = {}
         for name in dict.fromkeys(names):
             if match := _LOG_TOPIC.fullmatch(name):
-                self.logs[name] = find_log(services.db, match[1], match[2], int(match[3]), int(match[4]))
+                try:
+                    self.logs[name] = find_log(services.db, match[1], match[2], int(match[3]), int(match[4]))
+                except RunNotFound as error:
+                    missing[name] = str(error)
             elif _TOPIC.fullmatch(name):
                 self.feed.append(name)
             else:
                 raise RequestProblem(
                     400, "BAD_INPUT", f"topics: {name[:100]!r} is none of runs, run:ID, log:RUN:TASK:INDEX:ATTEMPT"
                 )
+        if missing:
+            raise RequestProblem(404, "NOT_FOUND", "; ".join(missing.values()), fields=missing)
 
 
 async def stream(services: Services, topics: Topics, start: FeedPosition | None) -> AsyncIterator[bytes]:

@@ -623,6 +623,22 @@ def test_a_tab_that_takes_the_stream_over_misses_nothing(tabs: Tabs, server: Run
     tabs.close()
 
 
+def test_a_log_that_was_deleted_ends_no_other_topic(tabs: Tabs, server: RunningServer) -> None:
+    tabs.expected.append("status of 404")
+    context = tabs.context()
+    first = log_in(tabs.tab(context), server.url, server.operator, "#/runs?workflow=form")
+    first.wait_for_selector(".connection.live")
+    second = tabs.tab(context)
+    second.goto(f"{server.url}/#/system")
+    second.wait_for_selector(".connection.live")
+    with first.expect_response(lambda response: "/stream?" in response.url and response.status == 404):
+        second.evaluate("""import('/ui/app.js').then(({feed}) => {
+          feed.follow('log:none:a:-1:1', null, () => {}, () => {});
+        })""")
+    run = start(server, "form", {"name": "gone"})
+    wait_for_text(first, "table.runs .id", run)
+
+
 def test_what_happens_while_an_answer_is_on_its_way_is_shown(page: Any, server: RunningServer) -> None:
     """The stream of the view before has told of it, when the new view did not listen yet."""
     show(page, server, "pools")

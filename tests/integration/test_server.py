@@ -162,6 +162,12 @@ def test_the_stream_needs_a_token(server: RunningServer, topics: str) -> None:
         assert server.request("GET", f"/api/v1/stream?topics={topics}", token=token).status == 401
 
 
+def test_the_stream_names_the_logs_that_it_does_not_have(server: RunningServer) -> None:
+    answer = server.request("GET", "/api/v1/stream?topics=log:none:a:-1:1,runs,log:none:b:-1:1")
+    assert (answer.status, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert [error["field"] for error in answer.json()["errors"]] == ["log:none:a:-1:1", "log:none:b:-1:1"]
+
+
 @pytest.mark.parametrize(
     "path", ["/healthz/", "/healthz;x", "//healthz", "/%68ealthz", "/api/v1/../../healthz", "/healthz/../api/v1/runs"]
 )

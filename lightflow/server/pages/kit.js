@@ -226,6 +226,7 @@ class Feed {
     this.watchers = new Set(); // of the state
     this.topics = new Map(); // topic -> set of followers
     this.others = new Map(); // tab -> its topics
+    this.gone = new Set(); // topics that the server does not have
     this.leads = false;
     this.open = null; // the stream: its topics and how to abort it
     this.position = null;
@@ -257,6 +258,7 @@ class Feed {
     const follower = { onFrame, onReset };
     if (!this.topics.has(topic)) this.topics.set(topic, new Set());
     this.topics.get(topic).add(follower);
+    this.gone.delete(topic);
     this.want(asOf);
     return () => {
       const followers = this.topics.get(topic);
@@ -298,7 +300,8 @@ class Feed {
     this.from = older(this.from, asOf);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      const topics = new Set([...this.topics.keys(), ...[...this.others.values()].flat()].slice(0, 20));
+      const all = new Set([...this.topics.keys(), ...[...this.others.values()].flat()]);
+      const topics = new Set([...all].filter(topic => !this.gone.has(topic)).slice(0, 20));
       const from = this.from;
       this.from = null;
       if (!topics.size) return;
@@ -334,7 +337,13 @@ class Feed {
     } catch (error) {
       if (abort.signal.aborted) return;
       if (error.status === 401) return;
-      if (error.status === 404) { this.open = null; return; } // a run or a log of a topic was deleted
+      const missing = error.status === 404 ? Object.keys(error.fields) : [];
+      if (missing.length) { // logs that were deleted; the other topics go on
+        for (const topic of missing) this.gone.add(topic);
+        this.open = null;
+        this.refresh(from);
+        return;
+      }
       abort.abort();
       this.open = null;
       this.tries = (this.tries || 0) + 1;

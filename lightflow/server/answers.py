@@ -110,6 +110,7 @@ class FieldShape(TypedDict):
     type: str
     description: str | None
     required: bool
+    default: Any
     values: list[Any] | None
 
 

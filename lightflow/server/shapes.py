@@ -145,7 +145,7 @@ def scheduler_shape(state: SchedulerState) -> SchedulerShape:
 
 #: The fields of runs, tasks and fires that hold values: parameters, labels of instances, files that have fired, choices
 #: of a form; and those that may quote values: reasons, conditions and the options of tasks.
-_VALUES: Final = frozenset({"params", "map_key", "key", "outputs", "values", "reason", "if", "options"})
+_VALUES: Final = frozenset({"params", "map_key", "key", "outputs", "values", "default", "reason", "if", "options"})
 #: The keys of the JSON Schema of a parameter that hold values of it.
 _SCHEMA_VALUES: Final = frozenset({"default", "enum", "minimum", "maximum", "pattern"})
 
@@ -188,6 +188,7 @@ def approval_shape(approval: OpenApproval) -> ApprovalShape:
             "type": param.type,
             "description": param.description,
             "required": param.required,
+            "default": None if param.required else param.default,
             "values": list(param.values) or None,
         }
         for name, param in approval.fields.items()

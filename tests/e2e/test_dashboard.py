@@ -52,7 +52,7 @@ FILES = {
     "ask": """
         workflow_name: ask
         tasks:
-          ok: {type: approval, message: "Send it?", fields: {copies: {type: integer}}}
+          ok: {type: approval, message: "Send it?", fields: {copies: {type: integer, default: 2}}}
           send: {run: "echo ${{ tasks.ok.outputs.copies }} copies", depends_on: [ok]}
     """,
     "parent": """
@@ -467,6 +467,7 @@ def test_a_person_approves_with_a_form(page: Any, server: RunningServer) -> None
     run = start(server, "ask")
     show(page, server, f"r/{run}/t/ok")
     wait_for_text(page, ".approval", "Send it?")
+    assert page.input_value(".approval input[name=copies]") == "2"
     page.fill(".approval input[name=copies]", "4")
     page.click("text=Approve")
     wait_for_text(page, ".head .state", "success")

@@ -71,7 +71,8 @@ def test_a_run_with_its_tasks_attempts_values_and_reasons(server: RunningServer)
         server,
         "query ($id: ID!) { run(id: $id) { id workflow state params counts { state number } resumable "
         'task(id: "a") { state tryNumber values { key content } attempts { number exitCode log { text size } } } '
-        "tasks(first: 9) { nodes { id state dependsOn why instances(first: 9) { nodes { index state } } } } } }",
+        "tasks(first: 9) { nodes { id state startedAt endedAt dependsOn why "
+        "instances(first: 9) { nodes { index state } } } } } }",
         id="r0",
     )["run"]
     assert (run["id"], run["workflow"], run["state"], run["params"]) == ("r0", "five", "FAILED", {"n": 3})
@@ -84,6 +85,8 @@ def test_a_run_with_its_tasks_attempts_values_and_reasons(server: RunningServer)
         "c": "FAILED",
         "d": "UPSTREAM_FAILED",
     }
+    spans = {name: (task["startedAt"] is not None, task["endedAt"] is not None) for name, task in tasks.items()}
+    assert spans == {"a": (True, True), "m": (True, True), "c": (True, True), "d": (False, False)}
     assert tasks["d"]["dependsOn"] == ["c"]
     assert any("c" in sentence for sentence in tasks["d"]["why"])
     assert [each["index"] for each in tasks["m"]["instances"]["nodes"]] == [1, 0, 2], "failures first"

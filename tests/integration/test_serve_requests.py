@@ -384,6 +384,7 @@ def test_what_waits_is_listed_with_its_form(tmp_path: Path) -> None:
         (wait,) = server.get(f"/api/v1/runs/{run_id}/waits")["waits"]
         assert (wait["task"], wait["approval"]["message"]) == ("ok", "Send it")
         assert wait["approval"]["fields"][0]["name"] == "limit"
+        assert wait["approval"]["fields"][0]["default"] == 5
         (group,) = server.get(f"/api/v1/runs/{run_id}/groups")["groups"]
         assert (group["id"], group["members"]) == ("group", ["group.x"])
         assert server.request("POST", f"/api/v1/runs/{run_id}/retry", {"tasks": ["ok"]}).status == 409

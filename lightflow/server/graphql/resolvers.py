@@ -222,7 +222,7 @@ def get_task(
     try:
         name = id if index is None else instance_name(id, index)
         record = find_instance(context.history, run, name)
-        return RunTask(run=run, record=with_span(context.history, run, record))
+        return RunTask(run=run, record=record)
     except RunNotFound:
         return None
 
@@ -272,6 +272,11 @@ def list_instances(
     nodes = [RunTask(run=node.run, record=record) for record in page]
     places = {id(each): offset + number for number, each in enumerate(nodes, 1)}
     return connection(nodes, size, context.as_of, lambda each: places[id(each)])
+
+
+def _of_span(attribute: str) -> Resolver:
+    """Return a resolver that reads a time of a task; a mapped one has those of its instances."""
+    return lambda node, context: getattr(with_span(context.history, node.run, node.record), attribute)
 
 
 def _name(node: RunTask) -> str:
@@ -443,8 +448,8 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "state": _of_record("status"),
         "reason": shown(_of_record("reason")),
         "tryNumber": _of_record("try_number"),
-        "startedAt": _of_record("started_at"),
-        "endedAt": _of_record("ended_at"),
+        "startedAt": _of_span("started_at"),
+        "endedAt": _of_span("ended_at"),
         "dependsOn": _of_record("dependencies"),
         "attempts": _last_attempts,
         "instances": list_instances,
@@ -463,7 +468,11 @@ RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
         "log": _log,
     },
     "Approval": _keys("message", "since", "fields"),
-    "ApprovalField": {**_keys("name", "type", "description", "required"), "values": shown(_key("values"))},
+    "ApprovalField": {
+        **_keys("name", "type", "description", "required"),
+        "default": shown(_key("default")),
+        "values": shown(_key("values")),
+    },
     "Log": _keys("text", "offset", "size", "generation"),
     "Value": _keys("key", "content"),
     "Event": {

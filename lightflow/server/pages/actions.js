@@ -4,7 +4,7 @@ import {
   html, useState, useEffect, useLive, send, href, go, State, Failure, Unread, Dialog, Copy, act, session, many, number,
   instanceName, taskPath, ACTIVE, ENDED, newKey, startText, shorten, encode, keyed, textOf,
 } from "./kit.js";
-import { Field } from "./form.js";
+import { Field, defaultText } from "./form.js";
 
 /** A button whose dialog asks before it acts. `run` returns the answer; the dialog ends when there is one. */
 export const Ask = ({ label, title, confirm, run, action, tone = "", children, disabled }) => {
@@ -103,7 +103,7 @@ const Approval = ({ run, row }) => {
   const wait = live.data?.waits.find(each => each.task === row.task && each.map_index === row.map_index);
   useEffect(() => { if (live.data && !wait?.approval) { const timer = setTimeout(live.reload, 500); return () => clearTimeout(timer); } return undefined; }, [live.data]);
   if (!wait?.approval) return null;
-  const { message, fields } = wait.approval, textIn = ({ name, type }) => texts[name] ?? (type === "boolean" ? "false" : "");
+  const { message, fields } = wait.approval, textIn = field => texts[field.name] ?? defaultText(field);
   const submit = async event => {
     event.preventDefault();
     const approved = event.submitter.value === "approve", values = Object.fromEntries(fields.map(field => [field.name, textIn(field)]).filter(([, text]) => text));

@@ -5,6 +5,9 @@ import { html, useLive, useState, useEffect, useRef, get, send, href, go, Failur
 /** Return the text of a value in a field. */
 const fieldText = value => value == null ? "" : textOf(value, 2);
 
+/** Return the text of a field before a person has typed. */
+export const defaultText = schema => fieldText(schema.default ?? (schema.type === "boolean" ? false : ""));
+
 /** Return the value of a text by the schema of its parameter; a text that is none stays text, and the server says why. */
 export function valueOf(text, schema) {
   if (schema.enum) return schema.enum.find(each => fieldText(each) === text) ?? text;
@@ -37,7 +40,7 @@ export function Form({ name, query }) {
   const [texts, setTexts] = useState(null), [errors, setErrors] = useState({}), [problem, setProblem] = useState(null), [busy, setBusy] = useState(false);
   const requestKey = useRef(newKey());
   const schema = live.data?.served?.params, properties = schema?.properties || {};
-  const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, fieldText(each.default ?? (each.type === "boolean" ? false : ""))]));
+  const defaults = () => Object.fromEntries(Object.entries(properties).map(([field, each]) => [field, defaultText(each)]));
   const fill = params => setTexts({ ...defaults(), ...Object.fromEntries(Object.entries(params || {}).filter(([field]) => field in properties).map(([field, value]) => [field, fieldText(value)])) });
   useEffect(() => {
     if (!schema) return;

@@ -82,6 +82,13 @@ FILES = {
           second: {run: "sleep 600", pool: api}
           torn: {run: "echo torn", teardown_of: first}
     """,
+    "ending": """
+        workflow_name: ending
+        tasks:
+          first: {run: "true"}
+          middle: {run: "sleep 600", depends_on: [first]}
+          torn: {run: "sleep 600", teardown_of: first, depends_on: [middle]}
+    """,
 }
 
 NIGHT = """
@@ -371,6 +378,40 @@ def test_a_failed_run_is_resumed_and_run_again(page: Any, server: RunningServer)
     (server.folder / "mended").unlink()
 
 
+def test_a_run_is_run_again_in_the_list(page: Any, server: RunningServer) -> None:
+    run = start(server, "form", {"name": "twice"})
+    show(page, server, "runs?workflow=form")
+    row = page.locator("table.runs tr", has_text=run)
+    row.locator(".state", has_text="success").wait_for()
+    row.locator(".name a").focus()
+    page.keyboard.press("a")
+    wait_for_text(page, "dialog", "twice")
+    page.click("dialog button:has-text('Run again')")
+    page.locator(".note", has_text="has started").wait_for()
+    page.locator("table.runs tr", has_text="name=twice").nth(1).locator(".state", has_text="success").wait_for()
+
+
+def test_a_run_is_cancelled_in_the_list_and_ends_at_once_by_a_second_cancel(
+    tabs: Tabs, page: Any, server: RunningServer
+) -> None:
+    tabs.expected.append("Autofocus processing was blocked")  # the dialog takes the focus from the row itself
+    run = start(server, "ending")
+    until(lambda: server.get(f"/api/v1/runs/{run}")["counts"].get("RUNNING"), server.process, 60)
+    show(page, server, "runs?workflow=ending")
+    row = page.locator("table.runs tr", has_text=run)
+    row.get_by_role("button", name="Cancel").click()
+    page.click("dialog button:has-text('Cancel the run')")
+    wait_for_text(page, ".note", "was asked to end")
+    row.get_by_role("button", name="End at once").wait_for()
+    page.reload()  # the server knows that it was asked
+    row.get_by_role("button", name="End at once").wait_for()
+    row.locator(".name a").focus()
+    page.keyboard.press("x")
+    page.click("dialog button:has-text('End at once')")
+    wait_for_text(page, ".note", "ends at once")
+    row.locator(".state", has_text="cancelled").wait_for()
+
+
 def test_a_run_whose_process_was_killed_is_resumed(page: Any, server: RunningServer) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "lightflow", "run", "stuck.yaml", "--run-id", "stuck1", "--quiet"],
@@ -568,12 +609,18 @@ def test_viewers_and_read_only_servers_have_no_buttons(tabs: Tabs, server: Runni
     page = log_in(tabs.tab(), server.url, server.viewer)
     wait_for_text(page, "td", "five")
     assert page.locator("text=Run…").count() == 0
+    show(page, server, "runs")
+    page.wait_for_selector("table.runs")
+    assert page.locator("main .acts button").count() == 0
     with serving(server.folder, "ui", "lightflow.db") as history:
         other = log_in(tabs.tab(), history.url, history.operator)
         wait_for_text(other, "td", "five")
         other.locator("tr", has_text="five").locator("td a").first.click()
         other.wait_for_selector(".failure")
         assert other.locator("main button", has_text=re.compile("Resume|Run again|Cancel")).count() == 0
+        other.goto(f"{history.url}/#/runs")
+        other.wait_for_selector("table.runs")
+        assert other.locator("main .acts button").count() == 0
         other.goto(f"{history.url}/#/system")
         wait_for_text(other, "dd", "read-only")
         tabs.close()

@@ -35,11 +35,11 @@ const Preview = ({ run, tasks, only = false }) => {
 
 /** Cancel a run; a second request ends its teardowns and hooks, too. */
 const Cancel = ({ run }) => {
-  const [asked, set] = useState(0);
+  const [sent, set] = useState(false), asked = sent || run.request?.action === "cancel";
   const cancel = async () => {
     const answer = await act(() => send("POST", `runs/${encode(run.run_id)}/cancel`),
       asked ? "The run ends at once." : "The run was asked to end; its teardowns and hooks still run.");
-    if (answer) set(asked + 1);
+    if (answer) set(true);
     return answer;
   };
   return html`<${Ask} label=${asked ? "End at once" : "Cancel"} action="cancel" tone="danger" run=${cancel}
@@ -54,19 +54,27 @@ export const commandLine = run => ["lightflow", "run", run.source || run.workflo
   ...Object.entries(run.params || {}).flatMap(([name, value]) =>
     ["-p", `${name}=${textOf(value)}`])].map(quote).join(" ");
 
+/** Start a run with the parameters of another; `onStart` takes its id. */
+const Again = ({ run, onStart }) => {
+  const again = async () => {
+    const answer = await act(() => send("POST", `runs/${encode(run.run_id)}/again`, undefined, { key: newKey() }), startText);
+    if (answer?.status === "STARTED") onStart?.(answer.run_id);
+    return answer;
+  };
+  return html`<${Ask} label="Run again…" action="again" title="Run ${shorten(run.workflow, 40)} again?" confirm="Run again" run=${again}>
+    <p>A new run with the same parameters.</p><${Params} params=${run.params} /><p><a href=${href(["w", run.workflow, "run"], { from: run.run_id })}>Change the parameters first</a></p><//>`;
+};
+
+/** What a person can do with a run wherever it is shown: cancel it, or run it again. */
+export const CancelOrAgain = ({ run, onStart }) => session.mayAct && (ACTIVE.has(run.status) ? html`<${Cancel} run=${run} />` : html`<${Again} run=${run} onStart=${onStart} />`);
+
 /** The actions of a run. */
 export const RunActions = ({ run }) => {
-  const ended = !ACTIVE.has(run.status), path = `runs/${encode(run.run_id)}`;
-  const again = () => act(() => send("POST", `${path}/again`, undefined, { key: newKey() }), startText).then(answer => {
-    if (answer?.status === "STARTED") go(href(["r", answer.run_id]));
-    return answer;
-  });
+  const path = `runs/${encode(run.run_id)}`;
   return html`<span class="actions">
-    ${session.mayAct && !ended && html`<${Cancel} run=${run} />`}
-    ${session.mayAct && ended && run.resumable && run.status !== "SUCCESS" && html`<${Ask} label="Resume…" action="resume" tone="primary" title="Resume this run?" confirm="Resume"
+    ${session.mayAct && !ACTIVE.has(run.status) && run.resumable && run.status !== "SUCCESS" && html`<${Ask} label="Resume…" action="resume" tone="primary" title="Resume this run?" confirm="Resume"
       run=${() => act(() => send("POST", `${path}/resume`), "The run continues.")}><${Preview} run=${run.run_id} tasks=${[]} /><//>`}
-    ${session.mayAct && ended && html`<${Ask} label="Run again…" action="again" title="Run ${shorten(run.workflow, 40)} again?" confirm="Run again" run=${again}>
-      <p>A new run with the same parameters.</p><${Params} params=${run.params} /><p><a href=${href(["w", run.workflow, "run"], { from: run.run_id })}>Change the parameters first</a></p><//>`}
+    <${CancelOrAgain} run=${run} onStart=${id => go(href(["r", id]))} />
     <${Copy} text=${commandLine(run)} label="Copy command" ...${keyed("copy")} /></span>`;
 };
 

@@ -1,5 +1,6 @@
 // Runs, the newest first; the filters are in the address.
 
+import { CancelOrAgain } from "./actions.js";
 import {
   html, useLive, useState, useEffect, useRef, useWindow, Space, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, Typed, wordOf, act, keyed, textOf,
 } from "./kit.js";
@@ -82,7 +83,7 @@ export function Runs({ query }) {
       ${isFiltered ? html`<p><a href=${href(["runs"])}>Show all runs</a></p>`
         : html`<p>Start one: <code>lightflow run flow.yaml</code>. It appears here while it runs.</p>`}<//>`}
     ${runs.length > 0 && html`<table class=${`list runs${live.isStale ? " stale" : ""}`} aria-rowcount=${runs.length}><thead><tr><th>State</th><th>Workflow</th><th>Run</th><th>Started</th><th class="num">Duration</th>
-      <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th></tr></thead>
+      <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
       <tbody ref=${body}><${Space} count=${first} height=${height} />${runs.slice(first, last).map(run => html`<tr key=${run.run_id} data-row>
         <td><${State} state=${run.status} /></td>
         <td class="name"><a href=${href(["r", run.run_id])}>${run.workflow}</a></td><td class="id">${run.run_id}</td>
@@ -90,6 +91,6 @@ export function Runs({ query }) {
         <td class="num"><${Took} row=${run} /></td>
         <td><${Tally} counts=${run.counts} /></td>
         <td class="wide muted">${origin(run)}</td>
-        <td class="wide muted cut" title=${paramText(run.params)}>${paramText(run.params)}</td></tr>`)}<${Space} count=${runs.length - last} height=${height} /></tbody></table>
+        <td class="wide muted cut" title=${paramText(run.params)}>${paramText(run.params)}</td><td class="acts"><${CancelOrAgain} run=${run} /></td></tr>`)}<${Space} count=${runs.length - last} height=${height} /></tbody></table>
       ${after && html`<p><button type="button" ...${keyed("more")} disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
 }

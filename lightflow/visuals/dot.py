@@ -6,6 +6,7 @@ page can find a task and change its state while it runs. No URLs: a label must n
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from html import escape as html_escape
@@ -33,6 +34,9 @@ _GAP: Final = '<FONT POINT-SIZE="3"> </FONT>'
 _INK, _QUIET, _LINE = "#1f2933", "#5b6673", "#8b96a3"
 #: Above this number of tasks edges are straight: routing curves takes most of the time of a large layout.
 _CURVES_UP_TO: Final = 400
+#: From so many nodes on that have no edge, invisible edges place them in rows: Graphviz would place them side by side.
+_ROWS_FROM: Final = 9
+_ROW_SHARE: Final = 0.6  # height of a node by its width, twice: the rows are together about twice as wide as high
 
 
 def to_dot(picture: Picture, *, headed: bool = True) -> str:
@@ -47,7 +51,9 @@ def to_dot(picture: Picture, *, headed: bool = True) -> str:
         'height=0.5, penwidth=1.3, tooltip=" "]',
         f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
     ]
-    lines += _members(picture, names, "", "  ")
+    members, rows = _members(picture, names, "", "  "), _rows(picture, names, right=right)
+    # What is named first is at the left, or where edges lead to the right at the bottom.
+    lines += [*reversed(rows), *members] if right else [*members, *rows]
     end_nodes = _end_nodes(picture)
     steps = critical_edges(picture)
     lines += [f"  {_edge(edge, names, end_nodes, is_critical=edge in steps)}" for edge in picture.edges]
@@ -102,6 +108,19 @@ def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[s
         attributes.append(f'lhead="cluster_{names[target]}"')
         target = end_nodes[target][0]
     return f'"{names[source]}" -> "{names[target]}"' + (f" [{', '.join(attributes)}]" if attributes else "")
+
+
+def _rows(picture: Picture, names: dict[str, str], *, right: bool) -> list[str]:
+    """Return invisible edges that place the nodes without edges in rows, each statement a row or a column."""
+    ends = {end for edge in picture.edges for end in (edge.source, edge.target)}
+    loose = [f'"{names[node.task_id]}"' for node in picture.nodes if not node.group and node.task_id not in ends]
+    if len(loose) < _ROWS_FROM:
+        return []
+    across = round(math.sqrt(_ROW_SHARE * len(loose)))
+    chains = [loose[at : at + across] for at in range(0, len(loose), across)]
+    if not right:
+        chains = [loose[at::across] for at in range(across)]
+    return [f"  {' -> '.join(chain)}{' [style=invis]' if len(chain) > 1 else ''}" for chain in chains]
 
 
 def node_ids(picture: Picture) -> dict[str, str]:

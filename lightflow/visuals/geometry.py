@@ -7,8 +7,6 @@ the geometry stays the same while a run changes.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
 from lightflow.visuals.dot import node_ids, to_dot
@@ -19,9 +17,6 @@ TIMEOUT_S: Final = 20
 #: The longest caption of a task that runs and has ended; each of its later states fits into the box.
 _ROOM: Final = "✓ cancelled"
 _ROOM_S: Final = 59 * 60 + 59.0
-#: From so many nodes on, those of a graph without edges are in rows: Graphviz would place them side by side.
-_MANY: Final = 9
-_GAP, _MARGIN = 20.0, 22.0
 _WORDS: Final = LayoutWords(drawing="the graph", advice="the table has every task")
 
 
@@ -63,8 +58,6 @@ def places(dot: str) -> dict[str, Any]:
 def geometry(picture: Picture, placed: dict[str, Any]) -> GeometryShape:
     """Return the geometry of a picture as columns and rows; edges name nodes and boxes by their numbers."""
     names = node_ids(picture)
-    if len(picture.nodes) >= _MANY and not picture.edges and not picture.boxes:
-        placed = _in_rows(placed, [names[node.task_id] for node in picture.nodes])
     nodes = [
         [node.task_id, node.label, node.kind, node.group, *placed["nodes"][names[node.task_id]]]
         for node in picture.nodes
@@ -86,17 +79,3 @@ def geometry(picture: Picture, placed: dict[str, Any]) -> GeometryShape:
         "folded": facts.get(FOLDED) or facts.get(LAYERED),
         "layered": LAYERED in facts,
     }
-
-
-def _in_rows(placed: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """Return nodes in an order, in rows that are together about twice as wide as high."""
-    sizes = {name: placed["nodes"][name][2:] for name in order}
-    width = _GAP + max(size[0] for size in sizes.values())
-    height = _GAP + max(size[1] for size in sizes.values())
-    across = max(1, round(math.sqrt(2 * len(order) * height / width)))
-    nodes = {}
-    for number, name in enumerate(order):
-        down, right = divmod(number, across)
-        nodes[name] = [_MARGIN + (right + 0.5) * width, _MARGIN + (down + 0.5) * height, *sizes[name]]
-    size = [2 * _MARGIN + across * width, 2 * _MARGIN + math.ceil(len(order) / across) * height]
-    return {**placed, "nodes": nodes, "size": size}

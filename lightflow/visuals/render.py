@@ -40,6 +40,8 @@ def geometry(drawn: bytes) -> bytes:
             boxes[each["name"]] = [*middle, round(high_x - low_x, 1), round(high_y - low_y, 1)]
     edges = []
     for each in layout.get("edges", ()):
+        if each.get("style") == "invis":
+            continue
         points = _curve(each.get("pos", ""))
         flat = [round(value, 1) for x, y in points for value in (x - left, top - y)]
         ends = [each.get("ltail") or names[each["tail"]], each.get("lhead") or names[each["head"]]]

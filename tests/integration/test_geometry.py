@@ -81,6 +81,21 @@ def test_many_nodes_without_edges_are_in_rows() -> None:
         assert all(row[length] / 2 <= row[side] <= most - row[length] / 2 for row in rows)
 
 
+@pytest.mark.parametrize("count", [1, 12], ids=["few", "many"])
+def test_nodes_without_edges_are_in_rows_beside_those_with_edges(count: int) -> None:
+    stage = {f"{name}_{number}": [name] for name in "ab" for number in range(count)}
+    drawing = laid_out(from_dependencies("t", {"a": [], "b": ["a"], **stage, **{f"x_{n}": [] for n in range(60)}}))
+    rows = [dict(zip(drawing["columns"], row, strict=True)) for row in drawing["rows"]]
+    width, height = drawing["size"]
+    assert 0.5 < width / height < 4
+    loose = [row for row in rows if row["task"].startswith("x_")]
+    assert sorted(loose, key=lambda row: (row["y"], row["x"])) == loose
+    assert len(drawing["edges"]) == 1 + 2 * count
+    for row, other in itertools.combinations(rows, 2):
+        apart = abs(row["x"] - other["x"]) >= row["width"], abs(row["y"] - other["y"]) >= row["height"]
+        assert any(apart), (row, other)
+
+
 def test_an_edge_to_a_group_ends_at_its_box() -> None:
     drawing = laid_out(grouped())
     box = dict(zip(drawing["boxes"]["columns"], drawing["boxes"]["rows"][0], strict=True))

@@ -36,8 +36,9 @@ _QUOTED_WORD: Final = re.compile(r"(?<=[\w-]=)\"([\w.-]+)\"(?=[\s/>])")  # the v
 _CONST: Final = re.compile(r"(?<![\w$.])const$")
 _ANY_END_TAG: Final = "<//>"  # of htm: it ends the element that is open
 _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|case|in|of|throw|else|await))$")
-_BEFORE_VALUE: Final = "{([;,"  # a line that ends with one of these is continued
-_AFTER_VALUE: Final = "})];,."  # a line that begins with one of these continues the one before, or ends it
+_OPERATORS: Final = "?:&|=*<>"  # not + and -, which may be two of one, nor / of patterns
+_BEFORE_VALUE: Final = "{([;," + _OPERATORS  # a line that ends with one of these is continued
+_AFTER_VALUE: Final = "})];,." + _OPERATORS  # a line that begins with one of these continues the one before, or ends it
 
 
 def joined_script(read: Callable[[str], str], main: str) -> str:

@@ -99,6 +99,8 @@ def test_the_script_has_the_tokens_of_its_modules(tmp_path: Path) -> None:
             "html`<p\nclass=${a}\nid=b>c\n<i>\nd<//>${e}`\n",
         ),
         ("a()\n  .b(c,\n    d)", "a().b(c,d)\n"),
+        ("a =\n  b\n  ? c\n  : d &&\n  e =>\n  f\n  || g", "a=b?c:d&&e=>f||g\n"),
+        ("a\n++b\nc -\n-d\n/e/.f", "a\n++b\nc-\n-d\n/e/.f\n"),
     ],
 )
 def test_only_what_says_nothing_is_left_out(text: str, packed: str) -> None:

@@ -52,7 +52,7 @@ def to_dot(picture: Picture, *, headed: bool = True) -> str:
         f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
     ]
     members, rows = _members(picture, names, "", "  "), _rows(picture, names, right=right)
-    # What is named first is at the left, or where edges lead to the right at the bottom.
+    # Graphviz places the first names at the left or, where edges lead to the right, at the bottom.
     lines += [*reversed(rows), *members] if right else [*members, *rows]
     end_nodes = _end_nodes(picture)
     steps = critical_edges(picture)

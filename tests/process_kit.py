@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import signal
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from liteflow.processes import tree
 
@@ -54,3 +59,16 @@ def refuse(system_call: int, error: int, *, argument: tuple[int, int] | None = N
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
     assert libc.prctl(_SET_FILTER, 2, ctypes.byref(Filter(len(rules), ctypes.addressof(program))), 0, 0) == 0
+
+
+def python_of(version: str) -> str:
+    """Return a Python of a version, such as "3.12"; where there is none the test is skipped."""
+    if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
+        return sys.executable
+    candidates = [shutil.which(f"python{version}")]
+    candidates += sorted(str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    for candidate in candidates:
+        # A pyenv shim is found on PATH also where its version is not active, and then does not start.
+        if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    pytest.skip(f"Python {version} is not installed here")

@@ -30,7 +30,7 @@ from liteflow.remote.files import packed_files
 from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
 from liteflow.remote.ready_agents import FarAgent
-from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders
+from liteflow.remote.shipping import Bodies, ByName, Shipping, code_folders, needs_same_python
 from liteflow.remote.slots import ClusterSlots, LaneSlots
 from liteflow.states import Verdict
 from liteflow.values.payload import Payload, encode
@@ -166,7 +166,8 @@ class Lane(Backend):
         self._queue: deque[_FarAttempt] = deque()  # those that no agent has
         files = packed_files(cluster)
         facts = facts_of(context.info, cluster.folder if files else None)
-        introduction = Introduction(facts=facts, same_python=shipping.by_value, files=files)
+        same_python = needs_same_python(shipping, context.bodies.values())
+        introduction = Introduction(facts=facts, same_python=same_python, files=files)
         self._fleet = Fleet(name, cluster, introduction, context.outcomes, self)
         self._slots = LaneSlots(slots, self._fleet, context.outcomes, self._attempts)
         self._undos = FarUndos(context.outcomes, self._fleet.ready)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from liteflow.digest import sha256_hex
@@ -15,7 +16,7 @@ from liteflow.errors import PayloadError
 from liteflow.executors.importable import by_name, import_problem
 from liteflow.executors.stored_bodies import CallArguments
 from liteflow.record import EMPTY_MAPPING
-from liteflow.work import Call, Item, Ref
+from liteflow.work import Body, Call, Item, Ref
 
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None), Ref})
 
@@ -90,6 +91,11 @@ class Bodies:
     def data(self, digest: str) -> bytes:
         """Return the pickle of a call without arguments."""
         return self._data[digest]
+
+
+def needs_same_python(shipping: Shipping, bodies: Iterable[Body]) -> bool:
+    """Return whether bytes of functions, or of undos, have code in them, which only the same version of Python runs."""
+    return shipping.by_value and any(isinstance(body, Call) or body.undo is not None for body in bodies)
 
 
 def _is_plain(value: Any) -> bool:

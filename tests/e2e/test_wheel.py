@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from process_kit import python_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.11", "3.12", "3.13")
@@ -42,19 +43,6 @@ tasks:
     run: print("sum", sum(int(line) for line in open("numbers.txt")))
     depends_on: [make]
 """
-
-
-def interpreter(version: str) -> str:
-    """A Python of that version; its absence is a skip, in CI a failure unless it is the one that runs the tests."""
-    if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
-        return sys.executable
-    candidates = [shutil.which(f"python{version}")]
-    candidates += sorted(str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-    for candidate in candidates:
-        # A pyenv shim is found on PATH also where its version is not active, and then does not start.
-        if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return candidate
-    pytest.skip(f"Python {version} is not installed here")
 
 
 def build(folder: Path, out: Path) -> Path:
@@ -101,7 +89,7 @@ def run(command: list[str], folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_whole_works_when_installed(version: str, wheels: dict[str, Path], tmp_path: Path) -> None:
-    programs = environment(interpreter(version), f"{wheels['whole']}[pictures]", tmp_path / "env")
+    programs = environment(python_of(version), f"{wheels['whole']}[pictures]", tmp_path / "env")
     work = tmp_path / "work"
     work.mkdir()
     (work / "small.yaml").write_text(WORKFLOW, encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TextIO
 
 from lightflow.cli import summary
@@ -17,7 +18,7 @@ from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
 from lightflow.service.parameters import OPTION, ParamArguments
 from lightflow.service.runs import RunOptions, captured_streams, missing_capabilities
 from lightflow.text import printable
-from liteflow import DagRun
+from liteflow import DagRun, LiteflowError, ResourceError
 
 TIMED_OUT: Final = 124
 
@@ -52,27 +53,42 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         _print_note(f"not available here: {', '.join(missing)}; `lightflow doctor` explains the consequences")
     since = time.time()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    shortage: ResourceError | None = None
     try:
         with captured_streams():
             ended = start(options, _drop_note if arguments.quiet else _print_note)
+    except ResourceError as error:
+        shortage = error
     finally:
         view.close()
         os.fchdir(folder)  # a task in a thread may have changed it, and typed paths are relative to this folder
         os.close(folder)
+    if shortage is not None:
+        ended = _interrupted(arguments.db, view.run_id, shortage)
     if ended.status == "SKIPPED":
         return _show_skipped(ended.dag_id, ended.reason, as_json=arguments.as_json)
     resume_line = "" if ended.status == "SUCCESS" else _resume_line(target, arguments.db)
     report = summary.read_report(arguments.db, ended.run_id, since, resume_line)
-    if view.began:
+    if view.run_id:
         brief = arguments.quiet or arguments.as_json
         summary.show(report, stream, table=_is_live(stream, arguments), brief=brief)
     if arguments.as_json:
         from lightflow.service.json_shapes import view_shape
 
         say_json(view_shape(report.view))
-    elif arguments.quiet and ended.status != "SUCCESS" and not _is_same_file(sys.stdout, sys.stderr):
+    elif (shortage or (arguments.quiet and resume_line)) and not _is_same_file(sys.stdout, sys.stderr):
         complain(summary.last_line(report, sys.stderr))  # also for a user who discards standard output
-    return _exit_code(ended)
+    return _exit_code(ended) if shortage is None else shortage.exit_code
+
+
+def _interrupted(db: str, run_id: str, shortage: ResourceError) -> DagRun:
+    """Return the run that the lack of a resource has interrupted. Raises the error: the run does not say so."""
+    if run_id:
+        with suppress(LiteflowError):
+            run = DagRun.load(db, run_id)
+            if run.reason == str(shortage):
+                return run
+    raise shortage
 
 
 def _exit_code(ended: DagRun) -> int:

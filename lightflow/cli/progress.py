@@ -147,7 +147,7 @@ class ProgressDisplay(Display):
         self._painter: threading.Thread | None = None
 
     def run_began(self, run: RunStart) -> None:
-        self.began = True
+        self.run_id = run.run_id
         self.progress.begin(run)
         if self._output is not None:
             self._output.begin(run)

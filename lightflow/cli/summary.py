@@ -77,10 +77,11 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
 
 
 def _failed_instances(view: RunView) -> list[InstanceRecord]:
-    """Return the failed tasks, and for mapped tasks their failed instances instead."""
+    """Return the failed tasks, and for mapped tasks their failed instances instead; those that are tolerated last."""
     failed = [record for record in view.instances if record.status == "FAILED"]
     mapped = {record.task_id for record in failed if record.map_index >= 0}
-    return [record for record in failed if record.map_index >= 0 or record.task_id not in mapped]
+    listed = [record for record in failed if record.map_index >= 0 or record.task_id not in mapped]
+    return sorted(listed, key=lambda record: record.tolerated)
 
 
 def _show_path_hints(view: RunView) -> None:
@@ -219,7 +220,8 @@ def _show_failure(record: InstanceRecord, last: AttemptRecord | None, stream: Te
     from lightflow.cli.traces import trace_lines  # only for failures
 
     name = paint(display_name_of(record), "bold", stream)
-    say(f"{sign('FAILED', stream)} {lead}{name} failed: {reason}{end}", stream)
+    host = "" if last is None or last.host is None else f" on {printable(last.host)}"
+    say(f"{sign('FAILED', stream)} {lead}{name} failed{host}: {reason}{end}", stream)
     for line in trace_lines(last.trace if last else None, stream):
         say(f"  {shortened(line, 500)}", stream)
     lines, path = _log_tail(last)

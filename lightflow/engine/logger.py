@@ -27,9 +27,9 @@ _BATCH_LINES: Final = 1000  # written at a time
 
 
 class Display(Observer):
-    """An observer that shows a run to people. `began` is whether the run has started."""
+    """An observer that shows a run to people. `run_id` is empty until the run has started."""
 
-    began = False
+    run_id = ""
 
     def close(self) -> None:
         """Write what is left and release the stream, also after a run that ended with an exception."""
@@ -62,7 +62,7 @@ class LogDisplay(Display):
     # -- called by the loop --------------------------------------------------------------------------------------
 
     def run_began(self, run: RunStart) -> None:
-        self.began = True
+        self.run_id = run.run_id
         if self._output is not None:
             self._output.begin(run)
             if self._writer is None:

@@ -20,7 +20,7 @@ class RunStart(Record):
     db_path: str  #: absolute
     log_dir: str | None  #: absolute; None: the output of tasks goes where the output of the host program goes
     mode: str
-    max_workers: int
+    max_workers: int  #: how many tasks run at once in this mode; if it is a cluster, these are its slots
     task_ids: Sequence[str]  #: all tasks, in the order of the graph
     mapped_tasks: frozenset[str]  #: the tasks that have an instance for each item of a list
     has_hooks: bool  #: whether the run or one of its tasks has hooks

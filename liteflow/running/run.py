@@ -322,13 +322,14 @@ class Runner(Record):
         """Return what observers learn when the run starts."""
         compiled, config, ids = self.compiled, self.config, self.compiled.graph.ids
         gates = compiled.gates()
+        cluster = config.clusters.get(config.mode)
         return RunStart(
             run_id=config.run_id,
             dag_id=compiled.dag_id,
             db_path=config.db_path,
             log_dir=config.log_dir,
             mode=config.mode,
-            max_workers=config.max_workers,
+            max_workers=config.max_workers if cluster is None else cluster.slots,
             task_ids=[name for node, name in enumerate(ids) if node not in gates] if gates else ids,
             mapped_tasks=frozenset(ids[node] for node in compiled.mapped()),
             has_hooks=compiled.has_hooks(),

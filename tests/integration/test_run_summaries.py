@@ -76,6 +76,21 @@ def test_why_a_failure_does_not_count(tmp_path: Path, tasks: str, message: str |
     assert [line for line in lines if line.startswith("although")] == ([message] if message else [])
 
 
+def test_failures_that_the_run_tolerates_come_last(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        tasks:
+          part: {run: exit 4, foreach: [1, 2], continue_on_error: true}
+          load: {run: exit 3, depends_on: [part]}
+        """,
+    )
+    lines = lightflow(tmp_path, "run", "flow.yaml").stdout.splitlines()
+    blocks = [line.split()[1] for line in lines if re.match(r"✗ .+ failed: ", line)]
+    assert blocks == ["load", "part[0]", "part[1]"]
+    assert "  output  lightflow logs load" in lines
+
+
 def test_a_good_quiet_run_writes_nothing_to_stderr(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {a: {run: test -e mended}, skipped: {run: echo, preconditions: [{run: exit 1}]}}")
     bad = lightflow(tmp_path, "run", "flow.yaml", "--quiet")

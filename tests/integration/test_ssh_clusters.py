@@ -146,7 +146,19 @@ def test_a_cluster_without_a_machine_interrupts_the_run_with_the_reason(folder: 
     assert "the cluster 'lab' has no machine that can run a task" in text
     assert "Could not resolve hostname unreachable" in text
     assert folder.hosts() == {"a": []}
+    assert "  resume  lightflow resume flow.yaml\n" in text
     assert "  → the run is INTERRUPTED: the cluster 'lab' has no machine" in folder.lightflow(0, "why", "a")
+
+
+def test_a_run_says_how_many_tasks_its_cluster_runs_at_once_and_where_an_attempt_failed(folder: Folder) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:3"], python: PYTHON}}
+settings: {mode: lab, max_workers: 2}
+tasks: {a: {run: "exit 3"}}
+""")
+    text = folder.lightflow(1, "run", "flow.yaml")
+    assert ", 1 task, 3 at once, mode lab\n" in text
+    assert "✗ a failed on node1: exit code 3\n" in text
 
 
 def test_a_task_that_waits_for_a_slot_says_so(folder: Folder) -> None:

@@ -221,4 +221,4 @@ def test_a_display_whose_run_never_began_writes_nothing(display: Any, output: st
     threads = set(threading.enumerate())
     view.close()
     assert set(threading.enumerate()) <= threads, "one of another test may end meanwhile"
-    assert (view.began, stream.getvalue(), stream.closed) == (False, "", False)
+    assert (view.run_id, stream.getvalue(), stream.closed) == ("", "", False)

@@ -29,7 +29,7 @@ _TYPES = {
     "object": "a mapping",
     "null": "nothing",
 }
-_SIZES: Final = ("type", "minProperties", "minItems")
+_SIZES: Final = ("type", "minProperties", "minItems", "contains")
 _LIMITS: Final = {
     "minimum": "must be at least {limit}, not {value}",
     "exclusiveMinimum": "must be more than {limit}, not {value}",
@@ -210,7 +210,7 @@ def message_of(error: SchemaError, path: list[Key]) -> str:
         return f"must be {expects or ' or '.join(_TYPES[name] for name in names)}, not {shown}"
     if keyword in ("enum", "const"):
         return _not_an_option(error, path)
-    if keyword in ("oneOf", "anyOf", "not"):
+    if keyword in ("oneOf", "anyOf", "not", "contains"):
         words = f"must be {expects}, not {shown}" if expects else "has a shape that is not allowed"
         return str(error.schema.get("x-message", words))
     if keyword in ("pattern", "minLength") and expects:

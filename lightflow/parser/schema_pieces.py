@@ -4,7 +4,7 @@ Additional annotations, besides the keywords of JSON Schema:
 
 - `x-aliases`: other names of a key.
 - `x-expects`: what a value must be, in words; for messages.
-- `x-message`: the message when a `oneOf` fails.
+- `x-message`: the message when a `oneOf` or a `contains` fails.
 - `x-list`: a single value means a list with that value.
 - `x-lines`: a list of lines means the text of these lines.
 - `x-shorthand`: text (or a list of lines) means a mapping with this key.

@@ -14,7 +14,8 @@ LINES: Final[dict[str, Any]] = {
     "type": ["string", "array"],
     "pattern": r"\S",
     "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
-    "minItems": 1,
+    "contains": {"pattern": r"\S"},
+    "x-message": "must not be empty or blank",
     "x-expects": "text that is not blank, or a list of lines",
 }
 

@@ -37,6 +37,7 @@ KEYWORDS = {
         "pattern",
         "minLength",
         "minItems",
+        "contains",
         "minProperties",
         "maxProperties",
         "minimum",

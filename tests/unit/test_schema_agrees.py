@@ -184,6 +184,7 @@ def task(**keys: Any) -> dict[str, Any]:
         *(task(**{event: "echo"}) for event in _EVENTS),
         *(task(**{event: {"type": "python", "call": "m:f"}}) for event in _EVENTS),
         task(on_failure={"run": "echo"}),
+        task(run=["", "echo"]),
         task(preconditions="test -s x"),
         task(preconditions=["test -s x", {"run": "test -s y"}, {"if": "params.a"}, {"sh": "true", "msg": "no"}]),
         task(preconditions={"if": "params.a"}),
@@ -213,7 +214,10 @@ def test_both_accept(tree: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "tree",
     [
+        task(run=[" "]),
+        task(run=["", "\n"]),
         task(on_failure=""),
+        task(on_failure=[" "]),
         task(on_failure=3),
         task(on_failure={"run": "a", "depends_on": ["b"]}),
         task(on_failure={"type": "python"}),

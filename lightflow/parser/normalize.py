@@ -79,7 +79,8 @@ class _PlaceSchema:
         """The classes of values that mean a mapping with one key: texts, and lists of lines where they are allowed."""
         if "x-shorthand" not in self.keywords:
             return ()
-        return (str, list) if "array" in self._schemas[0].get("type", ()) else (str,)
+        takes_lines = any("array" in part.get("type", ()) for part in self._schemas)  # the first may be a `$ref`
+        return (str, list) if takes_lines else (str,)
 
     @cached_property
     def has_variants(self) -> bool:

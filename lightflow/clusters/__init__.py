@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
@@ -37,6 +38,9 @@ _SSH: Final = (
     *("-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "StreamLocalBindUnlink=yes"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=2", "-R", "{socket}:{address}:{port}"),
 )
+
+#: Runs the words behind it on the host, and removes the socket: a server of ssh leaves it there, also without an agent.
+_REMOVING_SOCKET: Final = ("sh", "-c", shlex.quote('"$@"; code=$?; rm -f {socket}; exit $code'), "lightflow")
 
 #: The exit codes of ssh when it has no connection, and of a shell and of Python there that start no agent.
 _NOT_CONNECTED: Final = "255"
@@ -159,7 +163,7 @@ def _host(text: str, python: str) -> tuple[dict[str, object], int]:
     if match is None:
         raise DefinitionError(f"host {text!r}: write a name that ssh knows, and the slots: 'node1' or 'ann@node2:8'")
     name, slots = match[1], int(match[2] or DEFAULT_WORKERS)
-    argv = ["ssh", *_SSH, name, python, "-m", "liteflow.remote.agent"]
+    argv = ["ssh", *_SSH, name, *_REMOVING_SOCKET, python, "-m", "liteflow.remote.agent"]
     return {"name": name, "slots": slots, "argv": argv}, slots
 
 

@@ -150,6 +150,18 @@ def test_a_cluster_without_a_machine_interrupts_the_run_with_the_reason(folder: 
     assert "  → the run is INTERRUPTED: the cluster 'lab' has no machine" in folder.lightflow(0, "why", "a")
 
 
+def test_a_machine_on_which_no_agent_starts_has_no_socket_left(folder: Folder) -> None:
+    folder.write("clusters: {lab: {ssh: node1, python: no-python}}\nsettings: {mode: lab}\ntasks: {a: {run: echo}}\n")
+    ssh = folder.path / "bin" / "ssh"
+    program, line = ssh.read_text().split("\n", 1)
+    ssh.write_text(f'{program}\necho "$*" >> sockets\n{line}')
+    text = folder.lightflow(5, "run", "flow.yaml")
+    assert "`python: /opt/lightflow/bin/python`" in text
+    sockets = re.findall("/tmp/lightflow-[0-9a-f]+.sock", (folder.path / "sockets").read_text())
+    assert sockets
+    assert [path for path in sockets if os.path.exists(path)] == []
+
+
 def test_a_run_says_how_many_tasks_its_cluster_runs_at_once_and_where_an_attempt_failed(folder: Folder) -> None:
     folder.write("""
 clusters: {lab: {ssh: ["node1:3"], python: PYTHON}}

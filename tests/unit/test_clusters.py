@@ -48,7 +48,8 @@ def test_hosts_become_command_lines_of_ssh() -> None:
     assert (first["name"], first["slots"]) == ("node1", 4)
     assert (second["name"], second["slots"]) == ("ann@node2", 8)
     assert second["argv"][0] == "ssh"
-    assert second["argv"][-4:] == ["ann@node2", "/opt/py/bin/python", "-m", "liteflow.remote.agent"]
+    assert "ann@node2" in second["argv"]
+    assert second["argv"][-3:] == ["/opt/py/bin/python", "-m", "liteflow.remote.agent"]
     assert second["argv"][second["argv"].index("-R") + 1] == "{socket}:{address}:{port}"
 
 

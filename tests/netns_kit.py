@@ -6,13 +6,16 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sql_servers import missing
 
 _PREFIX = "lfns"
+#: The address of each bridge, by default that of one of its links: then this machine hears that link though it is cut.
+_BRIDGE = "02:00:00:00:00:01"
 
 
 class Network:
@@ -27,14 +30,14 @@ class Network:
     def open(self) -> None:
         """Make everything."""
         bridge = self._bridge
-        _ip("link", "add", bridge, "type", "bridge")
+        _ip("link", "add", bridge, "address", _BRIDGE, "type", "bridge")
         _ip("addr", "add", f"{self.address}/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         for number in range(self._machines):
             space, link = self._space(number), self._link(number)
             _ip("netns", "add", space)
             _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
-            _ip("link", "set", link, "master", bridge, "up")
+            _ip("link", "set", link, "master", bridge, "arp", "off", "up")
             _ip("-n", space, "addr", "add", f"{self._host(number)}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 _ip("-n", space, "link", "set", device, "up")
@@ -43,6 +46,10 @@ class Network:
         """Return the words before a command that execute it on a machine, and the address of the machine."""
         return ["ip", "netns", "exec", self._space(number)], self._host(number)
 
+    def places(self) -> dict[str, tuple[list[str], str]]:
+        """Return the place of each machine by the names `w1`, `w2` …"""
+        return {f"w{number + 1}": self.place(number) for number in range(self._machines)}
+
     def cut(self, number: int) -> None:
         """Take the link of a machine away: nothing arrives, and nobody is told."""
         _ip("link", "set", self._link(number), "nomaster")
@@ -50,6 +57,14 @@ class Network:
     def join(self, number: int) -> None:
         """Connect a machine again."""
         _ip("link", "set", self._link(number), "master", self._bridge)
+
+    def crash(self, number: int) -> None:
+        """Let a machine be gone: without a link, nobody hears of the end of its processes."""
+        self.cut(number)
+        done = subprocess.run(["ip", "netns", "pids", self._space(number)], capture_output=True, text=True, check=True)
+        for pid in map(int, done.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def is_inside(self, pid: int, number: int) -> bool:
         """Return whether a process is on a machine."""

@@ -1,4 +1,4 @@
-"""A real server of ssh for tests: on loopback, with keys of its own, as the user who runs the tests."""
+"""Real servers of ssh for tests: on loopback or in network namespaces, with keys of their own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from netns_kit import Network
 from sql_servers import free_port, missing
+
+from liteflow.processes import tree
 
 _LIMIT_S = 20.0
 #: Inside of a mount namespace: a user `sshd` and a folder, which a server that root starts needs.
@@ -23,14 +26,14 @@ mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs tmpfs /run && mkdir -m 75
 
 
 class SshServer:
-    """A server that runs. The folder `client` on the path has a program `ssh` that knows its port and its keys."""
+    """Servers that run. The folder `client` on the path has a program `ssh` that knows their addresses and keys."""
 
-    def __init__(self, folder: Path, pid: int) -> None:
+    def __init__(self, folder: Path, pids: Sequence[int]) -> None:
         self.folder = folder
-        self.pid = pid
+        self.pids = pids  # one for each machine
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let `ssh` be the client of this server."""
+        """Let `ssh` be the client of these servers."""
         monkeypatch.setenv("PATH", f"{self.folder}/client:{os.environ['PATH']}")
 
 
@@ -43,10 +46,12 @@ def _write_keys(folder: Path) -> None:
     os.chmod(folder / "authorized", 0o600)
 
 
-def _write_client(folder: Path, port: int, real: str) -> None:
+def _write_client(folder: Path, port: int, real: str, addresses: Mapping[str, str]) -> None:
+    config = "".join(f"Host {host}\n  HostName {address}\n" for host, address in addresses.items())
+    (folder / "client.conf").write_text(config)
     options = (
         f"-p {port} -i {folder}/user -o IdentitiesOnly=yes -o StrictHostKeyChecking=no "
-        f"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o HostName=127.0.0.1 -F /dev/null"
+        f"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -F {folder}/client.conf"
     )
     client = folder / "client"
     client.mkdir()
@@ -55,8 +60,13 @@ def _write_client(folder: Path, port: int, real: str) -> None:
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """Run a server; it skips the test where there is none."""
+def ssh_server(folder: Path, network: Network | None = None) -> Iterator[SshServer]:
+    """Run servers; it skips the test where there is none.
+
+    Args:
+        folder: for their files and logs.
+        network: the machines of the servers, each the host `w1`, `w2` …; None: one server, which is every host.
+    """
     real = shutil.which("ssh")
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if real is None or program is None:
@@ -65,38 +75,66 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
     assert program is not None
     port = free_port()
     _write_keys(folder)
-    _write_client(folder, port, real)
-    (folder / "conf").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/pid\n"
+    places = {"*": ([], "127.0.0.1")} if network is None else network.places()
+    _write_client(folder, port, real, {host: address for host, (_, address) in places.items()})
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for host, (prefix, address) in places.items():
+            name = "server" if network is None else host
+            processes.append(_start(folder, name, [*prefix, *_command(folder, name, program, f"{address}:{port}")]))
+            _await(folder, name, processes[-1])
+        yield SshServer(folder, [process.pid for process in processes])
+    finally:
+        for process in processes:
+            _end(process)
+
+
+def _command(folder: Path, name: str, program: str, address: str) -> list[str]:
+    """Return the command line of a server."""
+    (folder / f"{name}.conf").write_text(
+        f"ListenAddress {address}\nHostKey {folder}/host\nPidFile {folder}/{name}.pid\n"
         f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowStreamLocalForwarding yes\nMaxStartups 50\n"
     )
-    command = [program, "-D", "-e", "-f", str(folder / "conf")]
-    if os.getuid() == 0:
-        users = Path("/etc/passwd").read_text()
-        extra = "" if "\nsshd:" in users else "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
-        (folder / "passwd").write_text(users + extra)
-        command = ["unshare", "-m", "sh", "-c", _AS_ROOT, "sh", str(folder), *command]
-    log = (folder / "server.log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _await(folder, process)
-        yield SshServer(folder, process.pid)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(_LIMIT_S)
-        log.close()
+    command = [program, "-D", "-e", "-f", f"{folder}/{name}.conf"]
+    if os.getuid() != 0:
+        return command
+    users = Path("/etc/passwd").read_text()
+    extra = "" if "\nsshd:" in users else "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+    (folder / "passwd").write_text(users + extra)
+    return ["unshare", "-m", "sh", "-c", _AS_ROOT, "sh", str(folder), *command]
 
 
-def _await(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the server lets this user in."""
+def _start(folder: Path, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def _await(folder: Path, host: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server lets this user in."""
     give_up = time.monotonic() + _LIMIT_S
-    command = [str(folder / "client" / "ssh"), "-o", "BatchMode=yes", f"{getpass.getuser()}@server", "true"]
+    command = [str(folder / "client" / "ssh"), "-o", "BatchMode=yes", f"{getpass.getuser()}@{host}", "true"]
     while True:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
-        log = (folder / "server.log").read_text()
+        log = (folder / f"{host}.log").read_text()
         assert time.monotonic() < give_up, f"{done.stderr}\n{log}"
         assert process.poll() is None, log
         time.sleep(0.05)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its sessions: one whose link was cut does not hear of the end of its client."""
+    below, pids = [server.pid], list[int]()
+    rows = tree.processes().values()
+    while below:
+        parent = below.pop()
+        children = [row.pid for row in rows if row.parent == parent]
+        pids += children
+        below += children
+    server.send_signal(signal.SIGTERM)
+    server.wait(_LIMIT_S)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

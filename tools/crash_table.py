@@ -83,7 +83,8 @@ CLAIMS: Final = {
     "and are new",
     "R30": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian, while uv builds an "
     "environment or programs run in it: a resume leaves no process, no half environment, and no two attempts at a time",
-    "R31": "the links of machines are cut: the lease ends what runs there, and a shorter cut ends nothing",
+    "R31": "the links of workers of Dask are cut: the lease ends what runs there, and a cut of a third ends nothing",
+    "R31-ssh": "the same with hosts of ssh, whose tasks run again on the other host; then that host is gone",
     "R32": "everything is killed and stopped at random while workflows run on both clusters and here: no success runs "
     "again, no attempts overlap, nothing is left, and each run succeeds",
     "R33": "a secret of a task is sought in the memory of the scheduler, the nannies and the workers of Dask",

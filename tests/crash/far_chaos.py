@@ -93,7 +93,7 @@ class Cluster:
 
     def agents(self) -> list[int]:
         """Return keepers, agents, guardians and workers."""
-        below = {pid for root in (*self.dask.nannies, self._server.pid) for pid in descendants(root)}
+        below = {pid for root in (*self.dask.nannies, *self._server.pids) for pid in descendants(root)}
         lines_of = {pid: command_line(pid).split() for pid in below}
         return [
             pid

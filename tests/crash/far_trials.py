@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -51,6 +52,7 @@ class Trial:
         """Start a run whose cluster has this placer; its agents are below the processes `roots`."""
         folder.mkdir()
         self.lease_s = lease_s
+        self._db = folder / "state.db"
         self.mark = f"lf{os.urandom(3).hex()}"  # of the tasks
         self.ready = folder / "ready"
         self.roots = roots
@@ -126,6 +128,12 @@ class Trial:
             took, left = await_none(self.left, self.lease_s + AFTER_LEASE_S)
             assert left == []
         return took
+
+    def attempts(self, status: str) -> dict[str, str]:
+        """Return the machine of the last attempt of each task that has ended like this."""
+        with contextlib.closing(sqlite3.connect(f"file:{self._db}?mode=ro", uri=True)) as connection:
+            words = "SELECT task_id, host FROM liteflow_attempts WHERE status = ? ORDER BY attempt"
+            return dict(connection.execute(words, (status,)).fetchall())
 
     def count(self) -> int:
         """Return how many processes of first attempts live."""

@@ -55,7 +55,7 @@ def start(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 for name in ("w1", "w2")
             ]
             placer = (sys.executable, "-m", "liteflow.remote.hosts", json.dumps(hosts))
-            made = Trial(tmp_path / str(number), placer, [server.pid], **options)
+            made = Trial(tmp_path / str(number), placer, server.pids, **options)
             started.callback(made.end)
             made.await_ready()
             return made

@@ -378,6 +378,16 @@ def test_a_failed_run_is_resumed_and_run_again(page: Any, server: RunningServer)
     (server.folder / "mended").unlink()
 
 
+def test_each_row_of_the_list_of_runs_has_one_line(page: Any, server: RunningServer) -> None:
+    failed, long = start(server, "five"), start(server, "form", {"name": "longtext" * 40})
+    show(page, server, "runs")
+    for run in (failed, long):
+        page.locator("table.runs tr", has_text=run).locator("text=Run again…").wait_for()
+    heights = page.locator("table.runs tr[data-row]").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert len({*heights}) == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_a_run_is_run_again_in_the_list(page: Any, server: RunningServer) -> None:
     run = start(server, "form", {"name": "twice"})
     show(page, server, "runs?workflow=form")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 _FORGET_S: Final = 0.02  # how often the scheduler has to say whether it has forgotten a slot
+_ANSWER_S: Final = 5.0  # how long it may take to answer
 _MISSING_S: Final = 1.0  # how often it has to say why no worker takes a slot
 
 
@@ -72,7 +73,7 @@ class SlotReport:
     def _forgotten(self, slots: Sequence[str]) -> list[str]:
         """Return which of some slots the scheduler does not have."""
         try:
-            statuses = self._client.sync(self._client.scheduler.get_task_status, keys=slots)
+            statuses = self._ask(self._client.scheduler.get_task_status, keys=slots)
         except Exception:  # noqa: BLE001 - of a library: the scheduler does not answer
             return []
         return [slot for slot in slots if statuses.get(slot) is None]
@@ -84,10 +85,14 @@ class SlotReport:
             self._last_line = line
             say(line)
 
+    def _ask(self, question: Callable[..., Any], **parts: Any) -> Any:
+        """Return what the scheduler answers; one that is stopped, or out of reach, never does."""
+        return self._client.sync(question, callback_timeout=_ANSWER_S, **parts)
+
     def _reason(self) -> str:
         """Return why no worker takes a slot."""
         try:
-            workers = self._client.sync(self._client.scheduler.identity)["workers"].values()
+            workers = self._ask(self._client.scheduler.identity)["workers"].values()
         except Exception:  # noqa: BLE001 - of a library: the scheduler does not answer
             return "the scheduler of Dask does not answer"
         return reason_of([worker["resources"] for worker in workers], self._resources)

@@ -121,6 +121,30 @@ def test_tasks_wait_for_workers_that_are_busy_with_what_others_do(tmp_path: Path
         other.result()
 
 
+SHARED = """
+clusters: {big: {dask: "ADDRESS", slots: 2}}
+pools: {gpu: {slots: 9, resource: GPU}}
+settings: {mode: big}
+tasks:
+  special1: {run: sh task.sh, pool: gpu}
+  special2: {run: sh task.sh, pool: gpu}
+  plain1: {run: sh task.sh}
+  plain2: {run: sh task.sh}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_task_that_waits_says_how_many_slots_tasks_with_other_resources_have(tmp_path: Path) -> None:
+    others = "1 of the 2 slots of big is with tasks that take other resources"
+    with dask_cluster(tmp_path, workers=1, threads=4, resources="GPU=4") as cluster:
+        flow = Workflow(tmp_path, cluster.address, SHARED)
+        with flow.running():
+            flow.await_reason("special2", f"waits for a slot of big, with 1 GPU (1 of 1 is in use: special1); {others}")
+            flow.await_reason("plain2", f"waits for a slot of big (1 of 1 is in use: plain1); {others}")
+        assert sorted(flow.lines("ends")) == ["plain1", "plain2", "special1", "special2"]
+
+
 # -- what becomes of workers -------------------------------------------------------------------------------
 
 EVENTS = (

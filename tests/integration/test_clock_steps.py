@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
 from collections import Counter
 from pathlib import Path
 
+from clock_kit import SteppedClock
 from scheduler_kit import end, log, rows, start, until
 
 FLOW = """
@@ -15,45 +14,8 @@ workflow_name: w
 schedule: {every: 1m, overlap: allow}
 tasks: {t: {run: 'echo "$LIGHTFLOW_SCHEDULED_AT" >> trail'}}
 """
-#: In the server and in its runs: the clock of the machine, and as many seconds as the file says.
-CLOCK = """
-import time
-_time = time.time
-
-
-def stepped() -> float:
-    try:
-        with open({path!r}) as file:
-            return _time() + float(file.read())
-    except (OSError, ValueError):
-        return _time()
-
-
-time.time = stepped
-"""
 HOUR, YEAR = 3600, 365 * 86400
 STEPS = (120, 2 * HOUR, -3 * HOUR, 1, 10 * YEAR, -10 * YEAR, 65, 400)
-
-
-class SteppedClock:
-    """The clock of a server."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "offset"
-        self.offset_s = 0.0
-        (folder / "clock").mkdir()
-        (folder / "clock" / "sitecustomize.py").write_text(CLOCK.format(path=str(self._file)))
-        self.path = str(folder / "clock")
-
-    def now(self) -> float:
-        return time.time() + self.offset_s
-
-    def step(self, seconds: float) -> None:
-        """Set the clock, at once for all processes."""
-        self.offset_s += seconds
-        partial = self._file.with_suffix(".new")
-        partial.write_text(str(self.offset_s))
-        os.replace(partial, self._file)
 
 
 def test_no_instant_runs_twice_and_the_schedule_goes_on(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 _API: Final = "/api/v1"
 _ENDED: Final = ("SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED", "SKIPPED")
+_STARTS_LATER: Final = ("CLAIMED", "WAITING")  # of a fire whose run does not exist yet
 _WINDOW: Final = 262_144  # bytes of a log that one request fetches
 
 
@@ -233,7 +234,7 @@ class Client(_Requests):
         return self._json("GET", _run(run_id))
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
-        """Wait until a run has ended, and return it.
+        """Wait until a run has ended, and return it; it need not have started yet.
 
         Raises:
             TimeoutError: it has not ended in time.
@@ -241,12 +242,23 @@ class Client(_Requests):
         """
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         pause = 0.05
-        while (run := self.run(run_id))["status"] not in _ENDED:
+        while (run := self._run_or_fire(run_id))["status"] not in _ENDED:
             if give_up is not None and time.monotonic() >= give_up:
                 raise TimeoutError(f"run {run_id} is {run['status']} after {timeout_s:g} s")
             time.sleep(pause)
             pause = min(pause * 1.5, 1.0)
         return run
+
+    def _run_or_fire(self, run_id: str) -> dict[str, Any]:
+        """Return a run, or the fire that starts it later. Raises ServerError: there is neither."""
+        try:
+            return self.run(run_id)
+        except ServerError as error:
+            if error.status != 404:
+                raise
+        fires = self.fires(status=_STARTS_LATER, limit=500)["fires"]
+        # Without a fire it may have started since.
+        return next((fire for fire in fires if fire["run_id"] == run_id), None) or self.run(run_id)
 
     def graph(self, run_id: str) -> dict[str, Any]:
         """Return the graph of a run as it was when the run was last started or resumed."""

@@ -83,8 +83,11 @@ def test_a_run_that_starts_late_is_answered_with_its_id(tmp_path: Path) -> None:
         run_id = answer.json()["run_id"]
         assert (answer.status, answer.json()["status"]) == (202, "CLAIMED")
         assert client.runs()["runs"] == []
+        with pytest.raises(TimeoutError, match="is CLAIMED after 0 s"):
+            client.wait(run_id, timeout_s=0)
+        with pytest.raises(ServerError, match="no run 'other'"):
+            client.wait("other")
         (tmp_path / "go").touch()
-        until(lambda: [run["run_id"] for run in client.runs()["runs"]] == [run_id])
         assert client.wait(run_id, timeout_s=60)["status"] == "SUCCESS"
         (tmp_path / "go").unlink()
         again = server.request("POST", f"/api/v1/runs/{run_id}/retry", {"tasks": ["load"]})

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from sql_servers import missing
 
 _PREFIX = "lfns"
+_SPACES = "/run/netns"
 #: The address of each bridge, by default that of one of its links: then this machine hears that link though it is cut.
 _BRIDGE = "02:00:00:00:00:01"
 
@@ -44,7 +45,7 @@ class Network:
 
     def place(self, number: int) -> tuple[list[str], str]:
         """Return the words before a command that execute it on a machine, and the address of the machine."""
-        return ["ip", "netns", "exec", self._space(number)], self._host(number)
+        return ["nsenter", f"--net={_SPACES}/{self._space(number)}"], self._host(number)
 
     def places(self) -> dict[str, tuple[list[str], str]]:
         """Return the place of each machine by the names `w1`, `w2` …"""
@@ -69,7 +70,7 @@ class Network:
     def is_inside(self, pid: int, number: int) -> bool:
         """Return whether a process is on a machine."""
         try:
-            return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/run/netns/{self._space(number)}").st_ino
+            return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"{_SPACES}/{self._space(number)}").st_ino
         except OSError:
             return False
 
@@ -90,7 +91,7 @@ class Network:
 @contextmanager
 def network(machines: int) -> Iterator[Network]:
     """Have machines behind a bridge; it skips the test where this is not allowed."""
-    if os.getuid() != 0 or shutil.which("ip") is None:
+    if os.getuid() != 0 or not all(map(shutil.which, ("ip", "nsenter"))):
         missing("iproute2, or the right to make network namespaces (root),")
     _remove_old()
     made = Network(machines)
@@ -110,7 +111,7 @@ def _remove_old() -> None:
 
 
 def _names() -> list[str]:
-    spaces = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    spaces = os.listdir(_SPACES) if os.path.isdir(_SPACES) else []
     return [name for name in (*spaces, *os.listdir("/sys/class/net")) if name.startswith(_PREFIX)]
 
 

@@ -89,8 +89,13 @@ CLAIMS: Final = {
     "again, no attempts overlap, nothing is left, and each run succeeds",
     "R33": "a secret of a task is sought in the memory of the scheduler, the nannies and the workers of Dask",
     "R34": "10,000 tasks on a Dask cluster: tasks of Dask at a time, and those that are left when the run is idle",
-    "R35": "`kill -9` of the orchestrator, or of the worker, guardian, agent, keeper, agent and guardian, or all of a "
-    "machine of a cluster: no container of ours is left there",
+    "R35-docker-ssh": "`kill -9` of the orchestrator, or of the worker, guardian, agent, keeper, agent and guardian, "
+    "or all of a machine of a cluster: no container of ours is left there",
+    "R35-podman-ssh": "the same with podman",
+    "R35-docker-dask": "the same on a worker of Dask",
+    "R35-cut-docker-ssh": "the link of a host of ssh is cut while its container runs: the lease ends it",
+    "R35-cut-docker-dask": "the same on a worker of Dask",
+    "R35-cut-podman-dask": "the same with podman",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -135,6 +135,21 @@ class Trial:
         self._outside.clean()
         return TrialReport(before, left, limit_s if took_s is None else took_s)
 
+    def mend(self, fault: Callable[[], None], mend: Callable[[], None]) -> TrialReport:
+        """Let a fault happen while all is there, and mend it when nothing is left. The run goes on and succeeds."""
+        process = self._start()
+        self._await_all(process)
+        before = self._outside.count()
+        fault()
+        took_s = seconds_until(lambda: self._outside.count() == 0, self._outside.stays_s)
+        left = self._outside.count() if took_s is None else 0
+        if left:
+            self._outside.clean()
+        mend()
+        assert process.wait(LIMIT_S) == 0, "the run has succeeded"
+        left += self._outside.count() + self._outside.surplus(self._place / "lightflow.db")
+        return TrialReport(before, left, self._outside.stays_s if took_s is None else took_s)
+
     @staticmethod
     def _kill(pids: Sequence[int]) -> None:
         """End processes at the same instant: none of them sees another one ended."""

@@ -76,7 +76,7 @@ CLUSTER: Final = block(
             "examples": ["/opt/lightflow/bin/python"],
         },
         "lease": duration(
-            "A machine that has lost its connection for so long ends what it runs. Shorter breaks cost nothing.",
+            "A machine that has lost its connection for so long ends what it runs. A break of a third costs nothing.",
             zero=False,
             default="15s",
             examples=["1m"],

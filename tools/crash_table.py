@@ -68,6 +68,7 @@ CLAIMS: Final = {
     "R21-podman": "the same with podman",
     "R24": "`kill -9` of the orchestrator, the workers, the guardian, or orchestrator and guardian: no statement and "
     "no connection is left on PostgreSQL and MariaDB; in the last case from the next resume on",
+    "R24-dask": "the same where a worker of Dask executes the statements, and the parts of its agent are killed",
     "R25": "the same for requests and invocations: no connection is left, and none is sent more often than there are "
     "attempts",
     "R25-messages": "the same for mails and messages: a resume after every kill ends the run, and all mails of a task "

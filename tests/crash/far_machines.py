@@ -92,7 +92,7 @@ def worker_of_dask(folder: Path, env: Mapping[str, str], network: Network | None
         for name, value in env.items():
             patch.setenv(name, value)
         with dask_cluster(folder, workers=1, network=network) as cluster:
-            declared = f'dask: "{cluster.address}", slots: 1, plain_secrets: true'
+            declared = f'dask: "{cluster.address}", plain_secrets: true'
             yield FarMachine(declared, {}, lambda: _below_workers(cluster))
 
 

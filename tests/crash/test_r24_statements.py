@@ -1,9 +1,11 @@
-"""R24: no statement of a killed run stays on a server, and no connection.
+"""R24: no statement of a killed run stays on a server, and no connection, also where an agent of a cluster ran it.
 
 Proved, with PostgreSQL and MariaDB: `kill -9` of the orchestrator, of the workers, of the guardian, and of orchestrator
 and guardian at the same instant, at moments from the start of a run until its four statements (two that sleep, two that
 compute) have run for a while: afterwards neither server has a statement or a connection of the run; in the last case
-from the next resume on, which ends the workers, too. Not proved: a pooler between us and the server.
+from the next resume on, which ends the workers, too. The same where a worker of Dask executes them, and the parts of
+its agent are killed: the guardian there ends the statements, and the next agent there if the guardian was killed, too.
+Not proved: a pooler between us and the server.
 
     CI=true pytest tests/crash/test_r24_statements.py --crash-scale 10      # 20 moments each
 """
@@ -12,11 +14,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import sql_servers
+from far_machines import VICTIMS, FarMachine, worker_of_dask
 from outside import Outside, Trial, check_nothing_left, seconds_until
 from sql_servers import SqlServer
 
@@ -35,6 +38,8 @@ tasks:
   sleeps_too: {<<: *sql, connection: "${{ secrets.MY }}", sql: "SELECT SLEEP(600 * :first)"}
   computes_too: {<<: *sql, connection: "${{ secrets.MY }}", sql: "SELECT BENCHMARK(100000000000 * :first, md5('a'))"}
 """
+#: Who is killed in the quick form on a machine of a cluster.
+FEW_VICTIMS = ("worker", "agent", "agent and guardian")
 #: A program without undos, which shows that the test sees what is left.
 WITHOUT_UNDO = """
 from lightflow.plugins.base import TaskType
@@ -84,12 +89,33 @@ class Servers(Outside):
         self._mariadb.close()
 
 
+class FarServers(Servers):
+    """The statements of a run whose tasks are executed on the machine of a cluster."""
+
+    stays_s = 40.0  # an undo waits so long for a machine
+    victims = VICTIMS
+    resumed = ("all",)
+
+    def __init__(self, postgresql: SqlServer, mariadb: SqlServer, machine: FarMachine) -> None:
+        super().__init__(postgresql, mariadb)
+        self._machine = machine
+        self.flow += machine.settings
+        self.env = {**self.env, **machine.env}
+
+    def pids(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
+        return self._machine.pids(victim, orchestrator)
+
+
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
+def running() -> Iterator[tuple[SqlServer, SqlServer]]:
     with sql_servers.postgresql() as postgresql, sql_servers.mariadb() as mariadb:
-        both = Servers(postgresql, mariadb)
+        yield postgresql, mariadb
+
+
+@pytest.fixture
+def servers(running: tuple[SqlServer, SqlServer]) -> Iterator[Servers]:
+    with closing(Servers(*running)) as both:
         yield both
-        both.close()
 
 
 @pytest.mark.slow
@@ -98,6 +124,26 @@ def test_r24_no_statement_is_left(
     servers: Servers, tmp_path: Path, figure: Callable[..., str], scaled: Callable[[int], int]
 ) -> None:
     check_nothing_left("R24", servers, tmp_path, figure, scaled)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100_000)
+def test_r24_no_statement_of_an_agent_of_dask_is_left(
+    running: tuple[SqlServer, SqlServer],
+    tmp_path: Path,
+    figure: Callable[..., str],
+    scaled: Callable[[int], int],
+    *,
+    long_form: bool,
+) -> None:
+    with (
+        worker_of_dask(tmp_path / "dask", {}) as machine,
+        closing(FarServers(*running, machine)) as servers,
+    ):
+        servers.victims = VICTIMS if long_form else FEW_VICTIMS
+        figures = Trial(servers, tmp_path).all_moments(scaled(1))
+    line = figure("R24-dask", **figures)
+    assert figures["left"] == 0, line
 
 
 @pytest.mark.timeout(600)

@@ -1,6 +1,8 @@
-"""The run of R33: a command with a secret, on a worker of Dask.
+"""The run of R33: a command with a secret on a machine of a cluster, and then one without.
 
-R33_SECRET=… python tests/crash/secret_run.py FOLDER ADDRESS
+R33_SECRET=… python tests/crash/secret_run.py FOLDER KIND MACHINES    KIND is dask or ssh
+
+The files `first` and `second` are there when a command runs; it ends when `end-first` or `end-second` is.
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from lightflow.clusters import dask  # noqa: E402
+from lightflow.clusters import dask, ssh  # noqa: E402
 from liteflow import Command, Dag, Task  # noqa: E402
 
-SCRIPT = '[ -n "$TOKEN" ] || exit 1; touch ready; while [ ! -e gate ]; do sleep 0.02; done'
+SCRIPT = "touch {name}; while [ ! -e end-{name} ]; do sleep 0.02; done"
 
 
-def main(folder: str, address: str) -> None:
+def main(folder: str, kind: str, machines: str) -> None:
     token = os.environ.pop("R33_SECRET")
-    dag = Dag("secret", f"{folder}/state.db", clusters={"far": dask(address, slots=4)}, secrets=["TOKEN"])
-    dag.add_task(Task("command", body=Command(("/bin/sh", "-c", SCRIPT), secrets=("TOKEN",))))
+    cluster = dask(machines, slots=4) if kind == "dask" else ssh(machines, python=sys.executable)
+    dag = Dag("secret", f"{folder}/state.db", clusters={"far": cluster}, secrets=["TOKEN"])
+    script = f'[ -n "$TOKEN" ] || exit 1; {SCRIPT.format(name="first")}'
+    first = dag.add_task(Task("first", body=Command(("/bin/sh", "-c", script), secrets=("TOKEN",))))
+    dag.shell(f'[ -z "$TOKEN" ] || exit 1; {SCRIPT.format(name="second")}', "second", depends_on=first)
     run = dag.run(mode="far", run_id="r", secrets={"TOKEN": token}, log_dir=f"{folder}/logs")
     sys.exit(0 if run.status == "SUCCESS" else 1)
 

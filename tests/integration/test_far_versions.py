@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from far_kit import AGENT, Far, cluster_of, opened_executors
 from process_kit import is_alive, python_of
+from scheduler_kit import ROOT
 
 from liteflow import Dag, __version__
 from liteflow.errors import ResourceError

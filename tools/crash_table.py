@@ -215,7 +215,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="how much larger than the quick form")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("-n", "--workers", type=int, default=3, help="processes that test at a time")
+    parser.add_argument("-n", "--workers", type=int, default=2, help="processes that test at a time")
     parser.add_argument("--from", dest="source", type=Path, help="make the table from lines that were collected before")
     parser.add_argument("--write", action="store_true", help="put the table into the documentation")
     options = parser.parse_args()

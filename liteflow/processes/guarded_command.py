@@ -22,6 +22,7 @@ from liteflow.processes.frames import close_quietly
 from liteflow.processes.spawn import TO_DEFAULT
 
 _PIPE_BYTES = 1 << 20
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHECK_EVERY_MS = 10  # where the kernel has no process descriptors
 
 
@@ -48,7 +49,11 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the keeper does not need them
-            pid = os.fork()
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # an exception raised by a hook of forks is lost
+            try:
+                pid = os.fork()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if pid == 0:
             _keep(argv, cwd, write, quiet, child_end)
         child_end.close()
@@ -98,7 +103,7 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, child_e
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGCHLD, *_ENDING):
             signal.signal(number, signal.SIG_DFL)
         tree.set_subreaper(on=True)
         for name in os.listdir("/proc/self/fd"):  # the keeper must not hold files of the program open

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -102,3 +104,19 @@ def test_it_holds_nothing_that_the_program_has_open(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         keeping.join()
         os.close(read)
+
+
+INTERRUPTED = """
+import os, signal
+from liteflow.processes.guarded_command import run_guarded
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    run_guarded(["/bin/sleep", "1000"], None, 30.0)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_while_it_forks_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

@@ -42,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.sunk: list[int] = []  # the sizes of the bodies that /sink has read
         self.held = 0  # requests that wait for their answer while their client is there
         self.holds = True  # whether requests to /wait wait
+        self.acknowledged = 0  # requests to /wait that were answered while their client was there
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
         if certificate is not None:
@@ -137,10 +138,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait(self, query: dict[str, str], body: bytes) -> None:
         """Answer when the server is released; at once for a later attempt."""
-        if query.get("attempt", "1") == "1" and self.server.holds and not self._hold():
-            self.close_connection = True
-        else:
+        waits = query.get("attempt", "1") == "1" and self.server.holds
+        if self._hold() if waits else self._has_client():
+            with self.server.lock:
+                self.server.acknowledged += 1
             self._answer(200, b"{}")
+        else:
+            self.close_connection = True
+
+    def _has_client(self) -> bool:
+        return not select.select([self.connection], [], [], 0)[0] or bool(self.connection.recv(1, socket.MSG_PEEK))
 
     def _hold(self) -> bool:
         """Wait until the server is released or the client is gone; return whether the client is still there."""
@@ -148,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.held += 1
         try:
             while not self.server.released.wait(0.02):
-                if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+                if not self._has_client():
                     self.server.gone.set()
                     return False
             return True

@@ -93,7 +93,6 @@ class Messages(Outside):
 
     def __init__(self, server: Server, post: SmtpServer, flow: str = MESSAGES) -> None:
         self._server, self._post = server, post
-        self._unanswered = 0
         self.flow = flow.replace("PORT", str(post.port))
         self.env = {"URL": server.url("/wait"), "NO_PROXY": "*"}
 
@@ -102,7 +101,6 @@ class Messages(Outside):
 
     def after_kill(self) -> None:
         self._server.holds = self._post.holds = False
-        self._unanswered = len(self._server.received)
 
     def clean(self) -> None:
         self._server.released.set()
@@ -112,6 +110,7 @@ class Messages(Outside):
         self._post.released = False
         self._server.holds = self._post.holds = True
         self._server.received.clear()
+        self._server.acknowledged = 0
         self._post.identities.clear()
 
     def surplus(self, db: Path) -> int:
@@ -120,7 +119,7 @@ class Messages(Outside):
         posts, requests = self._post.identities, len(self._server.received)
         excess = max(0, len(posts) - attempts.get("mails", 0)) + max(0, len(set(posts)) - 1)
         excess += max(0, requests - attempts.get("tells", 0) - attempts.get("on_success", 0))
-        return excess + max(0, requests - self._unanswered - 1) + (status_in(db) not in (None, "SUCCESS"))
+        return excess + max(0, self._server.acknowledged - 1) + (status_in(db) not in (None, "SUCCESS"))
 
 
 class Notice(Messages):

@@ -182,9 +182,9 @@ tasks:
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
     folder.await_file("started")
-    reason = "second is PENDING: waits for a slot of lab (1 of 1 is in use: first)"
-    assert reason in folder.lightflow(0, "why", "second")
     folder.await_host("first", "node1")
+    reason = "second is PENDING: waits for a slot of lab (1 of 1 is in use: first)"
+    folder.until(lambda: reason in folder.lightflow(0, "why", "second"))
     assert "first is RUNNING: attempt 1 is running on node1; " in folder.lightflow(0, "why", "first")
     assert "==> first, attempt 1: RUNNING on node1" in folder.lightflow(0, "logs")
     (folder.path / "gate").touch()

@@ -344,6 +344,7 @@ def test_an_attempt_that_an_agent_has_waits_for_a_slot_of_its_cluster(
         held.wait_for(lambda history: ("long_0", -1, "RUNNING") in history.statuses("r"))
         held.wait_for_status("r", beside.task_id, "RUNNING")
         held.wait_for_status("r", "long_2", "QUEUED")
+        held.wait_for(lambda history: [place["slots"] for place in history.run("r").places] == [1])
         assert held.why("long_2") == [
             "long_2 is QUEUED: attempt 1 was given to lab, and waits for a slot of lab (1 of 1 is in use: long_0)"
         ]

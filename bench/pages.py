@@ -62,6 +62,8 @@ while True:
     dag.run(2, "thread")
 """
 
+_WARM_UP_MS: Final = 180_000  # until the list has begun again for the first time: it is short when there are few runs
+
 #: Shows a component alone; `show` draws it again with further properties.
 HARNESS: Final = """async ({name, run, props}) => {
   const kit = await import('/ui/app.js');
@@ -315,6 +317,7 @@ def heap_figures(url: str, token: str, db: Path, minutes: float) -> Figures:
             if page is None:
                 return {}
             page.goto(f"{url}#/runs")
+            page.wait_for_timeout(_WARM_UP_MS)
             before = _least_heap(page)
             page.wait_for_timeout(minutes * 60_000)
             return {"heap-hour": _growth(before, _least_heap(page))}

@@ -184,7 +184,7 @@ def test_a_run_goes_on_whatever_becomes_of_workers(tmp_path: Path, event: Callab
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_slots_bring_the_workers_of_an_adaptive_cluster_and_let_them_go(tmp_path: Path) -> None:
-    options = {"dashboard_address": None, "worker_dashboard_address": None, "local_directory": str(tmp_path)}
+    options = {"dashboard_address": ":0", "worker_dashboard_address": ":0", "local_directory": str(tmp_path)}
     with LocalCluster(n_workers=0, threads_per_worker=2, **options) as cluster:
         cluster.adapt(minimum=0, maximum=2, interval="500ms")
         flow = Workflow(tmp_path, cluster.scheduler_address, EVENTS)

@@ -659,6 +659,20 @@ def test_seven_tabs_share_one_stream(tabs: Tabs, server: RunningServer) -> None:
         wait_for_text(tab, "table.runs .id", run)
 
 
+def test_a_connection_that_lives_at_once_is_shown(tabs: Tabs, server: RunningServer) -> None:
+    page = log_in(tabs.tab(), server.url, server.operator)
+    page.add_init_script("""
+        new MutationObserver((_, observer) => {
+            if (!document.querySelector(".connection")) return;
+            observer.disconnect();
+            import("/ui/app.js").then(({feed}) => feed.setState("live"));
+        }).observe(document, { childList: true, subtree: true });
+    """)
+    page.route("**/api/v1/stream?*", lambda route: None)  # nothing later says that the connection lives
+    page.reload()
+    page.wait_for_selector(".connection.live")
+
+
 def test_a_tab_that_takes_the_stream_over_misses_nothing(tabs: Tabs, server: RunningServer) -> None:
     context = tabs.context()
     leader = log_in(tabs.tab(context), server.url, server.operator, "#/runs?workflow=form")

@@ -378,7 +378,7 @@ export const feed = new Feed();
 /** Return [state, lostAt] of the feed. */
 export function useFeedState() {
   const [, set] = useState(0);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const watcher = () => set(count => count + 1);
     feed.watchers.add(watcher);
     return () => feed.watchers.delete(watcher);

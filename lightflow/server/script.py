@@ -22,15 +22,16 @@ _EXPORTED: Final = r"\2:\1"
 _NAMES: Final = re.compile(r"^import (?P<names>[^;]*?),? from \"\./vendor/(?P<name>\w+)\.js\";", re.DOTALL)
 
 _TOKEN: Final = re.compile(
-    r"""(?P<gap>(?:\s+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)+)|(?P<code>[^\s"'`/{}]+)"""
+    r"""(?P<gap>(?:\s+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)+)|(?P<code>[^\s"'`/(){}\[\];]+)"""
     r"""|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<sign>.)"""
 )
 _PATTERN: Final = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/\w*")
 _TEMPLATE: Final = re.compile(r"[`}](?:[^`\\$]|\\.|\$(?!\{))*(?:`|\$\{)", re.DOTALL)
 _STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
-_AROUND_SIGNS: Final = re.compile(r"\s*([{};,]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
+_AROUND_SIGNS: Final = re.compile(r"\s*([{};,>]|:(?=\s))\s*")  # a colon before a space does not belong to a selector
 _LINE_END: Final = re.compile(r"\s*\n\s*")
 _BETWEEN_TAGS: Final = re.compile(r"(?<=[>}])\n(?=[<$])")  # htm leaves out the same
+_BEFORE_END: Final = re.compile(r"\s+(?=/>)")
 _END_TAG: Final = re.compile(r"</\w+>")
 _QUOTED_WORD: Final = re.compile(r"(?<=[\w-]=)\"([\w.-]+)\"(?=[\s/>])")  # the value of an attribute
 _CONST: Final = re.compile(r"(?<![\w$.])const$")
@@ -39,6 +40,10 @@ _PATTERN_FOLLOWS: Final = re.compile(r"(?:^|[^\w$)\]}\"'`]|\b(?:return|typeof|ca
 _OPERATORS: Final = "?:&|=*<>"  # not + and -, which may be two of one, nor / of patterns
 _BEFORE_VALUE: Final = "{([;," + _OPERATORS  # a line that ends with one of these is continued
 _AFTER_VALUE: Final = "})];,." + _OPERATORS  # a line that begins with one of these continues the one before, or ends it
+_OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")  # an expression of a template is between "…${" and "}…", too
+_WITH_BLOCK: Final = frozenset(
+    ["async", "case", "catch", "class", "do", "else", "finally", "for", "function", "if", "switch", "try", "while"]
+)  # a brace ends these statements
 
 
 def joined_script(read: Callable[[str], str], main: str) -> str:
@@ -60,16 +65,21 @@ def joined_script(read: Callable[[str], str], main: str) -> str:
 def packed_script(text: str) -> str:
     """Return a script without comments, and with the white space that separates words or ends statements.
 
-    `const` becomes `let`, and no semicolon is before a brace that ends a block.
+    `const` becomes `let`, declarations that follow each other become one, and no semicolon is before a brace that ends
+    a block.
     """
-    parts, last, gap = list[str](), "\n", ""
+    parts, last, gap, statements = list[str](), "\n", "", _Statements()
     for content, kind in _tokens(text):
         if kind == "gap":
             gap = content
             continue
         if kind == "code":
             content = _CONST.sub("let", content)
-        elif content == "}" and last == ";":
+        if statements.continues_declaration(content):
+            parts[-1] = last = ","
+            gap = ""
+            continue
+        if content == "}" and last == ";":
             parts[-1] = parts[-1].removesuffix(";")
             gap = ""
         if gap:
@@ -78,6 +88,29 @@ def packed_script(text: str) -> str:
         parts.append(content)
         last = content[-1]
     return "".join(parts) + "\n"
+
+
+class _Statements:
+    """Follows the statements of a script, in which each one but a block ends with a semicolon."""
+
+    def __init__(self) -> None:
+        #: inside each open bracket the first words of the statement before, and of the present one
+        self._words = [("", "")]
+
+    def continues_declaration(self, content: str) -> bool:
+        """Return whether the next token begins a declaration after another one."""
+        before, first = self._words[-1]
+        if content.startswith(_CLOSING):
+            self._words.pop()
+            if content == "}" and self._words[-1][1] in _WITH_BLOCK:
+                self._words[-1] = ("", "")
+        elif content == ";":
+            self._words[-1] = (first, "")
+        elif not first:
+            self._words[-1] = ("", content)
+        if content.endswith(_OPENING):
+            self._words.append(("", ""))
+        return not first and before == content == "let"
 
 
 def packed_style(text: str) -> str:
@@ -90,8 +123,8 @@ def _packed_markup(text: str) -> str:
 
     The names of end tags are left out, and the quotes around a word.
     """
-    packed = _END_TAG.sub(_ANY_END_TAG, _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text)))
-    return _QUOTED_WORD.sub(r"\1", packed)
+    packed = _BEFORE_END.sub("", _BETWEEN_TAGS.sub("", _LINE_END.sub("\n", text)))
+    return _QUOTED_WORD.sub(r"\1", _END_TAG.sub(_ANY_END_TAG, packed))
 
 
 def _as_function(name: str, text: str) -> str:

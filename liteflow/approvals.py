@@ -64,22 +64,23 @@ def open_approvals(history: History, run: RunRecord, task_id: str | None = None)
     decided = {answer.attempt_key for answer in history.answers(run.run_id)} if handles else set()
     for name, index, handle in handles:
         described_approval = _approval_in(handle) if task_id in (None, name) else None
+        if described_approval is None:
+            continue
         record = history.instance(run.run_id, name, index)
-        if record is not None and (name, index, record.try_number) in decided:
+        if record is None or (name, index, record.try_number) in decided:
             continue  # the run acts on the decision when it continues
-        if described_approval is not None and record is not None:
-            message, fields = described_approval
-            approvals.append(
-                OpenApproval(
-                    run_id=run.run_id,
-                    task_id=name,
-                    map_index=index,
-                    attempt=record.try_number,
-                    message=message,
-                    fields=fields,
-                    since=record.started_at or record.updated_at,
-                )
+        message, fields = described_approval
+        approvals.append(
+            OpenApproval(
+                run_id=run.run_id,
+                task_id=name,
+                map_index=index,
+                attempt=record.try_number,
+                message=message,
+                fields=fields,
+                since=record.started_at or record.updated_at,
             )
+        )
     return approvals
 
 

@@ -19,8 +19,8 @@ Examples:
 
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
-duration_s, counts, source, params, logical_date, trigger (trigger, at, started_by), parent (run_id,
-task, map_index), request (action, requested_by, at)."""
+duration_s, counts, approvals, source, params, logical_date, trigger (trigger, at, started_by),
+parent (run_id, task, map_index), request (action, requested_by, at)."""
 )
 @click.argument("workflow", required=False, shell_complete=workflow_names)
 @click.option("-a", "--all", "every", is_flag=True, help="Also child runs, which tasks of other runs execute.")
@@ -50,7 +50,7 @@ def runs(workflow: str | None, every: bool, limit: int, db: str, as_json: bool) 
             duration_text(queries.elapsed_s(run)) or "-",
             counted(counts, instances) + (" (partial)" if run.selection is not None else ""),
         )
-        for run, counts, instances in summaries
+        for run, counts, instances, _ in summaries
     ]
     heads = (
         "RUN",

@@ -17,7 +17,7 @@ from lightflow.server.answers import RunStateShape
 from lightflow.server.feed import FeedBatch, FeedChange
 from lightflow.server.shapes import instance_columns, run_state_shape, without_values
 from lightflow.service.json_shapes import Shape
-from lightflow.service.queries import RunSummary
+from lightflow.service.queries import summary_of
 from liteflow import LiteflowError, RunNotFound
 from liteflow.api import History, InstanceRecord
 
@@ -108,7 +108,7 @@ class FrameBuilder:
         return {"topic": f"run:{run_id}", "run": summary, "tasks": tasks, "removed": removed}
 
     def _summary(self, history: History, run_id: str) -> RunStateShape:
-        return run_state_shape(RunSummary(history.run(run_id), *history.tally(run_id)))
+        return run_state_shape(summary_of(history, history.run(run_id)))
 
 
 def _instances(

@@ -69,7 +69,7 @@ from lightflow.service.json_shapes import (
     workflow_shape,
 )
 from lightflow.service.lookup import find_instance, find_run, with_span
-from lightflow.service.queries import RunSummary, WorkflowSummary
+from lightflow.service.queries import WorkflowSummary
 from lightflow.service.shape_types import ExplanationShape
 from liteflow import RunNotFound, __version__
 from liteflow.api import (
@@ -121,7 +121,7 @@ def list_runs(request: CheckedRequest) -> Answer[RunsPage]:
             with_children=query["all"],
         )
         page = records[: query["limit"]]
-        runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
+        runs = [summary_shape(queries.summary_of(history, run)) for run in page]
     after = str(page[-1].run_no) if len(records) > len(page) else None
     return shown(request, {"as_of": as_of, "runs": runs, "after": after})
 
@@ -130,7 +130,7 @@ def get_run(request: CheckedRequest) -> Answer[RunAnswer]:
     """Return a run with the numbers of its tasks by state, and its outputs."""
     with reading(request) as (history, as_of):
         run = _run(history, request)
-        shape = run_state_shape(RunSummary(run, *history.tally(run.run_id)))
+        shape = run_state_shape(queries.summary_of(history, run))
         outputs = queries.run_outputs(history, run.run_id)
     return shown(request, {"as_of": as_of, **shape, "outputs": outputs})
 
@@ -385,7 +385,7 @@ def _workflow(history: History, request: CheckedRequest, name: str) -> ListedWor
     dag, count = history.dag(name), request.query["runs"]
     assert dag is not None
     runs = history.runs(name, limit=max(count, 1))
-    latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
+    latest = queries.summary_of(history, runs[0]) if runs else None
     shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
     if request.services.hides_values:
         shape["latest"] = without_values(shape["latest"])

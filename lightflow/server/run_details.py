@@ -24,7 +24,6 @@ from lightflow.service.durations import durations
 from lightflow.service.groups import run_groups
 from lightflow.service.json_shapes import group_shapes, iso, run_difference_shape, summary_shape
 from lightflow.service.lookup import find_run
-from lightflow.service.queries import RunSummary
 from lightflow.service.run_diff import diff_runs
 from lightflow.service.shape_types import RunDifferenceShape, RunShape
 from liteflow.api import History, RunRecord, open_approvals
@@ -79,7 +78,7 @@ def _related(request: CheckedRequest, read: Callable[..., list[RunRecord]]) -> t
     with reading(request) as (history, as_of):
         run = find_run(history, request.path["run"])
         records = read(history, run.run_id, after=after, limit=limit + 1)
-        page = [RunSummary(each, *history.tally(each.run_id)) for each in records[:limit]]
+        page = [queries.summary_of(history, each) for each in records[:limit]]
     related: RelatedPage = {
         "as_of": as_of,
         "run_id": run.run_id,

@@ -20,7 +20,7 @@ from lightflow.server.answers import (
     SchedulerShape,
     TriggerShape,
 )
-from lightflow.service.json_shapes import Shape, iso, iso_column, run_shape
+from lightflow.service.json_shapes import Shape, iso, iso_column, summary_shape
 from lightflow.service.queries import RunSummary
 from liteflow.api import AttemptRecord, EventRecord, FireRecord, InstanceRecord, InstanceStates, OpenApproval
 
@@ -176,7 +176,7 @@ def run_state_shape(summary: RunSummary) -> RunStateShape:
     """Return a run with what only a server needs: who owns it, and whether it can be resumed."""
     run = summary.run
     owner: OwnerShape | None = None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
-    shape = run_shape(run, summary.counts, summary.instances)
+    shape = summary_shape(summary)
     return {**shape, "owner": owner, "resumable": run.resumable, "graph": run.graph_digest, "cwd": run.cwd}
 
 

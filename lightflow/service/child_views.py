@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from liteflow.api import History, Record, RunRecord, instance_name
+from liteflow.states import Status
 
 
 class ChildView(Record):
@@ -40,7 +41,7 @@ def child_views(history: History, run_id: str) -> list[ChildView]:
             run=run,
             counts=tasks,
             instances=instances,
-            approvals=_approvals(history, run) if "WAITING" in {*tasks, *instances} else (),
+            approvals=waiting_for_people(history, run, tasks, instances),
             children=child_views(history, run.run_id),
         )
         for run in history.children(run_id)
@@ -48,7 +49,12 @@ def child_views(history: History, run_id: str) -> list[ChildView]:
     ]
 
 
-def _approvals(history: History, run: RunRecord) -> list[str]:
+def waiting_for_people(
+    history: History, run: RunRecord, tasks: Mapping[str, int], instances: Mapping[str, int]
+) -> Sequence[str]:
+    """Return the names of what waits in a run for the decision of a person; the numbers are those of `tally`."""
+    if not {*tasks, *instances} & {Status.WAITING}:
+        return ()
     from liteflow.api import open_approvals  # few runs have one
 
     return [each.name for each in open_approvals(history, run)]

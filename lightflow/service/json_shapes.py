@@ -118,7 +118,9 @@ def seconds_between(started_at: float | None, ended_at: float | None) -> float |
 # -- runs -------------------------------------------------------------------------------------------------------
 
 
-def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int]) -> RunShape:
+def run_shape(
+    run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int], approvals: Sequence[str]
+) -> RunShape:
     """Return a run. `counts` has the number of tasks in each state, `instances` that of instances of mapped tasks."""
     return {
         "run_id": run.run_id,
@@ -131,6 +133,7 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "duration_s": seconds_between(run.started_at, run.ended_at),
         "counts": dict(counts),
         "instances": dict(instances),
+        "approvals": list(approvals),
         "source": run.source,
         "logical_date": None if run.logical_date is None else day_text(run.logical_date),
         "params": run.params,
@@ -181,8 +184,7 @@ def _parent_shape(run: RunRecord) -> ParentShape:
 def child_shape(child: ChildView) -> Shape:
     """Return a child run with those below it."""
     return {
-        **run_shape(child.run, child.counts, child.instances),
-        "approvals": list(child.approvals),
+        **run_shape(child.run, child.counts, child.instances, child.approvals),
         "child_runs": [child_shape(each) for each in child.children],
     }
 
@@ -194,7 +196,7 @@ def fire_shape(fire: RunFire) -> RunFireShape:
 
 def summary_shape(summary: RunSummary) -> RunShape:
     """Return a run without its tasks."""
-    return run_shape(summary.run, summary.counts, summary.instances)
+    return run_shape(summary.run, summary.counts, summary.instances, summary.approvals)
 
 
 def view_shape(view: RunView) -> Shape:
@@ -207,7 +209,7 @@ def view_shape(view: RunView) -> Shape:
         if record.map_index >= 0:
             instances.setdefault(record.task_id, []).append(record)
     return {
-        **run_shape(view.run, *view.tally()),
+        **run_shape(view.run, *view.tally(), view.approvals),
         "outputs": dict(view.outputs),
         "tasks": [
             {

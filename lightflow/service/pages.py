@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from lightflow.service.lookup import find_run
 from lightflow.service.mapped_instances import split_name
-from lightflow.service.queries import RunSummary
+from lightflow.service.queries import RunSummary, summary_of
 from liteflow.api import AttemptRecord, EventRecord, History, InstanceRecord, instance_name
 
 _T = TypeVar("_T")
@@ -32,7 +32,7 @@ def run_summary(db: str, run_id: str | None = None) -> RunSummary:
     """
     with History(db) as history:
         run = history.last_active() if run_id is None else find_run(history, run_id)
-        return RunSummary(run, *history.tally(run.run_id))
+        return summary_of(history, run)
 
 
 def run_instances(db: str, run_id: str, *, after: str | None = None, limit: int = 100) -> Slice[InstanceRecord]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
-from lightflow.service.child_views import ChildView, child_views
+from lightflow.service.child_views import ChildView, child_views, waiting_for_people
 from lightflow.service.groups import groups_around, groups_in
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import with_times
@@ -57,6 +57,7 @@ class RunSummary(NamedTuple):
     run: RunRecord
     counts: dict[str, int]
     instances: dict[str, int]
+    approvals: Sequence[str] = ()  #: the tasks and instances that wait for the decision of a person
 
 
 class WorkflowSummary(Record):
@@ -123,8 +124,7 @@ def list_workflows(db: str, limit: int | None = None, *, counted: bool = False) 
         summaries, next_at = [], history.next_fires()
         for dag in history.dags(limit):
             runs = history.runs(dag.dag_id, limit=1)
-            tally = history.tally(runs[0].run_id) if runs and counted else ({}, {})
-            latest = RunSummary(runs[0], *tally) if runs else None
+            latest = (summary_of(history, runs[0]) if counted else RunSummary(runs[0], {}, {})) if runs else None
             summaries.append(WorkflowSummary(dag=dag, latest=latest, next_at=next_at.get(dag.dag_id)))
         return Page(summaries, history.dag_count() - len(summaries) if len(summaries) == limit else 0)
 
@@ -135,10 +135,16 @@ def list_runs(
     """Return the newest runs, of one workflow or of all."""
     with History(db) as history:
         runs = history.runs(workflow, limit=limit, with_children=with_children)
-        summaries = [RunSummary(run, *history.tally(run.run_id)) for run in runs]
+        summaries = [summary_of(history, run) for run in runs]
         count = history.run_count(workflow, with_children=with_children) if len(runs) == limit else 0
         remaining = max(0, count - len(summaries))
         return Page(summaries, remaining)
+
+
+def summary_of(history: History, run: RunRecord) -> RunSummary:
+    """Return a run with what its tasks do."""
+    tally = history.tally(run.run_id)
+    return RunSummary(run, *tally, waiting_for_people(history, run, *tally))
 
 
 def elapsed_s(run: RunRecord) -> float | None:

@@ -49,7 +49,10 @@ class ParentShape(TypedDict):
 
 
 class RunShape(TypedDict):
-    """A run: the numbers of its tasks by state, and those of the instances of its mapped tasks."""
+    """A run: the numbers of its tasks by state, and those of the instances of its mapped tasks.
+
+    `approvals` are the names of those that wait for the decision of a person.
+    """
 
     run_id: str
     workflow: str
@@ -61,6 +64,7 @@ class RunShape(TypedDict):
     duration_s: float | None
     counts: dict[str, int]
     instances: dict[str, int]
+    approvals: list[str]
     source: str | None
     logical_date: str | None
     params: dict[str, Any] | None

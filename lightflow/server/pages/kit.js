@@ -9,7 +9,8 @@ export { h, render, useState, useEffect, useLayoutEffect, useMemo, useRef };
 
 // -- formats ----------------------------------------------------------------------------------------------------------
 
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+// Joiners are text inside an emoji, and between letters of the scripts from Arabic to Mongolian, which need them.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]|(?<![\u0600-\u18af\ufe0f\p{Extended_Pictographic}\p{Emoji_Modifier}])[\u200c\u200d]|[\u200c\u200d](?![\u0600-\u18af\p{Extended_Pictographic}])/gu;
 
 /** Return text with control characters and changes of direction made visible. */
 export const clean = text => String(text).replace(HIDDEN, character =>
@@ -94,6 +95,9 @@ export function shorten(text, limit) {
 export const textOf = (value, indent) => typeof value === "string" ? value : JSON.stringify(value, null, indent);
 
 export const instanceName = row => row.map_index == null ? row.task : `${row.task}[${row.map_index}]`;
+
+/** Compares names as people order them: t2 before t10. */
+export const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 /** Return the objects of an answer that has columns. */
 export function rowsOf({ columns, rows }) {
@@ -230,12 +234,12 @@ class Feed {
     this.leads = false;
     this.open = null; // the stream: its topics and how to abort it
     this.position = null;
-    this.channel = "BroadcastChannel" in window ? new BroadcastChannel(KEY) : null;
-    if (this.channel) this.channel.onmessage = event => this.receive(event.data);
+    this.channel = new BroadcastChannel(KEY);
+    this.channel.onmessage = event => this.receive(event.data);
     addEventListener("pagehide", () => this.tell({ kind: "want", topics: [] }));
   }
 
-  tell(message) { this.channel?.postMessage({ ...message, tab: TAB }); }
+  tell(message) { this.channel.postMessage({ ...message, tab: TAB }); }
 
   /** Begin, once there is a token: the tab with the lock leads. */
   start() {
@@ -247,7 +251,7 @@ class Feed {
       this.refresh();
       return new Promise(() => {});
     };
-    if (navigator.locks && this.channel) {
+    if (navigator.locks) {
       navigator.locks.request(KEY, lead);
       this.tell({ kind: "state?" });
     } else lead();
@@ -527,6 +531,10 @@ export const Tally = ({ counts, onPick, picked }) => html`<span class="tally">${
       : html`<span class="count" data-state=${state} key=${state} title=${wordOf(state)}>${label}</span>`;
   })}</span>`;
 
+/** What a run waits for, where that is a person. */
+export const Asks = ({ run }) => run.approvals?.length > 0 && html`<a class="count" data-state="WAITING" href=${href(["r", run.run_id, "table"], { state: "WAITING" })}
+  title=${run.approvals.slice(0, 20).join(", ")}>waits for ${many(run.approvals.length, "decision")}</a>`;
+
 /** Return the state, the start and the duration of a run. */
 export const runText = ({ status, started_at, duration_s }) =>
   `${wordOf(status)} · ${moment(started_at) || "not started"} · ${duration(duration_s) || "no duration"}`;
@@ -584,6 +592,12 @@ export function useWindow(count, body, least = 32) {
 
 /** Rows of a table that are not drawn. */
 export const Space = ({ count, height }) => count > 0 && html`<tr aria-hidden="true" class="space"><td colspan="99"><i style=${{ height: `${count * height}px` }}></i></td></tr>`;
+
+/** The body of a table of any length; `row` draws one of the items. */
+export const Rows = ({ items, row }) => {
+  const body = useRef(), [first, last, height] = useWindow(items.length, body);
+  return html`<tbody ref=${body}><${Space} count=${first} height=${height} />${items.slice(first, last).map(row)}<${Space} count=${items.length - last} height=${height} /></tbody>`;
+};
 
 /** What is shown in the place of an answer: the wait for it, or why there is none. */
 export const Unread = ({ live }) => live.problem ? html`<${Failure} problem=${live.problem} retry=${live.reload} />` : html`<${Waiting} />`;

@@ -2,7 +2,7 @@
 
 import {
   html, useLive, useState, useEffect, useLayoutEffect, useMemo, useRef, go, taskHref, taskPath, rowsOf, instanceName, State, Took, Failure, 
-  wordOf, look, number, many, duration, secondsBetween, keyed, useWindow, Space, ORDER, onKeys, tallied, useResize,
+  wordOf, look, number, many, duration, secondsBetween, keyed, Rows, ORDER, onKeys, tallied, useResize,
 } from "./kit.js";
 
 const MOST_INSTANCES = 10000; // of a read
@@ -133,11 +133,10 @@ function withInstances(data, frame, task, isFiltered) {
 
 /** The instances of a mapped task: the server filters and sorts them, the failed ones first; changes come in place. */
 export const Instances = ({ id, task, state }) => {
-  const [filter, set] = useState({ label: "", status: "", order: "failures" }), [most, setMost] = useState(MOST_INSTANCES), body = useRef();
+  const [filter, set] = useState({ label: "", status: "", order: "failures" }), [most, setMost] = useState(MOST_INSTANCES);
   const isFiltered = Boolean(filter.label || filter.status), query = { limit: most, ...Object.fromEntries(Object.entries(filter).filter(([, value]) => value)) };
   const live = useLive(`${taskPath(id, task, null)}/instances?${new URLSearchParams(query)}`, `run:${id}`, (data, frame) => withInstances(data, frame, task, isFiltered), state);
   const rows = useMemo(() => live.data ? live.data.table ? [...live.data.table.values()] : rowsOf(live.data) : [], [live.data]);
-  const [first, last, height] = useWindow(rows.length, body);
   if (!rows.length && !isFiltered) return html`<${Failure} problem=${live.problem} retry=${live.reload} />`;
   const choose = name => event => set({ ...filter, [name]: event.target.value });
   return html`<div class="bar"><h2>Instances</h2><span class="muted">${number(rows.length)}${live.data?.after ? " of more" : ""}</span><input type="search" data-filter placeholder="Filter  /" aria-label="Filter instances" value=${filter.label} onInput=${choose("label")} />
@@ -145,7 +144,7 @@ export const Instances = ({ id, task, state }) => {
       <select aria-label="Order of instances" value=${filter.order} onChange=${choose("order")}><option value="failures">failures first</option><option value="duration">slowest first</option><option value="index">in order</option></select></div>
     <${Failure} problem=${live.problem} retry=${live.reload} />
     ${!rows.length ? html`<p class="muted">No instance matches.</p>` : html`<${Mosaic} rows=${rows} onSelect=${row => go(taskHref(id, row))} />
-    <table class="list tasks" aria-rowcount=${rows.length}><tbody ref=${body}><${Space} count=${first} height=${height} />${rows.slice(first, last).map(row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${row.map_key || `[${row.map_index}]`}</a></td>
-      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${row.reason || ""}</td></tr>`)}<${Space} count=${rows.length - last} height=${height} /></tbody></table>`}
+    <table class="list tasks" aria-rowcount=${rows.length}><${Rows} items=${rows} row=${row => html`<tr key=${row.map_index} data-row><td><${State} state=${row.status} /></td><td class="name"><a href=${taskHref(id, row)}>${row.map_key || `[${row.map_index}]`}</a></td>
+      <td class="num"><${Took} row=${row} /></td><td class="wide muted cut">${row.reason || ""}</td></tr>`} /></table>`}
     ${live.data?.after && html`<p><button type="button" ...${keyed("more")} onClick=${() => setMost(most + MOST_INSTANCES)}>More instances</button></p>`}`;
 };

@@ -1,7 +1,7 @@
 // A run: its head, its failures, and its tasks as a table; the panel of the selected task beside it.
 
 import {
-  html, useLive, useState, useEffect, useMemo, useRef, get, href, go, taskHref, State, Took, Ago, Tally, Failure, useWindow, Space, keyed, Waiting,
+  html, useLive, useState, useEffect, useMemo, useRef, get, href, go, taskHref, State, Took, Ago, Tally, Failure, Rows, Asks, byName, keyed, Waiting,
   announce, wordOf, rowsOf, instanceName, number, many, clock, moment, ZONE, ACTIVE, rank, encode, spanned, total,
 } from "./kit.js";
 import { origin, paramText } from "./runs.js";
@@ -37,7 +37,7 @@ export function useRun(id) {
 
 const Head = ({ run, picked, onPick }) => html`
   <div class="head run"><h1><a href=${href(["w", run.workflow])}>${run.workflow}</a></h1><span class="id">${run.run_id}</span>
-    <${State} state=${run.status} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
+    <${State} state=${run.status} /><${Asks} run=${run} /><b class="num"><${Took} row=${run} /></b><span class="grow"></span><${RunActions} run=${run} /></div>
   <p class="facts"><span>started <${Ago} at=${run.started_at || run.created_at} /> ${origin(run)}</span>
     ${run.request && html`<span>${`${run.request.action} by ${run.request.requested_by}`} <${Ago} at=${run.request.at} /></span>`}
     ${run.logical_date && html`<span>for ${run.logical_date}</span>`}
@@ -67,11 +67,9 @@ const Failures = ({ run, rows }) => {
 const panelRow = (rows, row) => row && !row.started_at && row.map_index == null
   ? spanned(row, [...rows.values()].filter(each => each.task === row.task)) : row;
 
-const isFirst = (a, b) => rank(a.row.status) - rank(b.row.status) || a.row.map_index - b.row.map_index || 0;
-
-/** Return the lines of the table: nodes with `depth`, in the order of their states; a group has a row of its own. */
-function linesOf(rows, groups, folds, state, words) {
-  const nodes = [...rows.values()].map(row => ({ name: instanceName(row), row, status: row.status })), lines = [];
+/** Return the lines of the table: nodes with `depth`, in the order of their states and of `names`; a group has a row of its own. */
+function linesOf(rows, names, groups, folds, state, words) {
+  const nodes = names.map(name => rows.get(name)).map(row => ({ name: instanceName(row), row, status: row.status })), lines = [];
   const instances = Map.groupBy(nodes, ({ row }) => row.map_index == null ? null : row.task), tasks = instances.get(null) || [];
   for (const node of tasks) node.children = instances.get(node.name);
   /** Give a node its row, and what is shown of what is in it; return whether it is shown. */
@@ -87,7 +85,7 @@ function linesOf(rows, groups, folds, state, words) {
     return inside?.length > 0 || (!state || row.status === state) && (!words || `${name} ${row.map_key || ""}`.toLowerCase().includes(words));
   };
   const add = (nodes, depth) => {
-    for (const node of nodes.sort(isFirst)) {
+    for (const node of nodes.sort((a, b) => rank(a.row.status) - rank(b.row.status))) {
       lines.push({ ...node, depth });
       if (node.isOpen && node.inside) add(node.inside, depth + 1);
     }
@@ -97,12 +95,15 @@ function linesOf(rows, groups, folds, state, words) {
 }
 
 const Table = ({ run, rows, state, text, selected, onSelect }) => {
-  const body = useRef(), folds = useFolds(), groups = useGroups(run.run_id, run.graph);
-  const lines = useMemo(() => linesOf(rows, groups || [], folds, state, text.toLowerCase()), [rows, groups, state, text, folds.fold, `${folds.toggled}`]);
-  const [first, last, height] = useWindow(lines.length, body), canFold = groups?.length > 0;
+  const folds = useFolds(), groups = useGroups(run.run_id, run.graph), canFold = groups?.length > 0;
+  const names = useRef([]); // sorting takes too long for each change of a state
+  const lines = useMemo(() => {
+    if (names.current.length !== rows.size || !names.current.every(name => rows.has(name))) names.current = [...rows.keys()].sort(byName);
+    return linesOf(rows, names.current, groups || [], folds, state, text.toLowerCase());
+  }, [rows, groups, state, text, folds.fold, `${folds.toggled}`]);
   if (!groups) return html`<${Waiting} />`;
   return html`${canFold && html`<${Folding} folds=${folds} />`}<table class="list tasks" aria-rowcount=${lines.length}><thead><tr><th>State</th><th>Task</th><th class="num wide">Attempts</th><th class="num">Duration</th><th class="wide">Why</th></tr></thead>
-    <tbody ref=${body}><${Space} count=${first} height=${height} />${lines.slice(first, last).map(node => {
+    <${Rows} items=${lines} row=${node => {
       const { name, row, children, counts, depth } = node;
       return html`<tr key=${name} data-row aria-selected=${selected === name} class=${selected === name ? "on" : ""} onClick=${event => { if (!event.target.closest("a, button")) (counts ? folds.toggle : onSelect)(name); }}>
         <td><${State} state=${row.status} /></td>
@@ -111,7 +112,7 @@ const Table = ({ run, rows, state, text, selected, onSelect }) => {
           ${counts ? html`<${Tally} counts=${counts} />` : row.kind !== "task" && html`<span class="muted kind">${row.kind}</span>`}</td>
         <td class="num wide">${row.attempt ? number(row.attempt) : ""}</td><td class="num"><${Took} row=${row} /></td>
         <td class="wide muted cut" title=${row.reason || ""}>${row.reason || ""}</td></tr>`;
-    })}<${Space} count=${lines.length - last} height=${height} /></tbody></table>
+    }} /></table>
     ${!lines.length && html`<p class="muted">No task matches.</p>`}`;
 };
 

@@ -2,7 +2,7 @@
 
 import { CancelOrAgain } from "./actions.js";
 import {
-  html, useLive, useState, useEffect, useRef, useWindow, Space, get, href, go, State, Took, Ago, Tally, Failure, Waiting, Empty, Typed, wordOf, act, keyed, textOf,
+  html, useLive, useState, useEffect, Rows, get, href, go, State, Asks, Took, Ago, Tally, Failure, Waiting, Empty, Typed, wordOf, act, keyed, textOf,
 } from "./kit.js";
 
 const STATES = ["RUNNING", "FAILED", "SUCCESS", "CANCELLED", "INTERRUPTED", "PENDING"];
@@ -65,7 +65,6 @@ export function Runs({ query }) {
   };
   const listed = new Set(live.data?.runs.map(run => run.run_id));
   const runs = live.data ? [...live.data.runs, ...more.runs.filter(run => !listed.has(run.run_id))] : [];
-  const body = useRef(), [first, last, height] = useWindow(runs.length, body);
   return html`<div class="head runs-filters"><h1>Runs</h1><span class="grow"></span>
       <${Typed} type="search" data-filter placeholder="Workflow  /" aria-label="Only runs of this workflow" value=${query.workflow || ""}
         onChange=${choose("workflow")} />
@@ -84,13 +83,13 @@ export function Runs({ query }) {
         : html`<p>Start one: <code>lightflow run flow.yaml</code>. It appears here while it runs.</p>`}<//>`}
     ${runs.length > 0 && html`<table class=${`list runs${live.isStale ? " stale" : ""}`} aria-rowcount=${runs.length}><thead><tr><th>State</th><th>Workflow</th><th>Run</th><th>Started</th><th class="num">Duration</th>
       <th>Tasks</th><th class="wide">Started by</th><th class="wide">Parameters</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
-      <tbody ref=${body}><${Space} count=${first} height=${height} />${runs.slice(first, last).map(run => html`<tr key=${run.run_id} data-row>
-        <td><${State} state=${run.status} /></td>
+      <${Rows} items=${runs} row=${run => html`<tr key=${run.run_id} data-row>
+        <td><${State} state=${run.status} /> <${Asks} run=${run} /></td>
         <td class="name"><a href=${href(["r", run.run_id])}>${run.workflow}</a></td><td class="id">${run.run_id}</td>
         <td><${Ago} at=${run.started_at || run.created_at} /></td>
         <td class="num"><${Took} row=${run} /></td>
         <td><${Tally} counts=${run.counts} /></td>
         <td class="wide muted">${origin(run)}</td>
-        <td class="wide muted cut" title=${paramText(run.params)}>${paramText(run.params)}</td><td class="acts"><${CancelOrAgain} run=${run} /></td></tr>`)}<${Space} count=${runs.length - last} height=${height} /></tbody></table>
+        <td class="wide muted cut" title=${paramText(run.params)}>${paramText(run.params)}</td><td class="acts"><${CancelOrAgain} run=${run} /></td></tr>`} /></table>
       ${after && html`<p><button type="button" ...${keyed("more")} disabled=${more.busy} onClick=${next}>Older runs</button></p>`}`}`;
 }

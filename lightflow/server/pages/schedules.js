@@ -31,7 +31,7 @@ const Week = ({ fires, planned, now, zone, isRead }) => {
         href=${each.state === "STARTED" ? href(["r", each.run_id]) : undefined} title=${`${each.trigger} ${each.state ? wordOf(each.state) : "planned"} ${each.reason || ""}`}>
         ${each.state ? html`<${State} state=${each.state} small />` : html`<span class="state"><span class="sign" aria-hidden="true">·</span><span class="hidden">planned</span></span>`}
         <span>${each.count > 1 ? `×${number(each.count)}` : moment(each.at, { seconds: false, zone }).split(", ")[1]}</span>
-        <span class="cut">${each.trigger.split(":")[0]}</span></a>`)}
+        <span>${each.trigger.split(":")[0]}</span></a>`)}
       ${all.length > 12 && html`<span class="muted">and ${number(all.length - 12)} more</span>`}
       ${isRead && !all.length && html`<span class="muted">–</span>`}</div>`;
   })}</div>`;

@@ -98,16 +98,18 @@ export function Task({ id, task, index, query }) {
     ${isMapped && html`<${Instances} id=${id} task=${task} state=${data.status} />`}`;
 }
 
+const VALUES = 500; // that are shown at first, and more by a button: they have rows of different heights
+
 /** The values that the tasks of a run have stored. Nothing is decoded: a pickle stays a pickle. */
 export const Values = ({ id, task, index, state, title }) => {
-  const live = useLive(`runs/${encode(id)}/values`, null, undefined, state);
+  const live = useLive(`runs/${encode(id)}/values`, null, undefined, state), [most, setMost] = useState(VALUES);
   if (!live.data) return html`<${Unread} live=${live} />`;
   const values = live.data.values.filter(each => task == null || (each.task === task && (each.map_index ?? null) === (index ?? null)));
   if (!values.length) return title ? null : html`<p class="muted">No values.</p>`;
-  return html`${title && html`<h2 class="gap">${title}</h2>`}<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, 500).map(each => html`
+  return html`${title && html`<h2 class="gap">${title}</h2>`}<table class="list values"><thead><tr>${task == null && html`<th>Task</th>`}<th>Name</th><th>Value</th><th class="num wide">Size</th></tr></thead><tbody>${values.slice(0, most).map(each => html`
     <tr key=${`${instanceName(each)} ${each.key}`} data-row>${task == null && html`<td class="name"><a href=${taskHref(id, each)}>${instanceName(each)}</a></td>`}<td>${each.key}</td>
       <td>${each.value === null && each.encoding !== "json" ? html`<span class="muted">${each.encoding}, ${size(each.size)}</span>` : html`<pre>${pretty(each.value)}</pre>`}</td>
-      <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > 500 && html`<p class="muted">and ${number(values.length - 500)} more: <code>lightflow outputs ${id}</code></p>`}`;
+      <td class="num wide muted">${size(each.size)}</td></tr>`)}</tbody></table>${values.length > most && html`<p><button type="button" ...${keyed("more")} onClick=${() => setMost(most + VALUES)}>More values</button> <span class="muted">${number(values.length - most)}</span></p>`}`;
 };
 
 const pretty = value => { const text = textOf(value, 1); return text.length > 4000 ? `${text.slice(0, 4000)}…` : text; };

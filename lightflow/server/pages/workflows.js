@@ -1,10 +1,10 @@
 // All workflows: what each does now, its last runs, when it runs next.
 
 import {
-  html, useLive, useState, href, State, Bars, Took, Instant, Failure, Unread, Empty, act, send, session, number, encode, keyed,
+  html, useLive, useState, href, State, Asks, Rows, byName, Bars, Took, Instant, Failure, Unread, Empty, act, send, session, number, encode, keyed,
 } from "./kit.js";
 
-const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem ? 1 : 0) || a.workflow.localeCompare(b.workflow);
+const BROKEN_FIRST = (a, b) => (b.served?.problem ? 1 : 0) - (a.served?.problem ? 1 : 0) || byName(a.workflow, b.workflow);
 
 /** Return the workflows with the runs of a frame. */
 export function applyRuns(data, frame) {
@@ -70,10 +70,10 @@ export function Workflows() {
     ${!all.length && html`<${Empty} title="No workflow has run, and none is served">
       <p>Write one with <code>lightflow template > flow.yaml</code>, run it with <code>lightflow run flow.yaml</code>,
       or start the server in the folder of your workflows: <code>lightflow serve</code>.</p><//>`}
-    ${all.length > 0 && html`<table class="list"><thead><tr><th>State</th><th>Workflow</th><th class="wide">Last runs</th>
+    ${all.length > 0 && html`<table class="list" aria-rowcount=${shown.length}><thead><tr><th>State</th><th>Workflow</th><th class="wide">Last runs</th>
         <th class="num">Duration</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>
-      <tbody>${shown.map(each => html`<tr key=${each.workflow} data-row>
-        <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a>` : html`<${State} state=${null} />`}</td>
+      <${Rows} items=${shown} row=${each => html`<tr key=${each.workflow} data-row>
+        <td>${each.latest ? html`<a class="plain" href=${href(["r", each.latest.run_id])} tabindex="-1"><${State} state=${each.latest.status} /></a> <${Asks} run=${each.latest} />` : html`<${State} state=${null} />`}</td>
         <td class="name described"><a href=${href(["w", each.workflow])}>${each.workflow}</a>
           ${each.description && html`<span class="muted wide"> ${each.description}</span>`}</td>
         <td class="wide"><${Bars} runs=${each.runs || []} label="last runs of ${each.workflow}" /></td>
@@ -81,6 +81,6 @@ export function Workflows() {
         <td class="next"><${Next} served=${each.served} /></td>
         <td class="acts"><${Pause} workflow=${each.workflow} served=${each.served} onDone=${live.reload} />
           ${each.served && session.mayAct && html`<a class="button" ...${keyed("run")} href=${href(["w", each.workflow, "run"])} aria-label="Run… ${each.workflow}">Run…</a>`}</td>
-      </tr>`)}</tbody></table>
+      </tr>`} /></table>
       ${!shown.length && html`<p class="muted">No workflow has “${filter}” in its name. <button type="button" class="quiet" onClick=${() => setFilter("")}>Show all ${all.length}</button></p>`}`}`;
 }

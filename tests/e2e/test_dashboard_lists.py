@@ -1,0 +1,160 @@
+"""The lists of the dashboard: what waits for a person, the order of names, many rows, narrow pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_kit import Tabs, findings_of_axe, launched, log_in
+from history_kit import multiply
+from server_kit import RunningServer, lightflow, serving
+
+from lightflow.client import Client
+
+ASKS = """
+workflow_name: asks
+tasks:
+  first: {type: approval, message: "Send it?"}
+  second: {type: approval, message: "Really?"}
+  other: {type: wait, file: never}
+"""
+TASKS = "\n".join(f"  t{number}: {{run: 'true'}}" for number in range(1, 13))
+NUMBERED = f"workflow_name: numbered\ntasks:\n{TASKS}\n"
+NIGHTLY = """
+workflow_name: load_orders_of_all_regions
+schedule: "30 2 * * *"
+tasks: {a: {run: "echo name=value >> $LIGHTFLOW_OUTPUT"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as started:
+        yield started
+
+
+@pytest.fixture
+def tabs(browser: Any) -> Iterator[Tabs]:
+    opened = Tabs(browser)
+    yield opened
+    opened.close()
+
+
+def show(page: Any, server: RunningServer, fragment: str) -> None:
+    page.goto(f"{server.url}/#/{fragment}")
+
+
+def test_a_run_that_waits_for_people_says_so_wherever_it_is_listed(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "asks.yaml").write_text(ASKS)
+    with serving(tmp_path, "serve") as server:
+        client = Client(server.url, server.operator)
+        page = log_in(tabs.tab(), server.url, server.operator, "#/runs")
+        run = str(client.start("asks")["run_id"])
+        page.locator("table.runs tr", has_text=run).get_by_role("link", name="waits for 2 decisions").wait_for()
+        assert client.run(run)["approvals"] == ["first", "second"]
+        assert findings_of_axe(page) == []
+        show(page, server, "")
+        page.locator("tr", has_text="asks").get_by_role("link", name="waits for 2 decisions").click()
+        page.wait_for_url(f"**/#/r/{run}/table?state=WAITING")
+        page.locator(".head").get_by_role("link", name="waits for 2 decisions").wait_for()
+        client.decide(run, "first", approved=True)
+        page.locator(".head").get_by_role("link", name="waits for 1 decision").wait_for()
+        client.decide(run, "second", approved=True)
+        page.locator(".head").get_by_role("link", name="waits for").wait_for(state="detached")
+        client.cancel(run)
+        tabs.close()
+
+
+def test_tasks_and_workflows_are_in_the_order_of_their_numbers(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "numbered.yaml").write_text(NUMBERED)
+    for number in (2, 10):
+        (tmp_path / f"w{number}.yaml").write_text(f"workflow_name: w{number}\ntasks: {{a: {{run: 'true'}}}}\n")
+    assert lightflow(tmp_path, "run", "numbered.yaml", "--run-id", "numbered1").returncode == 0
+    with serving(tmp_path, "serve") as server:
+        page = log_in(tabs.tab(), server.url, server.operator, "#/r/numbered1/table")
+        page.locator("tr[data-row]").nth(11).wait_for()
+        names = page.locator("tr[data-row] .name > a").all_inner_texts()
+        assert names == [f"t{number}" for number in range(1, 13)]
+        show(page, server, "")
+        page.locator("tr", has_text="w10").wait_for()
+        assert page.locator("tr[data-row] .name > a").all_inner_texts() == ["numbered", "w2", "w10"]
+        tabs.close()
+
+
+def test_hundreds_of_workflows_and_values_are_shown_a_part_at_a_time(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "nightly.yaml").write_text(NIGHTLY)
+    assert lightflow(tmp_path, "run", "nightly.yaml", "--run-id", "night").returncode == 0
+    db = tmp_path / "lightflow.db"
+    multiply(db, "liteflow_dags", "true", range(1, 500), dag_id="'flow' || i")
+    multiply(db, "liteflow_dag_runs", "true", range(1, 500), run_id="'run' || i", dag_id="'flow' || i", run_no="NULL")
+    multiply(db, "liteflow_events", "task_id IS NULL", range(1, 500), run_id="'run' || i", seq="NULL")
+    multiply(db, "liteflow_xcom", "key='name'", range(1, 1_200), key="'key' || i")
+    with serving(tmp_path, "ui", "lightflow.db") as server:
+        page = log_in(tabs.tab(), server.url, server.operator)
+        page.locator("table[aria-rowcount='500']").wait_for()
+        assert page.locator("tr[data-row]").count() < 100
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.get_by_role("link", name="load_orders_of_all_regions", exact=True).wait_for()
+        page.fill("[data-filter]", "flow49")
+        page.locator("table[aria-rowcount='11']").wait_for()
+        show(page, server, "r/night/values")
+        page.locator("tr[data-row]").nth(499).wait_for()
+        assert page.locator("tr[data-row]").count() == 500
+        for count in (1_000, 1_200):
+            page.keyboard.press("m")
+            page.locator("tr[data-row]").nth(count - 1).wait_for()
+        page.get_by_role("button", name="More values").wait_for(state="detached")
+        tabs.close()
+
+
+def test_a_week_names_its_workflows_in_full(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "nightly.yaml").write_text(NIGHTLY)
+    with serving(tmp_path, "serve") as server:
+        page = log_in(tabs.tab(), server.url, server.operator, "#/schedules")
+        name = page.locator(".fire span", has_text="load_orders_of_all_regions").first
+        name.wait_for()
+        left_out = "each => [each.scrollWidth - each.clientWidth, each.scrollHeight - each.clientHeight]"
+        assert max(name.evaluate(left_out)) <= 0
+        day = page.locator(".week > div", has=name).first
+        assert day.evaluate(left_out)[0] <= 0
+        tabs.close()
+
+
+@pytest.mark.parametrize("width", [345, 360])
+def test_the_views_of_a_narrow_page_are_in_one_line(tabs: Tabs, tmp_path: Path, width: int) -> None:
+    (tmp_path / "numbered.yaml").write_text(NUMBERED)
+    assert lightflow(tmp_path, "run", "numbered.yaml", "--run-id", "numbered1").returncode == 0
+    with serving(tmp_path, "ui", "lightflow.db") as server:
+        page = log_in(
+            tabs.tab(viewport={"width": width, "height": 700}), server.url, server.operator, "#/r/numbered1/table"
+        )
+        views = page.locator("nav.tabs[aria-label='Views of the run'] > *")
+        views.last.wait_for()
+        assert len({each.bounding_box()["y"] for each in views.all()}) == 1
+        views.last.click()
+        page.wait_for_url("**/#/r/numbered1/values")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert findings_of_axe(page) == []
+        tabs.close()
+
+
+#: Texts, and what is shown of them.
+JOINED = {
+    "👩\u200d💻": "👩\u200d💻",
+    "👩🏽\u200d🚀 ❤️\u200d🔥": "👩🏽\u200d🚀 ❤️\u200d🔥",
+    "\u0645\u06cc\u200c\u062e": "\u0645\u06cc\u200c\u062e",
+    "क्\u200dष": "क्\u200dष",
+    "pay\u200dpal": "pay␠200dpal",
+    "\u200ca👩\u200d": "␠200ca👩␠200d",
+    "a\u202eb\u200f\u2066": "a␠202eb␠200f␠2066",
+}
+
+
+def test_joiners_are_text_where_they_join_and_directions_are_shown(tabs: Tabs, tmp_path: Path) -> None:
+    with serving(tmp_path, "serve") as server:
+        page = log_in(tabs.tab(), server.url, server.operator)
+        clean = "texts => import('/ui/app.js').then(({clean}) => texts.map(clean))"
+        assert dict(zip(JOINED, page.evaluate(clean, list(JOINED)), strict=True)) == JOINED
+        tabs.close()

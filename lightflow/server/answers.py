@@ -323,11 +323,15 @@ class SourceAnswer(TypedDict):
 
 
 class GridAnswer(TypedDict):
-    """The states of the tasks in the last runs of a workflow."""
+    """The states of the tasks in the last runs of a workflow.
+
+    `failures` has for each task in how many runs of the last 30 days it failed, among the last 100 that failed.
+    """
 
     as_of: str
     workflow: str
     tasks: list[str]
+    failures: list[int]
     runs: list[GridRunShape]
     after: str | None
 

@@ -84,6 +84,8 @@ from liteflow.api import (
 )
 
 _MOST_SOURCE: Final = 1_000_000  # characters of a workflow file
+_FAILURES_S: Final = 30 * 86_400.0  # in which failures of tasks are counted,
+_FAILED_RUNS: Final = 100  # in so many failed runs
 
 
 @contextlib.contextmanager
@@ -446,6 +448,7 @@ def get_grid(request: CheckedRequest) -> Answer[GridAnswer]:
         page = records[: request.query["runs"]]
         columns = [(run, history.task_statuses(run.run_id)) for run in page]
         drawn = history.graph_tasks(page[0].graph_digest) if page else []
+        failures = history.task_failures(name, time.time() - _FAILURES_S, _FAILED_RUNS)
     places = {row["id"]: place for place, row in enumerate(drawn)}
     names = dict.fromkeys(task_id for _, cells in columns for task_id in cells)
     tasks = sorted(names, key=lambda task_id: places.get(task_id, len(places)))
@@ -453,7 +456,10 @@ def get_grid(request: CheckedRequest) -> Answer[GridAnswer]:
         {**bar_shape(run), "states": [cells.get(task_id) for task_id in tasks]} for run, cells in columns
     ]
     after = str(page[-1].run_no) if len(records) > len(page) else None
-    return Answer(body={"as_of": as_of, "workflow": name, "tasks": tasks, "runs": runs, "after": after})
+    counts = [failures.get(task_id, 0) for task_id in tasks]
+    return Answer(
+        body={"as_of": as_of, "workflow": name, "tasks": tasks, "failures": counts, "runs": runs, "after": after}
+    )
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------

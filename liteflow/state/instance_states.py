@@ -53,3 +53,12 @@ class InstanceStateHistory(Protocol):
         """Return the status of each task of a run, without its instances, ordered by task id."""
         sql = "SELECT task_id, status FROM liteflow_task_instances WHERE run_id=? AND map_index<0 AND kind='task'"
         return dict(self._rows(f"{sql} ORDER BY 1", (run_id,), (ID, STATE)))
+
+    def task_failures(self, dag_id: str, since: float, most: int) -> dict[str, int]:
+        """Return in how many failed runs of a dag each task failed: of the last `most` that have started since then."""
+        sql = (
+            "SELECT task_id, count(*) FROM (SELECT run_id FROM liteflow_dag_runs WHERE status='FAILED' AND dag_id=? "
+            "AND started_at>=? ORDER BY started_at DESC LIMIT ?) JOIN liteflow_task_instances USING (run_id) "
+            "WHERE map_index<0 AND kind='task' AND status='FAILED' AND NOT tolerated GROUP BY 1"
+        )
+        return dict(self._rows(sql, (dag_id, since, most), (ID, INT)))

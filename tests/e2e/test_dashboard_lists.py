@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,4 +159,33 @@ def test_joiners_are_text_where_they_join_and_directions_are_shown(tabs: Tabs, t
         page = log_in(tabs.tab(), server.url, server.operator)
         clean = "texts => import('/ui/app.js').then(({clean}) => texts.map(clean))"
         assert dict(zip(JOINED, page.evaluate(clean, list(JOINED)), strict=True)) == JOINED
+        tabs.close()
+
+
+FAILS = """
+workflow_name: fails
+tasks:
+  a: {run: "sleep 0.2"}
+  b: {run: "exit 3", depends_on: [a]}
+  c: {run: "exit 3", continue_on_error: true}
+"""
+
+
+def test_the_grid_counts_the_failures_of_30_days_and_marks_the_critical_path(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "fails.yaml").write_text(FAILS)
+    for number in range(4):
+        assert lightflow(tmp_path, "run", "fails.yaml", "--run-id", f"run{number}").returncode == 1
+    with contextlib.closing(sqlite3.connect(tmp_path / "lightflow.db")) as connection, connection:
+        connection.execute("UPDATE liteflow_dag_runs SET started_at=started_at-31*86400 WHERE run_id='run0'")
+    with serving(tmp_path, "ui", "lightflow.db") as server:
+        grid = server.get("/api/v1/workflows/fails/grid")
+        assert dict(zip(grid["tasks"], grid["failures"], strict=True)) == {"a": 0, "b": 3, "c": 0}
+        page = log_in(tabs.tab(), server.url, server.operator, "#/w/fails/grid")
+        notes = page.locator("tr[data-task] .median")
+        page.get_by_text("3 failures in 30 days").wait_for()
+        assert [("failures" in text) for text in notes.all_inner_texts()] == [False, True, False]
+        page.locator("tr[data-task] .mark").nth(1).wait_for()
+        marked = page.locator("tr[data-task] th", has=page.locator(".mark")).all_inner_texts()
+        assert [text.split()[0] for text in marked] == ["a", "b"]
+        assert findings_of_axe(page) == []
         tabs.close()

@@ -5,7 +5,6 @@ import { Fold, Folding, NO_GROUPS, treeOf, useFolds } from "./folds.js";
 import { tallyText } from "./graph.js";
 
 const GRID_ROW = 22; // pixels
-const DAY_FORMAT = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-digit" });
 
 // -- pure -------------------------------------------------------------------------------------------------------------
 
@@ -13,7 +12,7 @@ const DAY_FORMAT = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "2-
 export function dayLabels(runs) {
   let before = null, free = 0;
   return runs.map((run, column) => {
-    const day = run.started_at == null ? null : DAY_FORMAT.format(new Date(run.started_at)).replace(",", "");
+    const day = moment(run.started_at).slice(0, 6); // such as Fri 27
     if (!day || day === before || column < free) return "";
     before = day;
     free = column + 3;
@@ -52,10 +51,10 @@ function timeOf(run) {
 }
 
 /** A row; it is drawn again only where `stamp` differs, which has all that it shows. */
-function GridRow({ node, at, runs, states, focus, note, folds }) {
+function GridRow({ node, at, runs, states, focus, note, isCritical, folds }) {
   this.shouldComponentUpdate ??= next => next.stamp !== this.props.stamp;
   const name = node.name, text = shorten(name.slice(node.from), 48);
-  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}</th>${
+  return html`<tr data-task=${at} role="row" aria-rowindex=${at + 2}><th scope="row" title=${name} style=${node.depth > 0 && { paddingLeft: `${16 * node.depth}px` }}>${node.children ? html`<${Fold} node=${node} folds=${folds} tabindex="-1">${text}<//>` : text}${isCritical && html` <b class="mark" title="on the critical path of the newest run">▵</b>`}</th>${
     runs.map((run, column) => html`<td key=${run.run_id} role="gridcell" class="cell" data-state=${states[column] || "NONE"} data-column=${column} tabindex=${focus === column ? 0 : -1}
       aria-label=${`${name}, ${timeOf(run)}, ${wordOf(states[column])}`}>${states[column] == null ? null : look(states[column])[0]}</td>`)
   }<td class="median muted">${note}</td></tr>`;
@@ -87,16 +86,16 @@ function stateAt(places, run) {
  * The grid.
  *
  * runs: the oldest first, `{run_id, status, started_at, duration_s}`. tasks: their ids. cells: for each run the states of
- * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. groups: those of
- * the newest run. onSelect(run_id, task): opens a cell; task is null for a run.
+ * the tasks; null where a run has no such task. medians: by task `{median_s, p95_s}`. failures: by task in how many runs of
+ * 30 days it failed. critical: the tasks of the critical path of the newest run. groups: those of that run. onSelect(run_id, task): opens a cell; task is null for a run.
  */
-export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), groups = NO_GROUPS, onSelect }) => {
+export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), failures = new Map(), critical = NO_GROUPS, groups = NO_GROUPS, onSelect }) => {
   const folds = useFolds();
   const tasks = useMemo(() => gridRows(names, states, groups, folds), [names, states, groups, folds.fold, `${folds.toggled}`]);
   const cells = useMemo(() => groups.length ? states.map(run => tasks.map(({ places }) => stateAt(places, run))) : states, [tasks, states]);
   const body = useRef(), table = useRef(), [chosen, setFocus] = useState([0, null]);
   const focus = [Math.min(chosen[0], tasks.length - 1), Math.min(chosen[1] ?? Infinity, runs.length - 1)]; // the newest run at first
-  const days = useMemo(() => dayLabels(runs), [runs]);
+  const on = useMemo(() => new Set(critical.map(name => names.indexOf(name))), [critical, names]), days = useMemo(() => dayLabels(runs), [runs]);
   const most = longest(runs);
   const [first, last, height] = useWindow(tasks.length, body, GRID_ROW);
   const runKey = runs.map(run => run.run_id).join();
@@ -126,11 +125,11 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), g
   const rows = [];
   for (let at = first; at < last; at++) {
     const node = tasks[at], shown = cells.map(run => run[at] ?? null), median = medians.get(node.name);
-    const focused = focus[0] === at ? focus[1] : -1;
+    const focused = focus[0] === at ? focus[1] : -1, isCritical = node.places.some(place => on.has(place)), failed = failures.get(node.name);
     const note = node.children ? tallyText(null, node.counts) || many(node.places.length, "task")
-      : median?.median_s != null ? `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}` : "";
-    const stamp = `${runKey} ${at} ${shown.join()} ${focused} ${note} ${node.isOpen} ${folds.fold} ${folds.toggled}`;
-    rows.push(html`<${GridRow} key=${node.name} ...${{ node, at, runs, states: shown, focus: focused, note, folds, stamp }} />`);
+      : [median?.median_s != null && `median ${duration(median.median_s)} · p95 ${duration(median.p95_s)}`, failed > 0 && `${many(failed, "failure")} in 30 days`].filter(Boolean).join(" · ");
+    const stamp = `${runKey} ${at} ${shown.join()} ${focused} ${note} ${isCritical} ${node.isOpen} ${folds.fold} ${folds.toggled}`;
+    rows.push(html`<${GridRow} key=${node.name} ...${{ node, at, runs, states: shown, focus: focused, note, isCritical, folds, stamp }} />`);
   }
   if (!runs.length) return html`<p class="muted">It has not run yet.</p>`;
   const failed = nextFailure([-1, runs.length - 1], cells, tasks.length);
@@ -141,7 +140,7 @@ export const Grid = ({ runs, tasks: names, cells: states, medians = new Map(), g
         title=${runText(run)} aria-label=${`run: ${runText(run)}`}>
         <i style=${{ height: `${3 + 37 * (run.duration_s || 0) / most}px` }}></i></td>`)}<td></td></tr></thead>
     <tbody ref=${body}><${Space} count=${first} height=${height} />${rows}<${Space} count=${tasks.length - last} height=${height} /></tbody></table>
-    <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.
+    <p class="muted hint">The newest run is at the right. Arrow keys move, Enter opens, e finds the next failure.${on.size > 0 && " ▵ is on the critical path of the newest run."}
       ${failed && html` <button type="button" class="quiet" ...${keyed("failure")} onClick=${() => focusAt(nextFailure(focus[0] < 0 ? [-1, runs.length - 1] : focus, cells, tasks.length))}>Next failure</button>`}</p></div>`;
 };
 

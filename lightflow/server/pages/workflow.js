@@ -1,7 +1,7 @@
 // A workflow: its tasks in its last runs, its graph, its triggers, its file.
 
 import {
-  html, useLive, usePolled, useState, href, go, State, Unread, Waiting, Empty, session, moment, encode, keyed,
+  html, useLive, usePolled, useReread, useState, href, go, State, Unread, Waiting, Empty, session, moment, encode, keyed,
 } from "./kit.js";
 import { useGroups } from "./folds.js";
 import { GraphView } from "./graph.js";
@@ -16,13 +16,13 @@ const GridTab = ({ name }) => {
   const [count, setCount] = useState(25);
   const live = usePolled(`workflows/${encode(name)}/grid?runs=${count}`, 300);
   const durations = useLive(`workflows/${encode(name)}/durations?runs=50`);
-  const newest = live.data?.runs[0]?.run_id, groups = useGroups(newest);
+  const newest = live.data?.runs[0]?.run_id, groups = useGroups(newest), critical = useReread(newest && `runs/${encode(newest)}/critical-path`, live.data).data;
   if (!live.data || !groups) return html`<${Unread} live=${live} />`;
-  const { tasks, runs } = live.data;
+  const { tasks, runs, failures } = live.data;
   if (!runs.length) return html`<${Empty} title="It has not run yet">${session.mayAct && html`<p><a class="button primary" href=${href(["w", name, "run"])}>Run…</a></p>`}<//>`;
   const medians = new Map((durations.data?.tasks || []).map(each => [each.task, each]));
   const ordered = [...runs].reverse();
-  return html`<div class="gridbox"><${Grid} runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians} groups=${groups}
+  return html`<div class="gridbox"><${Grid} runs=${ordered} tasks=${tasks} cells=${ordered.map(run => run.states)} medians=${medians} failures=${new Map(tasks.map((task, at) => [task, failures[at]]))} critical=${critical?.tasks} groups=${groups}
       onSelect=${(run, task) => go(task == null ? href(["r", run]) : href(["r", run, "t", task]))} /></div>
     <p>${live.data.after && count < 100 && html`<button type="button" ...${keyed("more")} onClick=${() => setCount(Math.min(100, count + 25))}>More runs</button>`}
       <a class="button quiet" href=${href(["runs"], { workflow: name })}>All runs as a list</a></p>`;

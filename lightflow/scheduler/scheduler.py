@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import liteflow
+from lightflow.clock import read_clock
 from lightflow.instants import clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import GRACE_S, decide, run_id_of
 from lightflow.scheduler.failures import Failures
@@ -533,7 +534,7 @@ class _Timers:
     def __init__(self, db: str) -> None:
         self.parked = ParkedRuns(db)
         self._last: dict[str, float] = {}
-        self._offset = _offset()
+        self._offset = read_clock().offset_s
         self.version = self.ends_version = -1
         self.watermarks: dict[str, str] = {}
         self.next_at: dict[str, float | None] = {}
@@ -548,14 +549,9 @@ class _Timers:
 
     def clock_step(self) -> float | None:
         """Return by how much the clock was set since the last call, if it was set."""
-        before, self._offset = self._offset, _offset()
+        before, self._offset = self._offset, read_clock().offset_s
         step = self._offset - before
         return step if abs(step) > _CLOCK_STEP_S else None
-
-
-def _offset() -> float:
-    """Return the difference of the clock to the time since the machine was started, which suspending does not stop."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Starts:

@@ -381,6 +381,7 @@ class SystemAnswer(TypedDict):
     wal_bytes: int | None
     disk_free_bytes: int | None
     time: Moment | None
+    clock_set_s: float  # by how much the clock was set since the server has started
     problem: str | None
     uptime_s: float
     read_only: bool

@@ -516,6 +516,7 @@ def get_system(request: CheckedRequest) -> Answer[SystemAnswer]:
             "wal_bytes": _size(f"{services.db}-wal"),
             "disk_free_bytes": _free(services.db),
             "time": iso(time.time()),
+            "clock_set_s": round(services.clock_set_s, 3),
             "problem": services.feed.problem,
             "uptime_s": round(services.uptime_s, 3),
             "read_only": services.is_read_only,

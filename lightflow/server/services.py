@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from lightflow.clock import ClockReading, read_clock
 from lightflow.engine.choices import RerunOptions
 from lightflow.scheduler.failures import SchedulerState
 from lightflow.server.answers import ServedTriggerShape
@@ -95,9 +95,14 @@ class Services(Record):
     control: Control | None  #: None: this server starts nothing
     is_read_only: bool = False
     hides_values: bool = False  #: Whether values and parameters are left out of all answers.
-    started_at: float = 0.0
+    started: ClockReading
 
     @property
     def uptime_s(self) -> float:
         """Return how many seconds the server has been running."""
-        return time.time() - self.started_at
+        return read_clock().since_boot_s - self.started.since_boot_s
+
+    @property
+    def clock_set_s(self) -> float:
+        """Return by how many seconds the clock was set forward since the server has started; below 0: back."""
+        return read_clock().offset_s - self.started.offset_s

@@ -10,13 +10,13 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
 import uvicorn
 
+from lightflow.clock import read_clock
 from lightflow.page_address import token_path
 from lightflow.server.api import OPEN_ROUTES
 from lightflow.server.app import Application
@@ -72,7 +72,7 @@ class WebServer:
             control=None if options.is_read_only else options.control,
             is_read_only=options.is_read_only,
             hides_values=options.hides_values,
-            started_at=time.time(),
+            started=read_clock(),
         )
         gate = Gate(
             tokens=tokens,

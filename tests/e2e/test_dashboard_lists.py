@@ -189,3 +189,15 @@ def test_the_grid_counts_the_failures_of_30_days_and_marks_the_critical_path(tab
         assert [text.split()[0] for text in marked] == ["a", "b"]
         assert findings_of_axe(page) == []
         tabs.close()
+
+
+def test_the_system_page_says_that_the_clock_was_set(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "numbered.yaml").write_text(NUMBERED)
+    with serving(tmp_path, "serve") as server:
+        system = server.get("/api/v1/system")
+        assert abs(system["clock_set_s"]) < 2
+        page = tabs.tab()
+        page.route("**/api/v1/system", lambda route: route.fulfill(json={**system, "clock_set_s": -3600.0}))
+        log_in(page, server.url, server.operator, "#/system")
+        page.locator("dd", has_text="it was set back by 1 h 00 min since the server has started").wait_for()
+        tabs.close()

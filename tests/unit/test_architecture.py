@@ -47,7 +47,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.errors"},
     {"lightflow.spelling"},
     {"lightflow.other_tools", "lightflow.bash_hints"},
-    {"lightflow.instants", "lightflow.page_address"},
+    {"lightflow.clock", "lightflow.instants", "lightflow.page_address"},
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.sql", "lightflow.expressions", "lightflow.clusters"},
     {"lightflow.plugins"},

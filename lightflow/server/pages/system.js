@@ -13,14 +13,14 @@ const clockText = seconds => Math.abs(seconds) < 2 ? "" : `; that of this browse
 export function System() {
   const live = usePolled("system", 2000), workflows = useLive("workflows?runs=0"), triggers = usePolled("triggers", 2000);
   if (!live.data) return html`<${Unread} live=${live} />`;
-  const system = live.data, broken = [...workflows.data?.problems || [], ...system.scheduler?.failures || []];
+  const system = live.data, set = system.clock_set_s, broken = [...workflows.data?.problems || [], ...system.scheduler?.failures || []];
   return html`<div class="head"><h1>System</h1></div><${Failure} problem=${live.problem} retry=${live.reload} />
     ${system.problem && html`<p class="problem"><span>${system.problem}</span></p>`}
     <dl class="pairs">
       <${Fact} name="Version">Lightflow ${system.version}, running for ${duration(system.uptime_s)}<//>
       <${Fact} name="State file"><code>${system.db}</code> ${size(system.bytes)}${system.wal_bytes ? `, write-ahead log ${size(system.wal_bytes)}` : ""}<//>
       <${Fact} name="Disk">${size(system.disk_free_bytes)} free<//>
-      <${Fact} name="Clock">${moment(system.time)} ${ZONE}${clockText(secondsBetween(system.time, null, live.at))}<//>
+      <${Fact} name="Clock">${moment(system.time)} ${ZONE}${clockText(secondsBetween(system.time, null, live.at))}${Math.abs(set) >= 2 && `; it was set ${set > 0 ? "forward" : "back"} by ${duration(Math.abs(set))} since the server has started`}<//>
       <${Fact} name="Starts runs">${system.starts_runs ? "yes" : "no: it shows a history only"}<//>
       <${Fact} name="Scheduler">${schedulerText(system.scheduler, triggers.data?.has_scheduler)}<//>
       <${Fact} name="You are">${session.role === "operator" ? "an operator: you may start, end and change" : "a viewer: you may look"}${system.read_only ? "; the server is read-only" : ""}<//>

@@ -201,3 +201,21 @@ def test_the_system_page_says_that_the_clock_was_set(tabs: Tabs, tmp_path: Path)
         log_in(page, server.url, server.operator, "#/system")
         page.locator("dd", has_text="it was set back by 1 h 00 min since the server has started").wait_for()
         tabs.close()
+
+
+def test_triggers_are_grouped_by_time_zone(tabs: Tabs, tmp_path: Path) -> None:
+    for name, zone in (("paris", "Europe/Paris"), ("tokyo", "Asia/Tokyo"), ("lyon", "Europe/Paris")):
+        schedule = f"schedule: {{cron: '30 2 * * *', timezone: {zone}}}"
+        (tmp_path / f"{name}.yaml").write_text(f"workflow_name: {name}\n{schedule}\ntasks: {{a: {{run: 'true'}}}}\n")
+    with serving(tmp_path, "serve") as server:
+        page = log_in(tabs.tab(), server.url, server.operator, "#/schedules")
+        page.locator("tbody tr[data-row]").nth(2).wait_for()
+        rows = [text.split(",")[0].split()[0] for text in page.locator("tbody th, tbody .name").all_inner_texts()]
+        assert rows == ["Asia/Tokyo", "tokyo", "Europe/Paris", "lyon", "paris"]
+        assert findings_of_axe(page) == []
+        page.set_viewport_size({"width": 360, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        show(page, server, "w/paris/triggers")
+        page.locator("tbody tr[data-row]").wait_for()
+        assert page.locator("tbody th").count() == 0
+        tabs.close()

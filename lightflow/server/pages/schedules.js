@@ -2,7 +2,7 @@
 
 import {
   html, usePolled, useState, useEffect, useNow, get, send, href, State, Instant, Failure, Unread, Empty, Action, act, session,
-  moment, ZONE, wordOf, many, number, newKey, encode, keyed, startText,
+  moment, clock, ZONE, wordOf, many, number, newKey, encode, keyed, startText,
 } from "./kit.js";
 
 const DAY = 86400000;
@@ -37,15 +37,18 @@ const Week = ({ fires, planned, now, zone, isRead }) => {
   })}</div>`;
 };
 
-/** The triggers of all workflows, or of one, as a table. */
-export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => html`<table class="list"><thead><tr><th>State</th>${withWorkflow && html`<th>Workflow</th>`}
-    <th>Trigger</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead><tbody>${triggers.map(each => html`<tr key=${each.trigger} data-row>
+/** The triggers of all workflows, or of one, as a table; those of several time zones are apart. */
+export const TriggerTable = ({ triggers, onChange, withWorkflow = true }) => {
+  const zones = [...Map.groupBy(triggers, each => each.timezone || "")].sort(([a], [b]) => a < b ? -1 : 1), now = useNow();
+  return html`<table class="list"><thead><tr><th>State</th>${withWorkflow && html`<th>Workflow</th>`}
+    <th>Trigger</th><th>Next</th><th class="acts"><span class="hidden">Actions</span></th></tr></thead>${zones.map(([zone, list]) => html`<tbody key=${zone}>${zones.length > 1 && html`<tr><th colspan="5" scope="rowgroup">${zone ? `${zone}, now ${clock(now, zone)}` : "without a time zone"}</th></tr>`}${list.map(each => html`<tr key=${each.trigger} data-row>
     <td>${each.state === "problem" ? html`<${State} state="FAILED" small /> broken` : each.state === "paused" ? html`<span class="muted" title=${each.paused_by || ""}>paused</span>` : "active"}</td>
     ${withWorkflow && html`<td class="name"><a href=${href(["w", each.workflow, "triggers"])}>${each.workflow}</a></td>`}
     <td>${each.words}${each.problem && html`<br /><span class="bad">${each.problem}</span>`}${each.paused_by && html` <span class="muted wide">paused by ${each.paused_by}</span>`}</td>
     <td>${each.next_at && each.state === "active" ? html`<${Instant} at=${each.next_at} zone=${each.timezone} />` : html`<span class="muted">–</span>`}</td>
     <td class="acts">${session.mayAct && html`<${Action} ...${keyed("pause")} run=${() => pauseTrigger(each).then(onChange)}>${each.state === "paused" ? "Continue" : "Pause"}<//>
-      <${Action} ...${keyed("fire")} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody></table>`;
+      <${Action} ...${keyed("fire")} run=${() => fireNow(each.trigger).then(onChange)}>Fire now<//>`}</td></tr>`)}</tbody>`)}</table>`;
+};
 
 const pauseTrigger = each => act(() => send(each.state === "paused" ? "DELETE" : "PUT", `triggers/${encode(each.trigger)}/pause`, {}),
   each.state === "paused" ? "It continues; what was due during the pause does not run." : "It is paused.");

@@ -56,6 +56,7 @@ def test_a_run_that_waits_for_people_says_so_wherever_it_is_listed(tabs: Tabs, t
         run = str(client.start("asks")["run_id"])
         page.locator("table.runs tr", has_text=run).get_by_role("link", name="waits for 2 decisions").wait_for()
         assert client.run(run)["approvals"] == ["first", "second"]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert findings_of_axe(page) == []
         show(page, server, "")
         page.locator("tr", has_text="asks").get_by_role("link", name="waits for 2 decisions").click()
@@ -135,6 +136,7 @@ def test_the_views_of_a_narrow_page_are_in_one_line(tabs: Tabs, tmp_path: Path, 
         views = page.locator("nav.tabs[aria-label='Views of the run'] > *")
         views.last.wait_for()
         assert len({each.bounding_box()["y"] for each in views.all()}) == 1
+        assert page.locator("nav.tabs").evaluate("each => each.scrollWidth <= each.clientWidth") or width < 360
         views.last.click()
         page.wait_for_url("**/#/r/numbered1/values")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

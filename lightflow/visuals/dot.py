@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from html import escape as html_escape
 from typing import Final
 
@@ -36,6 +37,7 @@ _INK, _QUIET, _LINE = "#1f2933", "#5b6673", "#8b96a3"
 _CURVES_UP_TO: Final = 400
 #: From so many nodes on that have no edge, invisible edges place them in rows: Graphviz would place them side by side.
 _ROWS_FROM: Final = 9
+_Rows = Mapping[str, Sequence[Sequence[str]]]  # by group: lists of nodes that invisible edges place in a line
 _ROW_SHARE: Final = 0.6  # height of a node by its width, twice: the rows are together about twice as wide as high
 
 
@@ -51,17 +53,18 @@ def to_dot(picture: Picture, *, headed: bool = True) -> str:
         'height=0.5, penwidth=1.3, tooltip=" "]',
         f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
     ]
-    members, rows = _members(picture, names, "", "  "), _rows(picture, names, right=right)
-    # Graphviz places the first names at the left or, where edges lead to the right, at the bottom.
-    lines += [*reversed(rows), *members] if right else [*members, *rows]
-    end_nodes = _end_nodes(picture)
+    rows = _rows(picture, right=right)
+    lines += _members(picture, names, rows, "", "  ", right=right)
+    end_nodes = _end_nodes(picture, rows)
     steps = critical_edges(picture)
     lines += [f"  {_edge(edge, names, end_nodes, is_critical=edge in steps)}" for edge in picture.edges]
     lines.append("}")
     return "\n".join(lines) + "\n"
 
 
-def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -> list[str]:
+def _members(
+    picture: Picture, names: dict[str, str], rows: _Rows, group: str, indent: str, *, right: bool
+) -> list[str]:
     """Return the lines of the nodes and clusters in a group, or of those in none."""
     critical = frozenset(picture.critical)
     lines = [
@@ -79,14 +82,18 @@ def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -
                 f'{indent}  graph [id="{name}", class="group state-{look.name}", label=<{label}>, style="rounded", '
                 f'color="{look.light.stroke}", fontcolor="{_INK}", margin="10"]'
             )
-            members = _members(picture, names, box.group_id, f"{indent}  ")
+            members = _members(picture, names, rows, box.group_id, f"{indent}  ", right=right)
             lines += members or [f'{indent}  "{name}" [style=invis, label="", width=0.5, height=0.2]']
             lines.append(f"{indent}}}")
-    return lines
+    chains = [[f'"{names[task_id]}"' for task_id in chain] for chain in rows.get(group, ())]
+    places = [f"{indent}{' -> '.join(chain)}{' [style=invis]' if len(chain) > 1 else ''}" for chain in chains]
+    # Graphviz places the first names at the left or, where edges lead to the right, at the bottom.
+    return [*reversed(places), *lines] if right else [*lines, *places]
 
 
-def _end_nodes(picture: Picture) -> dict[str, tuple[str, str]]:
+def _end_nodes(picture: Picture, rows: _Rows) -> dict[str, tuple[str, str]]:
     """Return the first and the last task inside each box, for its edges; the box itself where it has no task."""
+    ends = {chains[-1][-1]: chains[0][-1] for chains in rows.values()}  # the first chain is as long as any
     inside: dict[str, list[str]] = {box.group_id: [] for box in picture.boxes}
     parents = {box.group_id: box.group for box in picture.boxes}
     for node in picture.nodes:
@@ -94,7 +101,10 @@ def _end_nodes(picture: Picture) -> dict[str, tuple[str, str]]:
         while group in parents:
             inside[group].append(node.task_id)
             group = parents[group]
-    return {group: (names[0], names[-1]) if names else (group, group) for group, names in inside.items()}
+    return {
+        group: (names[0], ends.get(names[-1], names[-1])) if names else (group, group)
+        for group, names in inside.items()
+    }
 
 
 def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[str, str]], *, is_critical: bool) -> str:
@@ -110,17 +120,21 @@ def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[s
     return f'"{names[source]}" -> "{names[target]}"' + (f" [{', '.join(attributes)}]" if attributes else "")
 
 
-def _rows(picture: Picture, names: dict[str, str], *, right: bool) -> list[str]:
-    """Return invisible edges that place the nodes without edges in rows, each statement a row or a column."""
+def _rows(picture: Picture, *, right: bool) -> _Rows:
+    """Return the nodes without edges of each group, or of none, where they are many: each list a row or a column."""
     ends = {end for edge in picture.edges for end in (edge.source, edge.target)}
-    loose = [f'"{names[node.task_id]}"' for node in picture.nodes if not node.group and node.task_id not in ends]
-    if len(loose) < _ROWS_FROM:
-        return []
-    across = round(math.sqrt(_ROW_SHARE * len(loose)))
-    chains = [loose[at : at + across] for at in range(0, len(loose), across)]
-    if not right:
-        chains = [loose[at::across] for at in range(across)]
-    return [f"  {' -> '.join(chain)}{' [style=invis]' if len(chain) > 1 else ''}" for chain in chains]
+    groups: dict[str, list[str]] = {}
+    for node in picture.nodes:
+        if node.task_id not in ends:
+            groups.setdefault(node.group, []).append(node.task_id)
+    return {group: _chains(loose, right=right) for group, loose in groups.items() if len(loose) >= _ROWS_FROM}
+
+
+def _chains(names: Sequence[str], *, right: bool) -> list[Sequence[str]]:
+    across = round(math.sqrt(_ROW_SHARE * len(names)))
+    if right:
+        return [names[at : at + across] for at in range(0, len(names), across)]
+    return [names[at::across] for at in range(across)]
 
 
 def node_ids(picture: Picture) -> dict[str, str]:

@@ -96,6 +96,23 @@ def test_nodes_without_edges_are_in_rows_beside_those_with_edges(count: int) -> 
         assert any(apart), (row, other)
 
 
+@pytest.mark.parametrize("before", [2, 12], ids=["right", "down"])
+def test_nodes_without_edges_are_in_rows_in_their_group_too(before: int) -> None:
+    stage = {f"s_{number}": ["a"] for number in range(before)}
+    members = [f"g.{number}" for number in range(25)]
+    deps = {"a": [], **stage, **{member: [] for member in members}, "g": members, "z": ["g"]}
+    rows = [{"id": "g", "gate": "group"}, *({"id": member, "group": "g"} for member in members)]
+    drawing = laid_out(with_boxes(from_dependencies("t", deps), rows))
+    box = dict(zip(drawing["boxes"]["columns"], drawing["boxes"]["rows"][0], strict=True))
+    places = {row[0]: dict(zip(drawing["columns"], row, strict=True)) for row in drawing["rows"]}
+    loose = [places[member] for member in members]
+    assert sorted(loose, key=lambda row: (row["y"], row["x"])) == loose
+    assert box["width"] / box["height"] < 4
+    assert min(len({row["x"] for row in loose}), len({row["y"] for row in loose})) > 2
+    beside = abs(places["z"]["x"] - box["x"]) - box["width"] / 2, abs(places["z"]["y"] - box["y"]) - box["height"] / 2
+    assert max(beside) > 0  # what follows the group is after its last row
+
+
 def test_an_edge_to_a_group_ends_at_its_box() -> None:
     drawing = laid_out(grouped())
     box = dict(zip(drawing["boxes"]["columns"], drawing["boxes"]["rows"][0], strict=True))

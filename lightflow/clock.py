@@ -1,4 +1,4 @@
-"""The clock of the machine, beside the time since its start, which nobody can set."""
+"""The clock of the machine, and the time since its start, which cannot be set."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from typing import NamedTuple
 
 
-class ClockReading(NamedTuple):
-    """What the two clocks of the machine show at one moment, in seconds."""
+class ClockTimes(NamedTuple):
+    """The seconds that both clocks of the machine show at a moment."""
 
     since_1970_s: float
     since_boot_s: float  #: also the time for which the machine was suspended
@@ -18,6 +18,6 @@ class ClockReading(NamedTuple):
         return self.since_1970_s - self.since_boot_s
 
 
-def read_clock() -> ClockReading:
+def read_clock() -> ClockTimes:
     """Return what the clocks show now."""
-    return ClockReading(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    return ClockTimes(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from lightflow.clock import ClockReading, read_clock
+from lightflow.clock import ClockTimes, read_clock
 from lightflow.engine.choices import RerunOptions
 from lightflow.scheduler.failures import SchedulerState
 from lightflow.server.answers import ServedTriggerShape
@@ -95,7 +95,7 @@ class Services(Record):
     control: Control | None  #: None: this server starts nothing
     is_read_only: bool = False
     hides_values: bool = False  #: Whether values and parameters are left out of all answers.
-    started: ClockReading
+    started: ClockTimes
 
     @property
     def uptime_s(self) -> float:

@@ -35,7 +35,18 @@ tasks:
 """
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
-    *("instances", "source", "logical_date", "trigger", "params", "origin", "parent", "selection", "request"),
+    *(
+        "instances",
+        "approvals",
+        "source",
+        "logical_date",
+        "trigger",
+        "params",
+        "origin",
+        "parent",
+        "selection",
+        "request",
+    ),
     *("mode", "machines", "places"),
 }
 TASK = {

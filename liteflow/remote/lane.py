@@ -211,7 +211,7 @@ class Lane(Backend):
         if self._undos:
             self._undos.send()
         self._give_out()
-        self.flush()
+        self._fleet.ready.flush()  # the rest of `flush` follows with the turn of the loop
 
     def _prepared(self, work: Work) -> _FarAttempt:
         """Return an attempt with the work as an agent gets it. Raises LiteflowError."""
@@ -510,15 +510,16 @@ def _between(least: float, value: float, most: float) -> float:
     return max(least, min(value, most))
 
 
-def _payloads_of(work: Work) -> tuple[Mapping[str, Payload] | None, ...]:
-    return work.inputs, work.items, work.previous
+def _payloads_of(work: Work) -> list[Mapping[str, Payload]]:
+    """Return the values that a work has."""
+    return [payloads for payloads in (work.inputs, work.items, work.previous) if payloads]
 
 
 def _without_folders(work: Work) -> Work:
     """Return a work without the folder of its values, which is another one on each machine."""
-    if work.inputs is None and work.items is None and work.previous is None:
+    if not _payloads_of(work):
         return work
-    inputs, items, previous = (moved(payloads, "") for payloads in _payloads_of(work))
+    inputs, items, previous = moved(work.inputs, ""), moved(work.items, ""), moved(work.previous, "")
     return replace(work, inputs=inputs, items=items, previous=previous)
 
 

@@ -287,6 +287,8 @@ def _moment(text: str) -> float:
 def set_pool(request: CheckedRequest) -> Answer[PoolSizeAnswer]:
     """Set the number of slots of a pool; 0 pauses it."""
     name = request.path["pool"]
+    with History(request.services.db):  # a file that was moved away is not created
+        pass
     pools.resize(request.services.db, name, str(request.body["slots"]))
     return Answer(body={"pool": name, "slots": request.body["slots"]})
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from lightflow.server.problems import detail_of
 from lightflow.server.state_follower import StateFollower
 from liteflow import LiteflowError
 from liteflow.api import EventRecord
@@ -130,11 +131,8 @@ class Feed:
         try:
             changes = self._file.look()
         except LiteflowError as error:
-            if self.problem != str(error):
-                self.problem = str(error)
-                self._notify()
+            self._note(detail_of(error))
             return
-        self.problem = None
         with self._lock:
             if changes.is_other_file:
                 self._changes.clear()
@@ -144,7 +142,14 @@ class Feed:
                     self._number += 1
                     self._changes.append(FeedChange(self._number, event, is_inferred))
             self._position = FeedPosition(self._position.generation, *changes.position)
+        self._note(None)
         if changes.is_changed or changes.is_other_file:
+            self._notify()
+
+    def _note(self, problem: str | None) -> None:
+        """Store why the file cannot be read, and wake the clients if that is new."""
+        before, self.problem = self.problem, problem
+        if problem != before:
             self._notify()
 
     # -- clients ----------------------------------------------------------------------------------------------

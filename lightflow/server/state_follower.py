@@ -30,7 +30,7 @@ class StateFollower:
         self._db = db
         self._history: History | None = None
         self._data_version = -1
-        self._position = FilePosition(0, 0)
+        self._position: FilePosition | None = None  # None: the file was not read yet
         self._locks_at = 0.0
         self._interrupted: set[str] = set()  # runs whose change to INTERRUPTED was reported
         self._is_other_file = False  # whether the file was replaced since the last look that could read it
@@ -53,7 +53,8 @@ class StateFollower:
             self.close()
             raise
         is_other_file, self._is_other_file = self._is_other_file, False
-        return FileChanges(events, interrupted, self._position, is_changed or bool(interrupted), is_other_file)
+        position = self._position or FilePosition(0, 0)
+        return FileChanges(events, interrupted, position, is_changed or bool(interrupted), is_other_file)
 
     def close(self) -> None:
         """Close the file."""
@@ -66,7 +67,7 @@ class StateFollower:
         if self._history is not None and self._history.is_replaced():
             self.close()
             self._is_other_file = True
-            self._position = FilePosition(0, 0)
+            self._position = None
             self._interrupted.clear()
         if self._history is None:
             self._history = History(self._db)
@@ -77,7 +78,7 @@ class StateFollower:
         assert self._history is not None
         version = self._history.data_version()
         with self._history.snapshot() as position:
-            seq = self._position.seq if self._position.seq else max(0, position.seq - _BLOCK)
+            seq = max(0, position.seq - _BLOCK) if self._position is None else self._position.seq
             events: list[EventRecord] = []
             while seq < position.seq:
                 events += self._history.events(after=seq, limit=_BLOCK)
@@ -89,7 +90,7 @@ class StateFollower:
     def _test_locks(self) -> list[EventRecord]:
         """Return the change to INTERRUPTED of each run whose owner no longer holds its lock."""
         assert self._history is not None
-        events = []
+        events, seq = [], 0 if self._position is None else self._position.seq
         for run_no, run_id, _, status in self._history.open_runs():
             if run_id in self._interrupted or self._history.is_owned(run_no):
                 continue
@@ -97,5 +98,5 @@ class StateFollower:
             if record.status == "INTERRUPTED":
                 self._interrupted.add(run_id)
                 change = (None, None, None, status, record.status, record.reason, time.time())
-                events.append(EventRecord(self._position.seq, run_id, *change))
+                events.append(EventRecord(seq, run_id, *change))
         return events

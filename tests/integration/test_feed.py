@@ -14,7 +14,7 @@ import pytest
 from lightflow.server.feed import Cursor, Feed, FeedPosition
 from lightflow.server.frames import FrameBuilder, dump
 from lightflow.server.shapes import instance_columns
-from liteflow import Dag
+from liteflow import Dag, init_schema
 from liteflow.api import EventRecord, History
 
 
@@ -183,11 +183,28 @@ def test_a_file_that_cannot_be_read_is_a_problem_until_it_can(tmp_path: Path) ->
     feed.look()
     db.rename(moved)
     feed.look()
-    assert feed.problem is not None
-    assert "no such state file" in feed.problem
+    assert feed.problem == f"{db}: the state file was deleted or moved; the server continues when there is one again"
     moved.rename(db)
     feed.look()
     assert feed.problem is None
+    feed.stop()
+
+
+def test_a_file_that_was_empty_at_first_loses_no_change(tmp_path: Path) -> None:
+    db = str(tmp_path / "state.db")
+    init_schema(db)
+    feed = Feed(db)
+    feed.look()
+    cursor = feed.end()
+    dag = Dag("many", db)
+    for number in range(700):
+        dag.task(fail_by, f"t{number}", chance=0.0)
+    dag.run(mode="thread")
+    feed.look()
+    batch = feed.after(cursor)
+    assert batch is not None
+    with History(db) as history:
+        assert [change.event.seq for change in batch.changes] == [each.seq for each in history.events(limit=10_000)]
     feed.stop()
 
 

@@ -199,15 +199,24 @@ class Client(_Requests):
         answer = self._json("POST", _workflow(workflow, "check"), {"params": dict(params or {})})
         return list(answer["problems"])
 
-    def start(
-        self, workflow: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
-    ) -> dict[str, Any]:
+    def start(self, workflow: str, params: Mapping[str, Any] | None = None, *, key: str | None = None,
+              only: Sequence[str] = (), start: Sequence[str] = (), until: Sequence[str] = (), skip: Sequence[str] = (),
+              values_from: str | None = None) -> dict[str, Any]:  # fmt: skip
         """Start a run; return its `run_id`, `status` and `reason`. The same key starts it once.
+
+        Args:
+            params: values of the declared parameters.
+            key: identifies the request.
+            only, start, until, skip: the tasks of a partial run, as `lightflow run` has them; `start` is `--from`.
+            values_from: the run whose values of other tasks are read, or `latest`.
 
         Raises:
             ServerError: the workflow is not served, or the parameters are wrong (`fields` names them).
         """
-        return self._json("POST", _workflow(workflow, "runs"), {"params": dict(params or {})}, key=key)
+        tasks = {"only": only, "from": start, "until": until, "skip": skip}
+        sent = {name: list(names) for name, names in tasks.items() if names}
+        body = {"params": dict(params or {}), **sent, **_without_none(values_from=values_from)}
+        return self._json("POST", _workflow(workflow, "runs"), body, key=key)
 
     def pause_workflow(self, workflow: str, reason: str | None = None) -> dict[str, Any]:
         """Pause the triggers of a workflow."""
@@ -466,6 +475,19 @@ class Client(_Requests):
             raise ServerError(503, "UNAVAILABLE", f"{self._host}: the server has ended; follow again once it is back")
         finally:
             connection.close()
+
+
+def _awaited(
+    read: Callable[[], dict[str, Any]], is_over: Callable[[dict[str, Any]], bool], give_up: float | None
+) -> dict[str, Any]:
+    """Read a state until it is the last one, and return that. Raises _TooLate: the time to give up has come."""
+    pause = 0.05
+    while not is_over(state := read()):
+        if give_up is not None and time.monotonic() >= give_up:
+            raise _TooLate(state["status"])
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+    return state
 
 
 def _workflow(workflow: str, *parts: str) -> str:

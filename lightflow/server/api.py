@@ -229,6 +229,8 @@ ROUTES: Final[tuple[Route, ...]] = (
             _limit(50, 1000),
         ),
     ),
+    _route("POST", "/api/v1/wake", actions.wake_runs, role="operator"),
+    _route("POST", "/api/v1/prune", actions.prune, role="operator"),
     _route("GET", "/api/v1/pools", resources.list_pools),
     _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator"),
     _route("DELETE", "/api/v1/pools/{pool}", actions.delete_pool, role="operator"),

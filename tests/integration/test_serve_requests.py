@@ -46,6 +46,8 @@ BODIES: dict[str, Any] = {
     "/api/v1/runs/{run}/tasks/{task}/decision": {"approved": True},
     "/api/v1/runs/{run}/tasks/{task}/{index}/decision": {"approved": True},
 }
+#: Routes that concern the whole state file, and need no body.
+OF_THE_FILE = ("/api/v1/wake", "/api/v1/prune")
 
 
 @pytest.fixture
@@ -176,6 +178,9 @@ def test_a_viewer_changes_nothing_and_an_operator_gets_an_answer_of_each_route(s
             for body in bodies:
                 assert server.request(route.method, path, body, token="viewer").status == 403
                 answer = server.request(route.method, path, body)
+                if route.path in OF_THE_FILE and body in (None, {}):
+                    assert answer.status == 200, (route, body, answer)
+                    continue
                 assert answer.status in (400, 404, 415, 422), (route, body, answer)
                 assert answer.headers["content-type"] == "application/problem+json"
                 assert answer.json()["detail"]

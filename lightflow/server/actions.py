@@ -358,5 +358,10 @@ def _started(request: CheckedRequest, started: StartedRun) -> Answer[StartedAnsw
 
 def started_answer(started: StartedRun, *, hides_values: bool) -> StartedAnswer:
     """Return what has become of a request for a run; its reason may quote values of parameters."""
-    reason = None if hides_values else started.reason
-    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": reason}
+    return {
+        "run_id": started.run_id,
+        "fire_no": started.fire_no,
+        "status": started.status,
+        "pending": started.is_pending,
+        "reason": None if hides_values else started.reason,
+    }

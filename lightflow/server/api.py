@@ -154,6 +154,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
     _route("GET", _RUN, resources.get_run),
+    _route("GET", f"{_RUN}/start", run_details.get_start),
     _route("GET", f"{_RUN}/tasks", resources.list_tasks),
     _route("GET", f"{_RUN}/attempts", resources.list_attempts, query=_LAST_ATTEMPTS_QUERY),
     _route("GET", f"{_RUN}/graph", resources.get_graph),

@@ -44,6 +44,7 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "unpause_workflow": lambda client: client.unpause_workflow("a"),
     "list_runs": lambda client: client.runs("a", after="1", status="FAILED", since="2026-01-31", all=True),
     "get_run": lambda client: client.run("r/1"),
+    "get_start": lambda client: client.started("r"),
     "get_graph": lambda client: client.graph("r"),
     "get_geometry": lambda client: client.geometry("r", fold="all"),
     "get_critical_path": lambda client: client.critical_path("r"),

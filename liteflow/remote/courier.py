@@ -52,6 +52,8 @@ class Courier:
         One with little to send does not wait for the values and logs of others.
         """
         log = self._logs.pop(outcome.node, None)
+        if outcome.log_path is None:  # it has printed nothing
+            log = None
         messages = self._messages(outcome, log)
         if any(self._unsent(outcome)) or (log is not None and log.size - log.offset > PIECE_BYTES):
             self._outbox.add(messages)
@@ -75,7 +77,7 @@ class Courier:
 
     def _messages(self, outcome: Outcome, log: _SentLog | None) -> Iterator[Message]:
         has_log = outcome.log_path is not None
-        if log is not None and has_log:
+        if log is not None:
             yield from log.grown(None)
             log.remove()
             if log.lost is not None and outcome.log_lost is None:

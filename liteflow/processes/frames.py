@@ -87,7 +87,7 @@ class FrameReader:
                     break
                 try:
                     values.append(marshal.loads(view[start + size : start + size + length]))
-                except (EOFError, TypeError, ValueError):  # bytes are missing, or other data is between them
+                except Exception:  # noqa: BLE001 - bytes are missing or damaged, and marshal raises what it meets
                     self.is_broken = True
                     break
                 start += size + length

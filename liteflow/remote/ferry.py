@@ -208,7 +208,13 @@ class ValueReceiver:
     def problem_of(self, payloads: Mapping[str, Payload]) -> str | None:
         """Return why one of these values is not in the folder; None: all are."""
         names = (os.path.basename(payload.file or "") for payload in files_of(payloads))
-        return next((self.problems[name] for name in names if name in self.problems), None)
+        return next(filter(None, map(self._problem_with, names)), None)
+
+    def _problem_with(self, name: str) -> str | None:
+        problem = self.problems.get(name)
+        if problem is None and not os.path.exists(os.path.join(self._folder or "", name)):
+            problem = f"the value {name} has not arrived"
+        return problem
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove values that nothing needs now."""

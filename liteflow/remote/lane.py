@@ -307,14 +307,15 @@ class Lane(Backend):
         if kind == "outcome":
             outcome = outcome_from_wire(message[1])
             attempt = self._attempts.get(outcome.node)
-            if attempt is not None and attempt.agent is agent and attempt.work.attempt == outcome.attempt:
+            is_sent = attempt is not None and attempt.is_sent and attempt.agent is agent
+            if attempt is not None and is_sent and attempt.work.attempt == outcome.attempt:
                 self._end(attempt, self._completed(outcome, attempt, agent, has_log=message[2]))
         elif kind == "log":
             node, offset, data = message[1:]
             if node in agent.nodes:
                 self._attempts[node].write_log(offset, data)
         elif kind == "undone":
-            self._undos.end(*message[1:])
+            self._undos.finish(agent, *message[1:])
         elif kind == "pull":
             agent.outbox.add(self._pulled(agent, *message[1:]))
         elif kind == "given_back":

@@ -137,7 +137,7 @@ class Survey:
             visit.link.send(("open", facts_of(RunInfo(run_id="doctor", dag_id="", db_path=""), folder)))
             visit.outbox.add(file_messages(self._files))
         else:
-            visit.link.send(("refused", problem))
+            visit.link.refuse(problem)
 
     def _note(self, reason: str, host: str = "") -> None:
         if host not in self._machines or self._machines[host].facts is None:

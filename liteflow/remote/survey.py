@@ -130,8 +130,7 @@ class Survey:
 
     def _open(self, visit: _Visit, hello: Mapping[str, Any]) -> None:
         visit.hello = hello
-        by_value = self._cluster.shipping is not None and self._cluster.shipping.by_value
-        problem = version_problem(hello, same_python=by_value)
+        problem = version_problem(hello, same_python=False)
         if problem is None:
             folder = self._cluster.folder if self._files else None
             visit.link.send(("open", facts_of(RunInfo(run_id="doctor", dag_id="", db_path=""), folder)))

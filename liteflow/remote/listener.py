@@ -54,7 +54,8 @@ class Listener:
         self._on_failure = on_failure
         self._visitors: dict[socket.socket, Timer] = {}
         try:
-            self._socket = socket.create_server((address, 0), backlog=128)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self._socket = socket.create_server((address, 0), family=family, backlog=128)
         except OSError as error:
             raise ResourceError(
                 f"this machine cannot listen at {address}: {error.strerror}: set `address` of the cluster to an "

@@ -47,6 +47,7 @@ from liteflow.remote.keeper import Notes, run_guarded_agent
 from liteflow.remote.link import Link, Message
 from liteflow.remote.messages import OF_OWNER, invalid
 from liteflow.remote.pulls import Pulls
+from liteflow.remote.sockets import remove_old_sockets
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.remote.tls import context
 from liteflow.state.process_identity import boot_id
@@ -393,6 +394,7 @@ def _connected(ticket: Ticket) -> socket.socket:
             sock.settimeout(LIMIT_S)
             sock.connect(ticket.socket_path)
             os.unlink(ticket.socket_path)  # a server of ssh leaves it behind
+            remove_old_sockets()
         else:
             sock = socket.create_connection((ticket.address, ticket.port), LIMIT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 from collections import deque
@@ -25,6 +26,7 @@ _IDLE_S: Final = 1.0
 _MOST_FRAMES: Final = 750
 _MOST_CHANGES: Final = 10_000  # that are in memory
 _MOST_BEHIND: Final = 5_000  # events that a client may have missed; beyond, a snapshot is cheaper
+_log = logging.getLogger("lightflow.server")
 
 
 class FeedPosition(NamedTuple):
@@ -124,7 +126,10 @@ class Feed:
             self._wake.wait(max(_FOLLOWED_S, len(self._waiters) / _MOST_FRAMES) if self._waiters else _IDLE_S)
             self._wake.clear()
             if not self._stopped:
-                self.look()
+                try:
+                    self.look()
+                except Exception:  # noqa: BLE001 - the boundary: a look that fails does not end the feed
+                    _log.exception("the live feed could not look at the state file; it tries again")
 
     def look(self) -> None:
         """Add the changes of the file since the last call. Called by one thread at a time."""

@@ -230,6 +230,11 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
         """Return whether another file, or none, has the path of this one by now."""
         return identity(self.path) != self._identity
 
+    def reopen_locks(self) -> None:
+        """Open the lock file again: it is created by the first run, and created again where it was deleted."""
+        self._locks.close()
+        self._locks = LockFile(self.path, read_only=True)
+
     def open_runs(self) -> list[tuple[int, str, str, str]]:
         """Return number, id, dag and stored status of the runs that have not ended according to the file."""
         sql = (

@@ -134,8 +134,9 @@ def filled(path: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), "NO_COLOR": "1"}
+def environment(folder: Path, first_path: str = "") -> dict[str, str]:
+    path = os.pathsep.join([*filter(None, [first_path]), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(folder / "state"), "NO_COLOR": "1"}
 
 
 def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,12 +152,15 @@ def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, below: Sequence[str] = ()) -> Iterator[RunningServer]:
-    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port, with a tracer or without; end it after."""
+def serving(folder: Path, *arguments: str, below: Sequence[str] = (), first_path: str = "") -> Iterator[RunningServer]:
+    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port, with a tracer or without; end it after.
+
+    Modules in the folder `first_path` come before all others.
+    """
     process = subprocess.Popen(
         [*below, sys.executable, "-m", "lightflow", *arguments, "--port", "0"],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, first_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

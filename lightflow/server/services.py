@@ -119,9 +119,9 @@ class Services(Record):
     control: Control | None  #: None: this server starts nothing
     is_read_only: bool = False
     hides_values: bool = False  #: Whether values and parameters are left out of all answers.
-    started_at: float = 0.0
+    started_at: float = 0.0  #: monotonic
 
     @property
     def uptime_s(self) -> float:
         """Return how many seconds the server has been running."""
-        return time.time() - self.started_at
+        return time.monotonic() - self.started_at

@@ -72,7 +72,7 @@ class WebServer:
             control=None if options.is_read_only else options.control,
             is_read_only=options.is_read_only,
             hides_values=options.hides_values,
-            started_at=time.time(),
+            started_at=time.monotonic(),
         )
         gate = Gate(
             tokens=tokens,

@@ -31,7 +31,7 @@ from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.version import __version__
 from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 PLAYED_SLOTS = 2  # of an agent that a test plays
 #: The command line of an agent on this machine.
 AGENT = (sys.executable, "-m", "liteflow.remote.agent")

@@ -178,4 +178,4 @@ def serving(folder: Path, *arguments: str, below: Sequence[str] = (), first_path
         yield RunningServer(match[1], folder, process, *tokens)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)

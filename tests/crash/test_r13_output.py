@@ -65,7 +65,7 @@ def anonymous(pid: int) -> int:
 
 def guardian_of(pid: int) -> int:
     """The one child that the orchestrator forks."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 120
     while time.monotonic() < give_up:
         result = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         if result:

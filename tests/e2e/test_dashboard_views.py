@@ -849,7 +849,7 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
             page.wait_for_timeout(50)
     finally:
         stop.touch()
-        process.wait(30)
+        process.wait(120)
 
 
 # -- text of others ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from process_kit import is_alive
 
 from liteflow.processes import tree
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 class Folder:
@@ -124,7 +124,7 @@ def test_a_task_that_waits_for_a_machine_says_since_when_and_why_there_is_none(f
     folder.write("""
 clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
 tasks:
-  first: {run: "echo > started; sleep 100", mode: lab}
+  first: {run: "echo > started; sleep 600", mode: lab}
   second: {run: "true", mode: lab}
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
@@ -248,7 +248,7 @@ clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
 settings: {mode: lab}
 tasks:
   done: {run: "echo x >> done"}
-  long: {run: "echo $$ >> pids; [ -e gate ] || sleep 100", depends_on: [done]}
+  long: {run: "echo $$ >> pids; [ -e gate ] || sleep 600", depends_on: [done]}
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
     pid = int(folder.await_file("pids"))

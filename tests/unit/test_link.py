@@ -32,7 +32,7 @@ ACCEPTED = {
 }
 Link = partial(CheckedLink, accepted=ACCEPTED)
 Pair = tuple[CheckedLink, CheckedLink]
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 
 def tls_pair(folder: Path) -> tuple[socket.socket, socket.socket]:

@@ -206,7 +206,7 @@ def run(scale: float, seed: int, workers: int, figures: Path) -> int:
     """Run the suites, which write their lines to a file."""
     environ = {**os.environ, "LIGHTFLOW_FIGURES": str(figures)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/crash"]
-    command += ["--crash-scale", f"{scale:g}", "--crash-seed", str(seed), "-n", str(workers)]
+    command += ["--crash-scale", f"{scale:g}", "--crash-seed", str(seed), "-n", str(workers), "--dist", "worksteal"]
     command += ["--timeout", f"{max(_HANG_S, round(_HANG_S * scale))}"]
     return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
 

@@ -441,8 +441,9 @@ def read_state(db: str, run_id: str) -> State:
         joins = {
             group: (status, seq)
             for group, status, seq in connection.execute(
-                "SELECT task_id, i.status, max(e.seq) FROM liteflow_task_instances i LEFT JOIN liteflow_events e "
-                "USING (run_id, task_id) WHERE run_id=? AND i.kind='group' GROUP BY task_id",
+                "SELECT task_id, i.status, ifnull(max(e.seq), 0) FROM liteflow_task_instances i "
+                "LEFT JOIN liteflow_events e USING (run_id, task_id) "
+                "WHERE run_id=? AND i.kind='group' GROUP BY task_id",
                 (run_id,),
             )
         }

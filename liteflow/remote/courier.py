@@ -83,7 +83,7 @@ class Courier:
             if log.lost is not None and outcome.log_lost is None:
                 outcome = outcome._replace(log_lost=log.lost)
         outcome = self._as_sent(outcome)
-        if outcome.value is None and not outcome.pushed:
+        if not any(files_of(values_of(outcome))):
             yield ("outcome", outcome_to_wire(outcome), has_log)
             return
         try:

@@ -56,11 +56,11 @@ demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 
 test: $(VENV)/ok  ## run all tests except the crash suites; LONG=1 for the long forms
 	$(call compile,$(VENV))
-	$(BIN)/python -m pytest -n 3 $(if $(LONG),--long )$(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(LONG),--long )$(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests of what uses packages, with the lowest versions that are allowed
 	$(call compile,$(OLDEST))
-	$(OLDEST)/bin/python -m pytest -n 2 --uses-packages tests/unit tests/contracts
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --uses-packages tests/unit tests/contracts
 
 screens: $(VENV)/ok  ## make pictures of all pages of the dashboard, in demo-out/screens
 	$(BIN)/python tools/screenshots.py

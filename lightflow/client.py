@@ -12,13 +12,12 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 _API: Final = "/api/v1"
 _ENDED: Final = ("SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED", "SKIPPED")
-_STARTS_LATER: Final = ("CLAIMED", "WAITING")  # of a fire whose run does not exist yet
 _WINDOW: Final = 262_144  # bytes of a log that one request fetches
 
 
@@ -36,6 +35,14 @@ class ServerError(Exception):
         self.status = status
         self.code = code
         self.fields = dict(fields or {})
+
+
+class _TooLate(Exception):
+    """The time to wait is over."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class _Requests:
@@ -199,15 +206,24 @@ class Client(_Requests):
         answer = self._json("POST", _workflow(workflow, "check"), {"params": dict(params or {})})
         return list(answer["problems"])
 
-    def start(
-        self, workflow: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
-    ) -> dict[str, Any]:
+    def start(self, workflow: str, params: Mapping[str, Any] | None = None, *, key: str | None = None,
+              only: Sequence[str] = (), start: Sequence[str] = (), until: Sequence[str] = (), skip: Sequence[str] = (),
+              values_from: str | None = None) -> dict[str, Any]:  # fmt: skip
         """Start a run; return its `run_id`, `status` and `reason`. The same key starts it once.
+
+        Args:
+            params: values of the declared parameters.
+            key: identifies the request.
+            only, start, until, skip: the tasks of a partial run, as `lightflow run` has them; `start` is `--from`.
+            values_from: the run whose values of other tasks are read, or `latest`.
 
         Raises:
             ServerError: the workflow is not served, or the parameters are wrong (`fields` names them).
         """
-        return self._json("POST", _workflow(workflow, "runs"), {"params": dict(params or {})}, key=key)
+        tasks = {"only": only, "from": start, "until": until, "skip": skip}
+        sent = {name: list(names) for name, names in tasks.items() if names}
+        body = {"params": dict(params or {}), **sent, **_without_none(values_from=values_from)}
+        return self._json("POST", _workflow(workflow, "runs"), body, key=key)
 
     def pause_workflow(self, workflow: str, reason: str | None = None) -> dict[str, Any]:
         """Pause the triggers of a workflow."""
@@ -233,32 +249,25 @@ class Client(_Requests):
         """Return a run."""
         return self._json("GET", _run(run_id))
 
+    def started(self, run_id: str) -> dict[str, Any]:
+        """Return what has become of the last request to start or continue a run; `pending`: it may start later."""
+        return self._json("GET", _run(run_id, "start"))
+
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Wait until a run has ended, and return it; it need not have started yet.
 
         Raises:
             TimeoutError: it has not ended in time.
-            ServerError: there is no such run, or the server cannot be reached.
+            ServerError: there is no such run, it was not started, or the server cannot be reached.
         """
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
-        pause = 0.05
-        while (run := self._run_or_fire(run_id))["status"] not in _ENDED:
-            if give_up is not None and time.monotonic() >= give_up:
-                raise TimeoutError(f"run {run_id} is {run['status']} after {timeout_s:g} s")
-            time.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
-        return run
-
-    def _run_or_fire(self, run_id: str) -> dict[str, Any]:
-        """Return a run, or the fire that starts it later. Raises ServerError: there is neither."""
         try:
-            return self.run(run_id)
-        except ServerError as error:
-            if error.status != 404:
-                raise
-        fires = self.fires(status=_STARTS_LATER, limit=500)["fires"]
-        # Without a fire it may have started since.
-        return next((fire for fire in fires if fire["run_id"] == run_id), None) or self.run(run_id)
+            start = _awaited(lambda: self.started(run_id), lambda start: not start["pending"], give_up)
+            if start["run_id"] is None:
+                raise ServerError(404, "NOT_STARTED", f"run {run_id} was not started: {start['reason']}")
+            return _awaited(lambda: self.run(run_id), lambda run: run["status"] in _ENDED, give_up)
+        except _TooLate as late:
+            raise TimeoutError(f"run {run_id} is {late.status} after {timeout_s:g} s") from None
 
     def graph(self, run_id: str) -> dict[str, Any]:
         """Return the graph of a run as it was when the run was last started or resumed."""
@@ -441,6 +450,18 @@ class Client(_Requests):
         """Delete a pool that is not in use."""
         return self._json("DELETE", f"{_API}/pools/{_quoted(pool)}")
 
+    # -- upkeep -------------------------------------------------------------------------------------------------
+
+    def wake(self, *, dry_run: bool = False) -> list[dict[str, Any]]:
+        """Resume the parked runs that are due, and return them; with `dry_run` only return them."""
+        return list(self._json("POST", f"{_API}/wake", {"dry_run": dry_run})["runs"])
+
+    def prune(self, workflow: str | None = None, *, older_than: str | None = None, keep: int | None = None,
+              orphans: bool = False, dry_run: bool = False) -> dict[str, Any]:  # fmt: skip
+        """Delete old runs of a workflow, or of all, as `lightflow prune` does; call again until `complete` is true."""
+        sent = _without_none(workflow=workflow, older_than=older_than, keep=keep)
+        return self._json("POST", f"{_API}/prune", {**sent, "orphans": orphans, "dry_run": dry_run})
+
     # -- changes ------------------------------------------------------------------------------------------------
 
     def changes(self, run_id: str | None = None, *, limit: int = 1000, after: str | None = None) -> dict[str, Any]:
@@ -466,6 +487,19 @@ class Client(_Requests):
             raise ServerError(503, "UNAVAILABLE", f"{self._host}: the server has ended; follow again once it is back")
         finally:
             connection.close()
+
+
+def _awaited(
+    read: Callable[[], dict[str, Any]], is_over: Callable[[dict[str, Any]], bool], give_up: float | None
+) -> dict[str, Any]:
+    """Read a state until it is the last one, and return that. Raises _TooLate: the time to give up has come."""
+    pause = 0.05
+    while not is_over(state := read()):
+        if give_up is not None and time.monotonic() >= give_up:
+            raise _TooLate(state["status"])
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+    return state
 
 
 def _workflow(workflow: str, *parts: str) -> str:

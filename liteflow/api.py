@@ -13,6 +13,7 @@ from typing import Final
 _HOMES: Final[dict[str, tuple[str, str]]] = {
     # Records and queries of the state file
     "History": ("liteflow.state.history", "History"),
+    "NoStateFile": ("liteflow.errors", "NoStateFile"),
     "ParkedRun": ("liteflow.state.parking", "ParkedRun"),
     "DagRecord": ("liteflow.state.history", "DagRecord"),
     "FireStatistics": ("liteflow.state.run_fires", "FireStatistics"),

@@ -22,6 +22,7 @@ from liteflow.definition.mapping import instance_label as instance_label
 from liteflow.definition.mapping import items_of_value as items_of_value
 from liteflow.definition.mapping import shorten_label as shorten_label
 from liteflow.digest import sha256_hex as sha256_hex
+from liteflow.errors import NoStateFile as NoStateFile
 from liteflow.executors.protocol import Backend as Backend
 from liteflow.executors.protocol import BackendContext as BackendContext
 from liteflow.executors.protocol import BackendFactory as BackendFactory
@@ -261,6 +262,7 @@ __all__ = [
     "ManualTrigger",
     "MappedRow",
     "NewFire",
+    "NoStateFile",
     "OpenApproval",
     "Outcome",
     "OverlookedFailure",

@@ -13,6 +13,7 @@ LiteflowError
 ├── PayloadError               a value cannot be stored or read
 ├── InputError                 the input of an attempt is missing
 ├── StoreError                 the state file cannot be read or written           exit 3
+│   ├── NoStateFile            there is none; `.path`
 │   ├── ForeignDatabase        a database of another program, or not a database
 │   ├── SchemaTooNew           written by a newer version
 │   ├── CorruptDatabase        damaged
@@ -142,6 +143,17 @@ class InputError(LiteflowError):
 
 class StoreError(LiteflowError):
     exit_code = 3
+
+
+class NoStateFile(StoreError):
+    """There is no file at `path`. Nothing creates it but a run, or a change."""
+
+    def __init__(self, path: str, hint: str) -> None:
+        super().__init__(f"{path}: no such state file; {hint}")
+        self.path, self.hint = path, hint
+
+    def __reduce__(self) -> tuple[type[NoStateFile], tuple[str, str]]:
+        return type(self), (self.path, self.hint)
 
 
 class ForeignDatabase(StoreError):

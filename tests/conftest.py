@@ -106,7 +106,7 @@ class Trail:
         except FileNotFoundError:
             return []
 
-    def wait_for(self, word: str, count: int = 1, limit_s: float = 30.0) -> list[str]:
+    def wait_for(self, word: str, count: int = 1, limit_s: float = 120.0) -> list[str]:
         """Wait until the word is there `count` times; it fails after the limit."""
         give_up = time.monotonic() + limit_s
         while self.words().count(word) < count:

@@ -80,8 +80,8 @@ def unavailable(reason: str) -> None:
 
 
 @contextlib.contextmanager
-def docker() -> Iterator[Engine]:
-    """Start a docker engine of its own, with the images."""
+def docker(*, has_python: bool = False) -> Iterator[Engine]:
+    """Start a docker engine of its own, with the image of the shell and, if wanted, that of Python."""
     if os.getuid() != 0 or not all(map(shutil.which, ("dockerd", "docker", "busybox"))):
         unavailable("needs root, dockerd, docker and busybox (Debian: docker.io busybox-static)")
     folder = Path(tempfile.mkdtemp(prefix="lf-docker-"))
@@ -93,7 +93,9 @@ def docker() -> Iterator[Engine]:
     engine = Engine("docker", {"DOCKER_HOST": host})
     try:
         _await(engine, process, folder)
-        make_images(engine, folder)
+        _import(engine, _shell_root(folder), SHELL_IMAGE)
+        if has_python:
+            _import(engine, _python_root(folder), PYTHON_IMAGE)
         yield engine
     finally:
         with contextlib.suppress(AssertionError):
@@ -143,13 +145,8 @@ def podman() -> Iterator[Engine]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_images(engine: Engine, folder: Path) -> None:
-    """Make an image of busybox, and one of the Python that runs this test, without a registry."""
-    _import(engine, _shell_root(folder), SHELL_IMAGE)
-    _import(engine, _python_root(folder), PYTHON_IMAGE)
-
-
 def _import(engine: Engine, archive: Path, image: str) -> None:
+    """Make an image without a registry."""
     engine.run("import", str(archive), image)
 
 

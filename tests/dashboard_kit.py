@@ -19,7 +19,8 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-
+#: How long a page may take for what a test awaits: a busy machine is no failure.
+PATIENCE_MS = 60_000
 
 AXE = next(
     (
@@ -92,7 +93,7 @@ class Tabs:
         """A new profile: its tabs share a token, others do not have it."""
         options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "Europe/Berlin"} | options
         context = self.browser.new_context(**options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         export_all(context)
         self._contexts.append(context)
         return context
@@ -131,7 +132,7 @@ def logged_in(browser: Any, server: RunningServer, **options: Any) -> Iterator[A
     """Open a page with the token of an operator. At the end, no error of any kind may have been reported."""
     trouble: list[str] = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     export_all(context)
     page = context.new_page()
 

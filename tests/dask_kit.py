@@ -29,7 +29,7 @@ class DaskCluster:
         threads: int,
         network: Network | None,
         tls: Sequence[str] = (),
-        resources: str = "",
+        of_worker: Sequence[str] = (),
     ) -> None:
         self._folder = folder
         self._threads = threads
@@ -37,7 +37,7 @@ class DaskCluster:
         self._port = free_port()
         self._host = "127.0.0.1" if network is None else network.address
         self._tls = tls
-        self._of_worker = ["--resources", resources] if resources else []
+        self._of_worker = of_worker
         self.address = f"{'tls' if tls else 'tcp'}://{self._host}:{self._port}"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * workers
@@ -71,7 +71,7 @@ class DaskCluster:
 
     def add_worker(self, resources: str) -> None:
         """Start another worker with resources, and wait until the scheduler knows it."""
-        self._of_worker = ["--resources", resources] if resources else []
+        self._of_worker = _option("--resources", resources)
         self._workers.append(self._start_worker(len(self._workers)))
         self.await_workers()
 
@@ -118,6 +118,11 @@ class DaskCluster:
                 process.wait()
 
 
+def _option(name: str, value: str) -> list[str]:
+    """Return an option of a command line; nothing when its value is empty."""
+    return [name, value] if value else []
+
+
 def _command_line(pid: int) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -138,6 +143,7 @@ def dask_cluster(
     network: Network | None = None,
     tls: Sequence[str] = (),
     resources: str = "",
+    memory: str = "",
 ) -> Iterator[DaskCluster]:
     """Run a cluster; it skips the test where Dask is not installed.
 
@@ -148,9 +154,11 @@ def dask_cluster(
         network: the machines of the workers; None: this one.
         tls: the options of its programs for TLS.
         resources: those of each worker, as its command line has them: "GPU=2".
+        memory: how much a worker may have before its nanny restarts it: "300MiB"; empty: the default of Dask.
     """
     need_dask()
-    cluster = DaskCluster(folder, workers, threads, network, tls, resources)
+    of_worker = [*_option("--resources", resources), *_option("--memory-limit", memory)]
+    cluster = DaskCluster(folder, workers, threads, network, tls, of_worker)
     try:
         cluster.revive()
         cluster.await_workers()

@@ -26,11 +26,12 @@ from liteflow.remote.cluster import Cluster
 from liteflow.remote.handshake import greet
 from liteflow.remote.lane import lane_of
 from liteflow.remote.link import Link, Message
+from liteflow.remote.messages import OF_OWNER
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.version import __version__
 from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 PLAYED_SLOTS = 2  # of an agent that a test plays
 #: The command line of an agent on this machine.
 AGENT = (sys.executable, "-m", "liteflow.remote.agent")
@@ -195,11 +196,11 @@ def _command_line(pid: int) -> bytes:
 class PlayedAgent:
     """An agent that a test plays: it runs nothing, and says what the test says."""
 
-    def __init__(self, ticket: Ticket, agent_id: str, slots: int) -> None:
+    def __init__(self, ticket: Ticket, agent_id: str, slots: int, *, says_hello: bool = True) -> None:
         """Connect, and take part in the run. The owner has to answer meanwhile."""
         sock = socket.create_connection((ticket.address, ticket.port))
         greet(sock, bytes.fromhex(ticket.key))
-        self.link = Link(sock)
+        self.link = Link(sock, OF_OWNER)
         facts = {
             "agent": agent_id,
             "host": agent_id,
@@ -207,7 +208,8 @@ class PlayedAgent:
             "boot": "",
             "slots": slots,
         }
-        self.link.send(("hello", {**facts, "version": __version__, "python": tuple(sys.version_info[:3])}))
+        if says_hello:
+            self.link.send(("hello", {**facts, "version": __version__, "python": tuple(sys.version_info[:3])}))
         self.link.send(("ready", slots))
 
     def took(self) -> list[Message]:
@@ -241,7 +243,9 @@ class PlayedCluster:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Let the placer say a line."""
-        self._lines.write_text(json.dumps(message) + "\n")
+        lines = os.open(self._lines, os.O_RDWR)  # to write alone would wait for a placer that has ended
+        os.write(lines, json.dumps(message).encode() + b"\n")
+        os.close(lines)
 
 
 class PlayedRun:
@@ -264,8 +268,12 @@ class PlayedRun:
         self.far.until(lambda: self.far.executor.room()["far"] == room + PLAYED_SLOTS)
         return agent
 
-    def _connected(self, agent_id: str) -> PlayedAgent:
-        made = self._threads.submit(PlayedAgent, self.cluster.ticket(), agent_id, PLAYED_SLOTS)
+    def nameless(self) -> PlayedAgent:
+        """Return an agent that is ready and has not said who it is."""
+        return self._connected("", says_hello=False)
+
+    def _connected(self, agent_id: str, **options: Any) -> PlayedAgent:
+        made = self._threads.submit(PlayedAgent, self.cluster.ticket(), agent_id, PLAYED_SLOTS, **options)
         self.far.until(made.done)
         self._agents.append(made.result())
         return self._agents[-1]

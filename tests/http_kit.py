@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         self.gone = threading.Event()  # the client of /wait has closed its connection
         self.sunk: list[int] = []  # the sizes of the bodies that /sink has read
         self.held = 0  # requests that wait for their answer while their client is there
-        self.holds = True  # whether requests to /wait wait
+        self.holds = True  # whether requests to /wait and first invocations wait
         self.acknowledged = 0  # requests to /wait that were answered while their client was there
         self.answers: list[tuple[int, dict[str, str], bytes]] = []  # of /scripted, one after the other
         self.scheme = "http"
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _invocation(self, query: dict[str, str], body: bytes) -> None:
         """Answer as AWS Lambda; the status 0 closes the connection, 1 waits."""
-        status, headers, content = self.server.answers.pop(0) if self.server.answers else _called(body)
+        status, headers, content = self.server.answers.pop(0) if self.server.answers else self._called(body)
         if status == 1:
             self._hold()
         if status in (0, 1):
@@ -125,6 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         common = {"x-amzn-RequestId": "r-1", "X-Amz-Executed-Version": "7"}
         self._answer(status, content, **(common | headers))
+
+    def _called(self, event: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Return the answer of a function that waits in its first attempt."""
+        waits = json.loads(event).get("attempt", 1) == 1 and self.server.holds
+        return (1 if waits else 200), {}, b"{}"
 
     def _raw(self, query: dict[str, str], body: bytes) -> None:
         content = bytes.fromhex(query["hex"]) if "hex" in query else query.get("body", "").encode()
@@ -195,11 +200,6 @@ class _Handler(BaseHTTPRequestHandler):
         block = b"0123456789abcdef" * 4096
         for start in range(0, size, len(block)):
             self.wfile.write(block[: min(len(block), size - start)])
-
-
-def _called(event: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Return the answer of a function that waits in its first attempt."""
-    return (1 if json.loads(event).get("attempt", 1) == 1 else 200), {}, b"{}"
 
 
 @contextmanager

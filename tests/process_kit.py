@@ -28,7 +28,7 @@ def is_alive(pid: int) -> bool:
 
 def await_delivery(pid: int, number: signal.Signals) -> None:
     """Wait until a process has taken a signal: the same signal again, before that, would be lost."""
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 120
     while _has_pending(pid, number):
         assert time.monotonic() < give_up, f"{number.name} is not delivered"
         time.sleep(0.005)

@@ -54,7 +54,7 @@ def end(server: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
     """End a server and return its exit code."""
     if server.poll() is None:
         server.send_signal(number)
-    return server.wait(30)
+    return server.wait(120)
 
 
 def log(folder: Path) -> str:

@@ -65,7 +65,7 @@ class RunningServer(NamedTuple):
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, path, data, sent)
             response = connection.getresponse()
@@ -134,8 +134,9 @@ def filled(path: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state"), "NO_COLOR": "1"}
+def environment(folder: Path, first_path: str = "") -> dict[str, str]:
+    path = os.pathsep.join([*filter(None, [first_path]), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(folder / "state"), "NO_COLOR": "1"}
 
 
 def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,12 +152,15 @@ def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, below: Sequence[str] = ()) -> Iterator[RunningServer]:
-    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port, with a tracer or without; end it after."""
+def serving(folder: Path, *arguments: str, below: Sequence[str] = (), first_path: str = "") -> Iterator[RunningServer]:
+    """Start `lightflow ARGUMENTS` (`ui FILE.db` or `serve`) on a free port, with a tracer or without; end it after.
+
+    Modules in the folder `first_path` come before all others.
+    """
     process = subprocess.Popen(
         [*below, sys.executable, "-m", "lightflow", *arguments, "--port", "0"],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, first_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -174,4 +178,4 @@ def serving(folder: Path, *arguments: str, below: Sequence[str] = ()) -> Iterato
         yield RunningServer(match[1], folder, process, *tokens)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import email
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
+from sql_servers import free_port
 
 
 class SmtpServer:
@@ -52,9 +52,7 @@ class _Controller(Controller):
 def receiving() -> Iterator[SmtpServer]:
     """Receive mails until the end of the block."""
     server = SmtpServer()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server.port = free.getsockname()[1]
+    server.port = free_port()
     controller = _Controller(server, hostname="127.0.0.1", port=server.port)
     controller.start()
     try:

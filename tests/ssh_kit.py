@@ -18,7 +18,7 @@ from sql_servers import free_port, missing
 
 from liteflow.processes import tree
 
-_LIMIT_S = 20.0
+_LIMIT_S = 120.0
 #: Inside of a mount namespace: a user `sshd` and a folder, which a server that root starts needs.
 _AS_ROOT = """
 mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && shift && exec "$@"

@@ -17,6 +17,7 @@ from liteflow.record import replace
 from liteflow.remote.agent import introduction
 from liteflow.remote.handshake import greet
 from liteflow.remote.link import Link
+from liteflow.remote.messages import OF_OWNER
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.values.payload import Payload
 from liteflow.work import Outcome
@@ -39,7 +40,7 @@ class Answers:
         sock = socket.create_connection((ticket.address, ticket.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         greet(sock, bytes.fromhex(ticket.key))
-        link = Link(sock)
+        link = Link(sock, OF_OWNER)
         link.send(introduction(replace(ticket, agent=name, host=name, slots=self._slots)))
         self._links[link.fileno()] = link
         self._epoll.register(link.fileno(), select.EPOLLIN)

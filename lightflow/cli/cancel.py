@@ -33,8 +33,8 @@ already ended.
 def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     """Cancel a run.
 
-    Its tasks get a signal to stop, and are killed after their grace period. The process that runs them then stores the
-    run as cancelled.
+    Its tasks get a signal to stop, and are killed after their grace period, or at once by a second cancel. The process
+    that runs them then stores the run as cancelled.
     """
     from lightflow.service import json_shapes, queries, runs
 

@@ -22,8 +22,8 @@ A run that is running or waits, a run with a fork, and the parent or child of a 
 deleted. An unfinished run counts from its last change.
 Containers that stayed after a task of a deleted run (`keep`) are removed too, and Python environments
 of tasks that were not used for 30 days.
---json prints {db, dry_run, deleted, workflows, preserved, leftovers, environments, containers,
-containers_left, size_before, size_after}: the number of runs, the ids of the runs by workflow, the number
+--json prints {db, dry_run, complete, deleted, workflows, preserved, leftovers, environments,
+containers, containers_left, size_before, size_after}: the number of runs, the ids of the runs by workflow, the number
 of old runs that stay by reason, the paths that --orphans removed, the environments, the names of the
 containers, why others could not be removed by name, and the size of the state file in bytes."""
 )
@@ -48,21 +48,7 @@ def prune(
     report = state_files.prune(db, retention, workflow, dry_run=dry_run, orphans=orphans)
     deleted = sum(map(len, report.pruned.runs.values()))
     if as_json:
-        say_json(
-            {
-                "db": db,
-                "dry_run": dry_run,
-                "deleted": deleted,
-                "workflows": report.pruned.runs,
-                "preserved": report.pruned.preserved,
-                "leftovers": report.leftovers,
-                "environments": report.environments,
-                "containers": report.containers,
-                "containers_left": report.containers_left,
-                "size_before": report.size_before,
-                "size_after": report.size_after,
-            }
-        )
+        say_json(state_files.prune_shape(db, report, dry_run=dry_run))
         return
     verb = "would delete" if dry_run else "deleted"
     for name, ids in report.pruned.runs.items():

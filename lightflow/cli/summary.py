@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
@@ -47,8 +46,7 @@ class Report(Record):
 
 def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
     """Read the run from the state file."""
-    view, until = queries.run_view(db, run_id), time.time()
-    work_s = queries.work_s(db, run_id, since, until)
+    view, until, work_s = queries.ended_view(db, run_id, since)
     return Report(view=view, db=db, since=since, until=until, work_s=work_s, resume=resume)
 
 

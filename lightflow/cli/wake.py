@@ -50,17 +50,7 @@ def wake(*, dry_run: bool, quiet: bool, db: str, as_json: bool) -> int:
         elif not as_json and (not quiet or run.status == "FAILED"):
             say(f"{name} is due: {run.due}" if dry_run else f"{name}: {state(run.status)}", at_once=True)
     if as_json:
-        shapes = [
-            {
-                "run_id": run.run_id,
-                "workflow": run.workflow,
-                "due": run.due,
-                "status": run.status,
-                "problem": run.problem,
-            }
-            for run in runs
-        ]
-        say_json({"db": db, "dry_run": dry_run, "runs": shapes})
+        say_json(waking.wake_shape(db, runs, dry_run=dry_run))
     elif not runs and not quiet:
         say("no parked run is due")
     return int(any(run.problem is not None or run.status in ("FAILED", "CANCELLED") for run in runs))

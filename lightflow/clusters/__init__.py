@@ -157,13 +157,16 @@ def cluster_of(kind: str, machines: str) -> Cluster:
     raise DefinitionError(f"the mode of a cluster of the command line is {' or '.join(KINDS)}, not {kind!r}")
 
 
+_WITHOUT_BRACKETS: Final = str.maketrans("", "", "[]")  # ssh takes addresses of IPv6 as they are
+
+
 def _host(text: str, python: str) -> tuple[dict[str, object], int]:
     """Return a host as its placer takes it, and its slots."""
     match = re.fullmatch(HOST_PATTERN, text)
     if match is None:
         raise DefinitionError(f"host {text!r}: write a name that ssh knows, and the slots: 'node1' or 'ann@node2:8'")
     name, slots = match[1], int(match[2] or DEFAULT_WORKERS)
-    argv = ["ssh", *_SSH, name, *_REMOVING_SOCKET, python, "-m", "liteflow.remote.agent"]
+    argv = ["ssh", *_SSH, name.translate(_WITHOUT_BRACKETS), *_REMOVING_SOCKET, python, "-m", "liteflow.remote.agent"]
     return {"name": name, "slots": slots, "argv": argv}, slots
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from lightflow.engine.choices import ALL_TASKS, SelectionOptions
 from lightflow.instants import ScheduleClock, clock_of, in_words, instant_key
 from lightflow.scheduler.decisions import run_id_of
 from lightflow.scheduler.workflow_files import read_workflow_file
@@ -218,15 +219,16 @@ def unpause(db: str, name: str) -> list[TriggerRecord]:
 
 
 def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str | None = None,
-         params: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+         params: Mapping[str, Any] | None = None, selection: SelectionOptions = ALL_TASKS) -> str:  # fmt: skip
     """Request a fire of a trigger; the scheduler starts its run. Returns the id of the run.
 
-    `key` makes the request unique: with the same key there is one run. `at` is the logical date.
+    `key` makes the request unique: with the same key there is one run. `at` is the logical date, `selection` the tasks
+    that run.
 
     Raises:
         RunNotFound: there is no such trigger.
         DefinitionError: a workflow has several triggers, the runs of the trigger are not for this moment, or the key
-            was used for other parameters or another moment.
+            was used for other parameters, other tasks or another moment.
     """
     stored = read_triggers(db)
     rows = _selected(stored, trigger_id) or _selected(stored, f"{trigger_id}:manual") or find_triggers(db, trigger_id)
@@ -248,10 +250,13 @@ def fire(db: str, trigger_id: str, *, by: str, at: float | None = None, key: str
         status="WAITING",
         run_id=run_id,
         params={**values, **(params or {})},
+        selection={name: value for name in type(selection)._fields if (value := getattr(selection, name))},
         started_by=by,
     )
     if not request_fire(db, new) and (before := find_fire(db, row.trigger_id, key)) is not None:
-        if before.params != new.stored_params or (at is not None and before.at != at):
+        if {"params": before.params, "selection": before.selection} != new.stored or (
+            at is not None and before.at != at
+        ):
             raise DefinitionError(
                 f"{row.trigger_id}: this key has started run {before.run_id} with other parameters; send another key"
             )

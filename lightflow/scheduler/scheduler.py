@@ -507,6 +507,7 @@ class Scheduler:
                 db=os.path.abspath(self.options.db),
                 folder=self._folder,
                 params=fire.values,
+                selection=fire.selected,
                 date=fire.at if isinstance(served.trigger, Schedule | WorkflowTrigger) else None,
                 day=day,
                 scheduled_at=instant_key(fire.at) if schedule is not None else None,

@@ -41,6 +41,7 @@ class StartOrder(Record):
     day: float | None  #: the day that `today` means
     scheduled_at: str | None  #: the instant of a schedule
     overlap: str | None  #: of a schedule
+    selection: Mapping[str, Any] = EMPTY_MAPPING  #: the tasks that run, as fields of `SelectionOptions`; empty: all
 
 
 class RerunOrder(Record):
@@ -262,6 +263,7 @@ def execute(order: Order) -> int:
 
 def _start(order: StartOrder) -> int:
     """Execute the run of a fire."""
+    from lightflow.engine.choices import SelectionOptions
     from lightflow.errors import LightflowError
     from lightflow.service import runs
     from lightflow.service.parameters import ParamArguments
@@ -275,6 +277,7 @@ def _start(order: StartOrder) -> int:
         run_id=order.run_id,
         dag=order.dag,
         params=ParamArguments(values=order.params),
+        selection=SelectionOptions(**order.selection),
         date=order.date,
         day=order.day,
         concurrency=overlap_limit(order.overlap) if order.scheduled_at is not None else None,

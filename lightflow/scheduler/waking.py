@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from lightflow.scheduler.parked_runs import ParkedRuns, folder_of, status_of, why_due
+from lightflow.service.shape_types import DueRunShape, WakeShape
 from liteflow.api import History, ParkedRun, Record
 
 _HAS_OWNER: Final = 4  # the exit code of a resume where another process runs the run
@@ -49,6 +51,21 @@ def wake(db: str, run: ParkedRun, *, dry_run: bool = False) -> DueRun | None:
     if status is None or (status == "RUNNING" and problem is None):
         return None
     return DueRun(run_id=run.run_id, workflow=run.dag_id, due=why_due(run), status=status, problem=problem)
+
+
+def wake_shape(db: str, runs: Sequence[DueRun], *, dry_run: bool) -> WakeShape:
+    """Return runs that were due as JSON."""
+    shapes: list[DueRunShape] = [
+        {
+            "run_id": run.run_id,
+            "workflow": run.workflow,
+            "due": run.due,
+            "status": run.status,
+            "problem": run.problem,
+        }
+        for run in runs
+    ]
+    return {"db": db, "dry_run": dry_run, "runs": shapes}
 
 
 def _resume(run: ParkedRun, db: str) -> str | None:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lightflow.engine.choices import RESUME, RerunOptions
+from lightflow.engine.choices import RESUME, RerunOptions, SelectionOptions
+from lightflow.scheduler import waking
 from lightflow.scheduler.decisions import fork_id
 from lightflow.server.answers import (
     CodeAnswer,
@@ -22,14 +23,15 @@ from lightflow.server.answers import (
 from lightflow.server.problems import RequestProblem
 from lightflow.server.routing import Answer, CheckedRequest, name_in_path
 from lightflow.server.services import Control, StartedRun
-from lightflow.service import pools, queries, reruns, runs
+from lightflow.service import pools, queries, reruns, runs, state_files
 from lightflow.service.approvals import DecisionArguments, decide_about
 from lightflow.service.json_shapes import cancelled_run_shape, changed_tasks_shape, decision_shape, moment_of
-from lightflow.service.shape_types import CancelledRunShape, ChangedTasksShape, DecisionShape
+from lightflow.service.shape_types import CancelledRunShape, ChangedTasksShape, DecisionShape, PruneShape, WakeShape
 from lightflow.text import did_you_mean
-from liteflow import DefinitionError, RunNotFound
+from liteflow import DefinitionError, Retention, RunNotFound
 from liteflow.api import RUN_ENDED, History, RequestKey, RunRecord, acting_for
 
+_PRUNE_S: Final = 20.0  # shorter than clients wait for an answer
 _HIDDEN_PROBLEM: Final = "has no value that the workflow takes; this server hides which it takes"
 
 
@@ -204,12 +206,20 @@ def _as_typed(value: Any) -> str:
 
 
 def start_run(request: CheckedRequest) -> Answer[StartedAnswer]:
-    """Start a run of a workflow that this server serves."""
+    """Start a run of a workflow that this server serves, or of a part of it."""
     control, workflow = _control(request), request.path["workflow"]
     _check_served(control, workflow)
-    params = _params(request.body)
+    params, body = _params(request.body), request.body
     _check_params(request, workflow, params)
-    return _started(request, control.start(workflow, params, caller=request.caller, key=request.key))
+    selection = SelectionOptions(
+        only=tuple(body.get("only", ())),
+        start=tuple(body.get("from", ())),
+        until=tuple(body.get("until", ())),
+        skip=tuple(body.get("skip", ())),
+        values_from=body.get("values_from"),
+    )
+    started = control.start(workflow, params, caller=request.caller, key=request.key, selection=selection)
+    return _started(request, started)
 
 
 def _param_problems(request: CheckedRequest, workflow: str, params: Mapping[str, Any]) -> Mapping[str, str]:
@@ -284,9 +294,36 @@ def _moment(text: str) -> float:
         raise RequestProblem(422, "BAD_INPUT", f"at {message}", fields={"at": message}) from None
 
 
+def wake_runs(request: CheckedRequest) -> Answer[WakeShape]:
+    """Resume the parked runs that are due, of the workflows that this server serves; others have a `problem`."""
+    db, dry_run = request.services.db, bool(request.body.get("dry_run"))
+    if dry_run:
+        woken = [waking.wake(db, run, dry_run=True) for run in waking.due_runs(db)]
+        runs = [run for run in woken if run is not None]
+    else:
+        runs = list(_control(request).wake(caller=request.caller))
+    return Answer(body=waking.wake_shape(db, runs, dry_run=dry_run))
+
+
+def prune(request: CheckedRequest) -> Answer[PruneShape]:
+    """Delete old runs with their logs, values and checkpoints, for 20 s: then `complete` says if more are to follow."""
+    body, db = request.body, request.services.db
+    dry_run = bool(body.get("dry_run"))
+    retention = Retention(
+        days=state_files.days_of(body.get("older_than", "90d"), "older_than"), runs=body.get("keep", 20)
+    )
+    with acting_for(request.caller):
+        report = state_files.prune(
+            db, retention, body.get("workflow"), dry_run=dry_run, orphans=bool(body.get("orphans")), limit_s=_PRUNE_S
+        )
+    return Answer(body=state_files.prune_shape(db, report, dry_run=dry_run))
+
+
 def set_pool(request: CheckedRequest) -> Answer[PoolSizeAnswer]:
     """Set the number of slots of a pool; 0 pauses it."""
     name = request.path["pool"]
+    with History(request.services.db):  # a file that was moved away is not created
+        pass
     pools.resize(request.services.db, name, str(request.body["slots"]))
     return Answer(body={"pool": name, "slots": request.body["slots"]})
 
@@ -321,5 +358,10 @@ def _started(request: CheckedRequest, started: StartedRun) -> Answer[StartedAnsw
 
 def started_answer(started: StartedRun, *, hides_values: bool) -> StartedAnswer:
     """Return what has become of a request for a run; its reason may quote values of parameters."""
-    reason = None if hides_values else started.reason
-    return {"run_id": started.run_id, "fire_no": started.fire_no, "status": started.status, "reason": reason}
+    return {
+        "run_id": started.run_id,
+        "fire_no": started.fire_no,
+        "status": started.status,
+        "pending": started.is_pending,
+        "reason": None if hides_values else started.reason,
+    }

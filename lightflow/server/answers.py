@@ -465,12 +465,13 @@ class CodeAnswer(TypedDict):
 class StartedAnswer(TypedDict):
     """A run that was requested; it exists if `status` is STARTED. `run_id` is null where it will not start.
 
-    Where it has not started yet (CLAIMED, WAITING), `run_id` is the id that it will have.
+    While it is `pending` (CLAIMED, WAITING), `run_id` is the id that it will have.
     """
 
     run_id: str | None
     fire_no: int | None
     status: str
+    pending: bool
     reason: str | None
 
 

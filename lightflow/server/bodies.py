@@ -13,6 +13,49 @@ _PARAMS: Final[dict[str, Any]] = {
     "properties": {"params": {"type": "object", "description": "Values of the declared parameters."}},
     "additionalProperties": False,
 }
+_TASK_NAMES: Final[dict[str, Any]] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "minItems": 1,
+    "description": "Tasks, instances such as `m[3]`, and patterns such as `load_*`.",
+}
+_START: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        **_PARAMS["properties"],
+        "only": {**_TASK_NAMES, "description": "These tasks alone run."},
+        "from": {**_TASK_NAMES, "description": "These tasks run, and all that follows them."},
+        "until": {**_TASK_NAMES, "description": "These tasks run, and all that they need."},
+        "skip": {**_TASK_NAMES, "description": "These tasks do not run."},
+        "values_from": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The run whose values of other tasks are read, or `latest`.",
+        },
+    },
+    "additionalProperties": False,
+}
+_DRY_RUN: Final[dict[str, Any]] = {"type": "boolean", "description": "Whether nothing is changed."}
+_WAKE: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"dry_run": _DRY_RUN},
+    "additionalProperties": False,
+}
+_PRUNE: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "workflow": {"type": "string", "description": "Only its runs."},
+        "older_than": {"type": "string", "maxLength": 64, "description": "Only runs of this age; `90d` by default."},
+        "keep": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "The newest runs of each workflow stay; 20 by default.",
+        },
+        "orphans": {"type": "boolean", "description": "Whether files that belong to no run are removed, too."},
+        "dry_run": _DRY_RUN,
+    },
+    "additionalProperties": False,
+}
 _REASON: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"reason": {"type": "string", "maxLength": 500}},
@@ -29,12 +72,6 @@ _CODE: Final[dict[str, Any]] = {
     "properties": {"code": {"type": "string", "maxLength": 200}},
     "required": ["code"],
     "additionalProperties": False,
-}
-_TASK_NAMES: Final[dict[str, Any]] = {
-    "type": "array",
-    "items": {"type": "string", "minLength": 1},
-    "minItems": 1,
-    "description": "Tasks, instances such as `m[3]`, and patterns such as `load_*`.",
 }
 _CLEAR: Final[dict[str, Any]] = {
     "type": "object",
@@ -98,7 +135,7 @@ _DECISION: Final[dict[str, Any]] = {
 BODIES: Final[Mapping[Handler, Mapping[str, Any]]] = {
     actions.login: _CODE,
     actions.check_params: _PARAMS,
-    actions.start_run: _PARAMS,
+    actions.start_run: _START,
     actions.pause_workflow: _REASON,
     actions.unpause_workflow: _REASON,
     actions.pause_trigger: _REASON,
@@ -110,4 +147,6 @@ BODIES: Final[Mapping[Handler, Mapping[str, Any]]] = {
     actions.decide: _DECISION,
     actions.fire_trigger: _FIRE,
     actions.set_pool: _SLOTS,
+    actions.wake_runs: _WAKE,
+    actions.prune: _PRUNE,
 }

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.engine.choices import RerunOptions
+from lightflow.engine.choices import ALL_TASKS, RerunOptions, SelectionOptions
 from lightflow.errors import WorkflowError
 from lightflow.instants import instant_key
 from lightflow.scheduler import overview
 from lightflow.scheduler.decisions import fork_id, run_id_of
 from lightflow.scheduler.failures import SchedulerState
-from lightflow.scheduler.parked_runs import is_source
+from lightflow.scheduler.parked_runs import is_source, status_of, why_due
 from lightflow.scheduler.scheduler import Scheduler
-from lightflow.scheduler.starter import FORESTALLED, RerunOrder
+from lightflow.scheduler.starter import FORESTALLED, ProcessEnd, RerunOrder
+from lightflow.scheduler.waking import DueRun, due_runs
 from lightflow.scheduler.workflow_files import WatchedWorkflow
 from lightflow.server.answers import ServedTriggerShape
 from lightflow.server.problems import RequestProblem
-from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun
+from lightflow.server.services import ParamProblem, ServedWorkflow, StartedRun, started_by_fire
 from lightflow.service.lookup import find_run
 from lightflow.service.parameters import ParamArguments, new_run_values
 from lightflow.service.workflows import declared_secret
 from liteflow import DefinitionError, Param, RunNotFound, RunOwned
 from liteflow.api import (
     EMPTY_MAPPING,
-    FireRecord,
     History,
     RequestKey,
     RunRecord,
     TriggerRecord,
     current_day,
-    read_fires,
     read_triggers,
     replace,
     scheduler_is_active,
@@ -42,12 +43,15 @@ from liteflow.api import (
 
 _ANSWER_S: Final = 5.0  # how long a request waits for its run
 _PAUSE_S: Final = 0.02
-_STARTS_LATER: Final = ("CLAIMED", "WAITING")
+_MOST_LATE: Final = 1000  # runs whose late starts are remembered
 _NEXT: Final = 3
 _JSON_TYPES: Final = {
     "string": "string", "path": "string", "date": "string", "integer": "integer", "number": "number",
     "boolean": "boolean", "list": "array", "object": "object",
 }  # fmt: skip
+
+
+_Owner = tuple[int | None, int | None] | None  # what changes when a process takes a run
 
 
 class _ReadSecret(NamedTuple):
@@ -58,6 +62,23 @@ class _ReadSecret(NamedTuple):
     at: float  # monotonic
 
 
+class _Continuation:
+    """A process that was ordered to continue or fork a run."""
+
+    def __init__(self, before: _Owner, process: queue.SimpleQueue[ProcessEnd]) -> None:
+        """Take the owner of the run before, and what gets the end of the process."""
+        self.before = before
+        self._process = process
+        self._end: ProcessEnd | None = None
+
+    def end(self, wait_s: float) -> ProcessEnd | None:
+        """Return the end of the process, if there is one within so many seconds."""
+        if self._end is None:
+            with contextlib.suppress(queue.Empty):
+                self._end = self._process.get(timeout=wait_s)
+        return self._end
+
+
 class SchedulerControl:
     """The control of a server that schedules. For any thread."""
 
@@ -65,6 +86,7 @@ class SchedulerControl:
         self._db = db
         self._scheduler = scheduler
         self._secrets: dict[tuple[str, str], _ReadSecret] = {}
+        self._late: OrderedDict[str, _Continuation] = OrderedDict()  # by run id: those that no answer has ended
 
     def workflows(self) -> Sequence[ServedWorkflow]:
         """Return the workflows that are served, by name."""
@@ -93,10 +115,15 @@ class SchedulerControl:
             ]
         return []
 
-    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
-        """Start a run; the same key starts it once. It answers when the run exists or is refused, or after 5 s."""
+    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None,
+              selection: SelectionOptions = ALL_TASKS) -> StartedRun:  # fmt: skip
+        """Start a run, or a part of one; the same key starts it once.
+
+        It answers when the run exists or is refused, or after 5 s.
+        """
         self._check_scheduler()
-        return self._started(overview.fire(self._db, f"{workflow}:manual", by=caller, key=key, params=params))
+        trigger = f"{workflow}:manual"
+        return self._started(overview.fire(self._db, trigger, by=caller, key=key, params=params, selection=selection))
 
     def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
              params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip
@@ -134,15 +161,11 @@ class SchedulerControl:
     def _started(self, run_id: str) -> StartedRun:
         self._scheduler.notice()
         give_up = time.monotonic() + _ANSWER_S
-        while (fire := self._fire(run_id)).status in _STARTS_LATER and time.monotonic() < give_up:
+        while (started := started_by_fire(self._db, run_id)) is not None:
+            if not started.is_pending or time.monotonic() >= give_up:
+                return started
             time.sleep(_PAUSE_S)
-        is_refused = fire.status not in ("STARTED", *_STARTS_LATER)
-        return StartedRun(
-            run_id=None if is_refused else run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason
-        )
-
-    def _fire(self, run_id: str) -> FireRecord:
-        return read_fires(self._db, run_ids=[run_id])[0]
+        raise RunNotFound(f"{self._db}: the request for run {run_id} is no longer in the state file; send it again")
 
     def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str, key: RequestKey | None = None) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
@@ -192,24 +215,73 @@ class SchedulerControl:
         Raises:
             DefinitionError, RunOwned: the process of the run has refused.
         """
-        before = self._owner(order.run_id)
-        process = self._scheduler.request(order)
+        continuation = self._ordered(order)
         give_up = time.monotonic() + _ANSWER_S
         while time.monotonic() < give_up:
-            try:
-                end = process.get(timeout=_PAUSE_S)
-            except queue.Empty:
-                end = None
-            if self._owner(order.run_id) != before:
-                return StartedRun(run_id=order.run_id, fire_no=None, status="STARTED", reason=None)
-            if end is not None and end.code == 0:
-                return StartedRun(run_id=None, fire_no=None, status="SKIPPED", reason="there is nothing to run")
-            if end is not None:
+            end = continuation.end(_PAUSE_S)
+            started = self._state(order.run_id, continuation)
+            if started.status == "FAILED" and end is not None:
                 raise (RunOwned if end.code == FORESTALLED else DefinitionError)(end.failure)
-        reason = "its process has not started it yet"
-        return StartedRun(run_id=order.run_id, fire_no=None, status="CLAIMED", reason=reason)
+            if not started.is_pending:
+                return started
+        self._late[order.run_id] = continuation
+        if len(self._late) > _MOST_LATE:
+            self._late.popitem(last=False)
+        return self._state(order.run_id, continuation)
 
-    def _owner(self, run_id: str) -> tuple[int | None, int | None] | None:
+    def wake(self, *, caller: str) -> Sequence[DueRun]:
+        """Resume the parked runs that are due, and return what has become of each, within 5 s in all."""
+        give_up, due = time.monotonic() + _ANSWER_S, due_runs(self._db)
+        continuations: dict[str, _Continuation] = {}
+        problems: dict[str, str | None] = {}
+        for each in due:
+            try:
+                order = self._order(self._served_run(each.run_id), parks=True, requested_by=caller)
+                continuations[each.run_id] = self._ordered(order)
+            except (RunNotFound, DefinitionError) as error:
+                problems[each.run_id] = str(error)
+        for run_id, continuation in continuations.items():
+            while (started := self._state(run_id, continuation)).is_pending and time.monotonic() < give_up:
+                continuation.end(_PAUSE_S)
+            problems[run_id] = started.reason if started.run_id is None else None
+        with History(self._db) as history:
+            statuses = {each.run_id: status_of(history, each.run_id) for each in due}
+        return [
+            DueRun(run_id=each.run_id, workflow=each.dag_id, due=why_due(each), status=status,
+                   problem=problems[each.run_id])
+            for each in due
+            if (status := statuses[each.run_id]) is not None
+        ]  # fmt: skip
+
+    def late_start(self, run_id: str) -> StartedRun | None:
+        """Return what has become of the last request to continue or fork a run that was answered before its start.
+
+        None: there was none, or the run was started.
+        """
+        continuation = self._late.get(run_id)
+        if continuation is None:
+            return None
+        started = self._state(run_id, continuation)
+        if started.status == "STARTED":
+            self._late.pop(run_id, None)
+            return None
+        return started
+
+    def _ordered(self, order: RerunOrder) -> _Continuation:
+        return _Continuation(self._owner(order.run_id), self._scheduler.request(order))
+
+    def _state(self, run_id: str, continuation: _Continuation) -> StartedRun:
+        end = continuation.end(0)  # first: a process that has ended has taken the run before
+        if self._owner(run_id) != continuation.before:
+            return StartedRun(run_id=run_id, fire_no=None, status="STARTED", reason=None)
+        if end is None:
+            reason = "its process has not started it yet"
+            return StartedRun(run_id=run_id, fire_no=None, status="CLAIMED", reason=reason)
+        if end.code == 0:
+            return StartedRun(run_id=None, fire_no=None, status="SKIPPED", reason="there is nothing to run")
+        return StartedRun(run_id=None, fire_no=None, status="FAILED", reason=end.failure)
+
+    def _owner(self, run_id: str) -> _Owner:
         """Return what changes when a process takes a run; None before the first, as for a fork that was only stored."""
         try:
             with History(self._db) as history:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from lightflow.server.problems import detail_of
 from lightflow.server.state_follower import StateFollower
 from liteflow import LiteflowError
 from liteflow.api import EventRecord
@@ -24,6 +26,7 @@ _IDLE_S: Final = 1.0
 _MOST_FRAMES: Final = 750
 _MOST_CHANGES: Final = 10_000  # that are in memory
 _MOST_BEHIND: Final = 5_000  # events that a client may have missed; beyond, a snapshot is cheaper
+_log = logging.getLogger("lightflow.server")
 
 
 class FeedPosition(NamedTuple):
@@ -123,18 +126,18 @@ class Feed:
             self._wake.wait(max(_FOLLOWED_S, len(self._waiters) / _MOST_FRAMES) if self._waiters else _IDLE_S)
             self._wake.clear()
             if not self._stopped:
-                self.look()
+                try:
+                    self.look()
+                except Exception:  # noqa: BLE001 - the boundary: a look that fails does not end the feed
+                    _log.exception("the live feed could not look at the state file; it tries again")
 
     def look(self) -> None:
         """Add the changes of the file since the last call. Called by one thread at a time."""
         try:
             changes = self._file.look()
         except LiteflowError as error:
-            if self.problem != str(error):
-                self.problem = str(error)
-                self._notify()
+            self._note(detail_of(error))
             return
-        self.problem = None
         with self._lock:
             if changes.is_other_file:
                 self._changes.clear()
@@ -144,7 +147,14 @@ class Feed:
                     self._number += 1
                     self._changes.append(FeedChange(self._number, event, is_inferred))
             self._position = FeedPosition(self._position.generation, *changes.position)
+        self._note(None)
         if changes.is_changed or changes.is_other_file:
+            self._notify()
+
+    def _note(self, problem: str | None) -> None:
+        """Store why the file cannot be read, and wake the clients if that is new."""
+        before, self.problem = self.problem, problem
+        if problem != before:
             self._notify()
 
     # -- clients ----------------------------------------------------------------------------------------------

@@ -32,10 +32,12 @@ class FrameBuilder:
         """Take the state file, and whether values are left out."""
         self._db = db
         self._hides_values = hides_values
-        self._frames: OrderedDict[tuple[str, int, int], asyncio.Future[bytes]] = OrderedDict()
+        self._frames: OrderedDict[tuple[str, int, int], asyncio.Future[bytes | None]] = OrderedDict()
 
-    async def frame(self, topic: str, start: int, batch: FeedBatch) -> bytes:
+    async def frame(self, topic: str, start: int, batch: FeedBatch) -> bytes | None:
         """Return a frame as an event of a stream; empty when nothing of the topic has changed.
+
+        None: the file could not be read, so the client lacks these changes.
 
         Args:
             topic: `runs`, or `run:` and the id of a run.
@@ -52,11 +54,11 @@ class FrameBuilder:
             return future.result()
         return await asyncio.shield(future)  # it is shared: a client that leaves does not cancel it
 
-    def _event(self, topic: str, batch: FeedBatch) -> bytes:
+    def _event(self, topic: str, batch: FeedBatch) -> bytes | None:
         try:
             shape = self.build(topic, batch.changes)
-        except LiteflowError as error:
-            shape = {"topic": topic, "problem": str(error)}
+        except LiteflowError:
+            return None
         return b"" if shape is None else f"id: {batch.position}\nevent: change\ndata: {dump(shape)}\n\n".encode()
 
     def build(self, topic: str, changes: Sequence[FeedChange]) -> Shape | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lightflow.errors import LightflowError
 from lightflow.service.json_shapes import Shape
 from liteflow import AlreadyDecided, DefinitionError, LiteflowError, ResourceError, RunNotFound, RunOwned, StoreError
+from liteflow.api import NoStateFile
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -66,5 +67,12 @@ def problem_of(error: Exception) -> RequestProblem | None:
         return error
     for kind, status, code in _OF_ERRORS:
         if isinstance(error, kind):
-            return RequestProblem(status, code, str(error))
+            return RequestProblem(status, code, detail_of(error))
     return None
+
+
+def detail_of(error: Exception) -> str:
+    """Return what a client reads about an error. There was a state file when the server started."""
+    if isinstance(error, NoStateFile):
+        return f"{error.path}: the state file was deleted or moved; the server continues when there is one again"
+    return str(error)

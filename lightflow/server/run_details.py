@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightflow.engine.choices import RerunOptions
+from lightflow.server.actions import started_answer
 from lightflow.server.answers import (
     ChildrenPage,
     DurationsAnswer,
@@ -12,12 +13,14 @@ from lightflow.server.answers import (
     GroupsAnswer,
     RelatedPage,
     RerunAnswer,
+    StartedAnswer,
     TaskDurationsShape,
     WaitsAnswer,
     WaitShape,
 )
 from lightflow.server.resources import bar_shape, cursor_number, reading, require_workflow, shown
 from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.services import StartedRun, started_by_fire
 from lightflow.server.shapes import approval_shape
 from lightflow.service import queries, reruns
 from lightflow.service.durations import durations
@@ -27,6 +30,17 @@ from lightflow.service.lookup import find_run
 from lightflow.service.run_diff import diff_runs
 from lightflow.service.shape_types import RunDifferenceShape, RunShape
 from liteflow.api import History, RunRecord, open_approvals
+
+
+def get_start(request: CheckedRequest) -> Answer[StartedAnswer]:
+    """Return what has become of the last request to start or continue a run, which may start later."""
+    services, run_id = request.services, request.path["run"]
+    late = None if services.control is None else services.control.late_start(run_id)
+    started = late or started_by_fire(services.db, run_id)
+    if started is None:
+        run = queries.run_record(services.db, run_id)
+        started = StartedRun(run_id=run.run_id, fire_no=None, status="STARTED", reason=None)
+    return Answer(body=started_answer(started, hides_values=services.hides_values))
 
 
 def list_waits(request: CheckedRequest) -> Answer[WaitsAnswer]:

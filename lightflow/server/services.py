@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lightflow.clock import ClockTimes, read_clock
-from lightflow.engine.choices import RerunOptions
+from lightflow.engine.choices import ALL_TASKS, RerunOptions, SelectionOptions
 from lightflow.scheduler.failures import SchedulerState
+from lightflow.scheduler.waking import DueRun
 from lightflow.server.answers import ServedTriggerShape
 from lightflow.server.feed import Feed
 from lightflow.server.frames import FrameBuilder
 from lightflow.server.layouts import Layouts
 from lightflow.server.metrics import Metrics
 from lightflow.server.tokens import LoginCodes, Tokens
-from liteflow.api import EMPTY_MAPPING, Record, RequestKey
+from liteflow.api import EMPTY_MAPPING, Record, RequestKey, read_fires, replace
 
 
 class ServedWorkflow(Record):
@@ -37,6 +38,19 @@ class StartedRun(Record):
     fire_no: int | None
     status: str  #: of the fire: CLAIMED, STARTED, SKIPPED, WAITING, FAILED
     reason: str | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is still to be seen if the run starts."""
+        return self.status in ("CLAIMED", "WAITING")
+
+
+def started_by_fire(db: str, run_id: str) -> StartedRun | None:
+    """Return what has become of the fire of a run; None: it has none."""
+    for fire in read_fires(db, run_ids=[run_id]):
+        started = StartedRun(run_id=run_id, fire_no=fire.fire_no, status=fire.status, reason=fire.reason)
+        return started if started.is_pending or fire.status == "STARTED" else replace(started, run_id=None)
+    return None
 
 
 class ParamProblem(Record):
@@ -61,8 +75,9 @@ class Control(Protocol):
     def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
         """Return the mistakes in the parameters of a run."""
 
-    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
-        """Start a run; the same key starts it once."""
+    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None,
+              selection: SelectionOptions = ALL_TASKS) -> StartedRun:  # fmt: skip
+        """Start a run, or a part of one; the same key starts it once."""
 
     def rerun(self, run_id: str, rerun: RerunOptions, *, caller: str, key: RequestKey | None = None) -> StartedRun:
         """Resume a run, or run a part of it again, in the folder in which it was started."""
@@ -70,6 +85,15 @@ class Control(Protocol):
     def fork(self, run_id: str, tasks: Sequence[str], params: Mapping[str, Any], *, caller: str,
              key: RequestKey | None = None) -> StartedRun:  # fmt: skip
         """Start a new run that begins in the middle of another one; of a key it is `fork_id`."""
+
+    def wake(self, *, caller: str) -> Sequence[DueRun]:
+        """Resume the parked runs that are due, and return what has become of each."""
+
+    def late_start(self, run_id: str) -> StartedRun | None:
+        """Return what has become of the last request to continue or fork a run that was answered before its start.
+
+        None: there was none, or the run was started.
+        """
 
     def fire(self, trigger_id: str, *, caller: str, key: str | None, at: float | None = None,
              params: Mapping[str, Any] = EMPTY_MAPPING) -> StartedRun:  # fmt: skip

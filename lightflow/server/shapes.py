@@ -47,6 +47,7 @@ _INSTANCE: Final[dict[str, Column]] = {
     "reason": ("reason", None),
     "tolerated": ("tolerated", _truths),
     "kind": ("kind", None),
+    "host": ("host", None),
 }
 _ATTEMPT: Final[dict[str, Column]] = {
     "task": ("task_id", None),

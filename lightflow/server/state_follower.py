@@ -20,7 +20,7 @@ class FileChanges(NamedTuple):
     interrupted: Sequence[EventRecord]  #: changes to INTERRUPTED that the file does not have
     position: FilePosition
     is_changed: bool  #: Whether anything was committed since the last look.
-    is_other_file: bool  #: Whether another file has replaced the one of the last look.
+    is_other_file: bool  #: Whether the file of the last look was replaced, or an older copy was restored into it.
 
 
 class StateFollower:
@@ -30,10 +30,10 @@ class StateFollower:
         self._db = db
         self._history: History | None = None
         self._data_version = -1
-        self._position = FilePosition(0, 0)
+        self._position: FilePosition | None = None  # None: the file was not read yet
         self._locks_at = 0.0
         self._interrupted: set[str] = set()  # runs whose change to INTERRUPTED was reported
-        self._is_other_file = False  # whether the file was replaced since the last look that could read it
+        self._is_other_file = False  # see `FileChanges`; since the last look that could read the file
 
     def look(self) -> FileChanges:
         """Return the changes since the last call.
@@ -53,7 +53,8 @@ class StateFollower:
             self.close()
             raise
         is_other_file, self._is_other_file = self._is_other_file, False
-        return FileChanges(events, interrupted, self._position, is_changed or bool(interrupted), is_other_file)
+        position = self._position or FilePosition(0, 0)
+        return FileChanges(events, interrupted, position, is_changed or bool(interrupted), is_other_file)
 
     def close(self) -> None:
         """Close the file."""
@@ -65,19 +66,24 @@ class StateFollower:
         """Open the file, if it is not open, or if another file has its name."""
         if self._history is not None and self._history.is_replaced():
             self.close()
-            self._is_other_file = True
-            self._position = FilePosition(0, 0)
-            self._interrupted.clear()
+            self._begin_again()
         if self._history is None:
             self._history = History(self._db)
             self._data_version = -1
+
+    def _begin_again(self) -> None:
+        self._is_other_file = True
+        self._position = None
+        self._interrupted.clear()
 
     def _events(self) -> list[EventRecord]:
         """Return the new events; at first only the last ones, because older changes are in every snapshot."""
         assert self._history is not None
         version = self._history.data_version()
         with self._history.snapshot() as position:
-            seq = self._position.seq if self._position.seq else max(0, position.seq - _BLOCK)
+            if any(now < before for now, before in zip(position, self._position or position, strict=True)):
+                self._begin_again()  # the numbers of a file only rise
+            seq = max(0, position.seq - _BLOCK) if self._position is None else self._position.seq
             events: list[EventRecord] = []
             while seq < position.seq:
                 events += self._history.events(after=seq, limit=_BLOCK)
@@ -89,7 +95,8 @@ class StateFollower:
     def _test_locks(self) -> list[EventRecord]:
         """Return the change to INTERRUPTED of each run whose owner no longer holds its lock."""
         assert self._history is not None
-        events = []
+        self._history.reopen_locks()  # another program may have created or replaced their file
+        events, seq = [], 0 if self._position is None else self._position.seq
         for run_no, run_id, _, status in self._history.open_runs():
             if run_id in self._interrupted or self._history.is_owned(run_no):
                 continue
@@ -97,5 +104,5 @@ class StateFollower:
             if record.status == "INTERRUPTED":
                 self._interrupted.add(run_id)
                 change = (None, None, None, status, record.status, record.reason, time.time())
-                events.append(EventRecord(self._position.seq, run_id, *change))
+                events.append(EventRecord(seq, run_id, *change))
         return events

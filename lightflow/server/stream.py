@@ -1,7 +1,8 @@
 """`GET /api/v1/stream`: the live feed as server-sent events.
 
 A client names topics and the position of its snapshot; the stream continues there without a gap. After `event: reset`
-the client reads its snapshots again. A client that is slow receives fewer and larger frames.
+the client reads its snapshots again. A client that is slow receives fewer and larger frames. `event: problem` says why
+the state file cannot be read, such as that it was deleted, and later that it can be read again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lightflow.server.frames import dump
 from lightflow.server.logs import LogReader, find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import Services
+from lightflow.service.json_shapes import Shape
 from liteflow import RunNotFound
 
 MOST_STREAMS: Final = 100
@@ -76,17 +78,20 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
                 yield _reset(feed.position)
                 cursor = feed.end()
             sizes = dict.fromkeys(topics.logs, (-1, -1))
-            beat = time.monotonic()
+            beat, problem = time.monotonic(), None
             while not feed.is_ending:
+                frames: list[bytes] = []
+                if problem != feed.problem:
+                    problem = feed.problem
+                    frames.append(_event("problem", {"problem": problem}))
                 batch = feed.after(cursor)
                 if batch is None:
-                    yield _reset(feed.position)
+                    yield b"".join([*frames, _reset(feed.position)])
                     cursor = feed.end()
                     continue
-                frames: list[bytes] = []
                 if batch.cursor != cursor:
                     every = [await services.frames.frame(topic, cursor.number, batch) for topic in topics.feed]
-                    frames = [frame for frame in every if frame]
+                    frames += [_reset(batch.position)] if None in every else filter(None, every)
                 frames += _log_frames(topics, sizes)
                 cursor = batch.cursor
                 now = time.monotonic()
@@ -118,9 +123,12 @@ def _log_frames(topics: Topics, sizes: dict[str, tuple[int, int]]) -> list[bytes
         size, generation = log.state()
         if sizes[topic] != (size, generation):
             sizes[topic] = (size, generation)
-            text = dump({"topic": topic, "size": size, "generation": generation})
-            frames.append(f"event: log\ndata: {text}\n\n".encode())
+            frames.append(_event("log", {"topic": topic, "size": size, "generation": generation}))
     return frames
+
+
+def _event(name: str, data: Shape) -> bytes:
+    return f"event: {name}\ndata: {dump(data)}\n\n".encode()
 
 
 def _reset(position: FeedPosition) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ def check_cluster(name: str, path: str | None) -> list[Finding]:
         machines = survey(cluster, _LIMIT_S)
     except LiteflowError as error:
         return [Finding(name, "missing", str(error))]
-    return [finding for machine in machines for finding in _findings(machine, name)]
+    sends_code = cluster.shipping is not None and cluster.shipping.by_value
+    return [finding for machine in machines for finding in _findings(machine, name, sends_code=sends_code)]
 
 
 def _declared(name: str, path: str) -> Any:
@@ -48,7 +50,7 @@ def _kind(machines: str) -> str:
     return "dask" if "://" in machines or machines.endswith(".json") else "ssh"
 
 
-def _findings(machine: Machine, cluster: str) -> Iterator[Finding]:
+def _findings(machine: Machine, cluster: str, *, sends_code: bool) -> Iterator[Finding]:
     host, hello, facts = machine.host or cluster, machine.hello, machine.facts
     if hello is None or facts is None:
         yield Finding(host, "missing", machine.failure.removeprefix(f"{host}: "))
@@ -57,9 +59,11 @@ def _findings(machine: Machine, cluster: str) -> Iterator[Finding]:
     yield Finding(
         host,
         "fine",
-        f"{hello['machine']} has Lightflow {hello['version']} on Python {python}, and answers in "
-        f"{machine.way_s * 1000:.0f} ms",
+        f"{hello['machine']} has Lightflow {hello['version']} on Python {python}, {hello['slots']} tasks at once, and "
+        f"answers in {machine.way_s * 1000:.0f} ms",
     )
+    if sends_code and tuple(hello["python"][:2]) != sys.version_info[:2]:
+        yield _python(host, python)
     yield _clock(host, machine.offset_s, machine.way_s)
     yield Finding(f"{host} folder", "fine", f"{facts['cwd']} exists there")
     disks = {facts["free"]: facts["cwd"], facts["temporary_free"]: facts["temporary"]}  # often the same disk
@@ -68,6 +72,13 @@ def _findings(machine: Machine, cluster: str) -> Iterator[Finding]:
         size = f"{free / 1024**3:,.1f} GiB free in {folder}"
         yield Finding(f"{host} disk", "warning" if low else "fine", size, "free some space there" if low else None)
     yield _left(host, facts)
+
+
+def _python(host: str, python: str) -> Finding:
+    version = ".".join(map(str, sys.version_info[:2]))
+    text = f"runs whose tasks there are all commands work with Python {python}; functions, containers and SQL do not"
+    hint = f"they go there with code that needs Python {version}: install it there, and name it by `python`"
+    return Finding(f"{host} python", "warning", text, hint)
 
 
 def _clock(host: str, offset_s: float, way_s: float) -> Finding:

@@ -218,28 +218,39 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
     with gc_paused(), History(db) as history:
         if task_id is not None:
             return _task_view(history, run_id, task_id)
-        run = history.last_active() if run_id is None else find_run(history, run_id)
-        rows = history.graph_tasks(run.graph_digest)
-        instances = _in_order(history, run, rows)
-        groups = history.groups(run.run_id)
-        hooks = sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at))
-        if run.status not in RUN_ENDED:
-            run, instances = _with_reasons(history, run, instances)
-        attempts, earlier = _last_attempts(history, run.run_id)
-        return RunView(
-            run=run,
-            instances=instances,
-            attempts=attempts,
-            earlier_attempts=earlier,
-            hooks=hooks,
-            standing=_standing(rows, instances),
-            overlooked=history.overlooked(run),
-            stale=find_stale(rows, [*instances, *groups]),
-            approvals=_approvals(history, run, instances),
-            children=child_views(history, run.run_id),
-            outputs=run_outputs(history, run.run_id),
-            **groups_in(groups, rows, ((each.task_id, each.started_at) for each in instances))._asdict(),
-        )
+        return _whole_view(history, history.last_active() if run_id is None else find_run(history, run_id))
+
+
+def ended_view(db: str, run_id: str, since: float) -> tuple[RunView, float, float]:
+    """Return a run, the present moment, and the seconds for which its attempts ran that started after a moment."""
+    with gc_paused(), History(db) as history:
+        view, until = _whole_view(history, find_run(history, run_id)), time.time()
+        return view, until, history.work_s(view.run.run_id, since, until)
+
+
+def _whole_view(history: History, run: RunRecord) -> RunView:
+    """Return a run with all its tasks."""
+    rows = history.graph_tasks(run.graph_digest)
+    instances = _in_order(history, run, rows)
+    groups = history.groups(run.run_id)
+    hooks = sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at))
+    if run.status not in RUN_ENDED:
+        run, instances = _with_reasons(history, run, instances)
+    attempts, earlier = _last_attempts(history, run.run_id)
+    return RunView(
+        run=run,
+        instances=instances,
+        attempts=attempts,
+        earlier_attempts=earlier,
+        hooks=hooks,
+        standing=_standing(rows, instances),
+        overlooked=history.overlooked(run),
+        stale=find_stale(rows, [*instances, *groups]),
+        approvals=_approvals(history, run, instances),
+        children=child_views(history, run.run_id),
+        outputs=run_outputs(history, run.run_id),
+        **groups_in(groups, rows, ((each.task_id, each.started_at) for each in instances))._asdict(),
+    )
 
 
 def _with_reasons(
@@ -413,12 +424,6 @@ def _last_attempts(
 def _place(record: InstanceRecord) -> tuple[str, int | None]:
     """Return the task and the index of an instance; without an index all instances of a task."""
     return record.task_id, record.map_index if record.map_index >= 0 else None
-
-
-def work_s(db: str, run_id: str, since: float, until: float) -> float:
-    """Return how many seconds the attempts of a run took that started at or after a moment, together."""
-    with History(db) as history:
-        return history.work_s(run_id, since, until)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -137,12 +137,21 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
 
 
 def _with_cluster(loaded: LoadedWorkflow, mode: str | None, machines: str) -> LoadedWorkflow:
-    """Return a workflow with a cluster of these machines. Raises DefinitionError: the mode names another kind."""
+    """Return a workflow with a cluster of these machines.
+
+    Raises:
+        DefinitionError: the mode names another kind, or the workflow declares a cluster of this name.
+    """
     from lightflow.clusters import cluster_of  # few runs have a cluster
 
     if mode is None:
         raise DefinitionError("--cluster needs its kind as the mode: --mode ssh --cluster … or --mode dask --cluster …")
     clusters = {mode: cluster_of(mode, machines)}
+    if mode in loaded.clusters:
+        raise DefinitionError(
+            f"--cluster names machines for the mode {mode!r}, and {loaded.name} declares a cluster of this name: give "
+            "the declared one another name, or leave --cluster out"
+        )
 
     def build(values: Mapping[str, Any], inputs: ExternalInputs, day: float) -> Dag:
         dag = loaded.build(values, inputs, day)

@@ -92,6 +92,44 @@ class ChangedTasksShape(CancelledRunShape):
     tasks: list[str]
 
 
+class PruneShape(TypedDict):
+    """The runs and files that `prune` has deleted, or with `dry_run` would delete.
+
+    `complete` is false where the time was over before all was deleted.
+    """
+
+    db: str
+    dry_run: bool
+    complete: bool
+    deleted: int
+    workflows: dict[str, list[str]]
+    preserved: dict[str, int]
+    leftovers: list[str]
+    environments: list[str]
+    containers: list[str]
+    containers_left: dict[str, str]
+    size_before: int
+    size_after: int
+
+
+class DueRunShape(TypedDict):
+    """A parked run that is or was due; `problem` is the reason why it was not resumed."""
+
+    run_id: str
+    workflow: str
+    due: str
+    status: str
+    problem: str | None
+
+
+class WakeShape(TypedDict):
+    """The parked runs that are or were due."""
+
+    db: str
+    dry_run: bool
+    runs: list[DueRunShape]
+
+
 class DecisionShape(TypedDict):
     """A decision about a task that waited; `at_once` is false where the next resume acts on it."""
 

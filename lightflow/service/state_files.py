@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lightflow.plugins.python_environment import environments_folder, remove_unused
 from lightflow.service.doctor import Finding, state_file_findings
+from lightflow.service.shape_types import PruneShape
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.text import listed
 from liteflow import DefinitionError, LiteflowError, Retention, RunNotFound
@@ -25,7 +27,7 @@ from liteflow.api import (
     vacuum,
 )
 
-__all__ = ["PruneReport", "backup", "check", "days_of", "prune", "vacuum"]
+__all__ = ["PruneReport", "backup", "check", "days_of", "prune", "prune_shape", "vacuum"]
 
 _DAY_S: Final = 86_400.0
 _UNUSED_DAYS: Final = 30  # after which an environment of tasks is removed; the next task builds it again
@@ -44,24 +46,24 @@ class PruneReport(Record):
     size_after: int
 
 
-def days_of(age: str) -> float:
-    """Return an age such as `90d`, `12h` or `0` in days. Raises DefinitionError."""
+def days_of(age: str, name: str = "--older-than") -> float:
+    """Return an age such as `90d`, `12h` or `0` in days; `name` is that of the option. Raises DefinitionError."""
     import re
 
     if not age or not (re.match(PATTERN, age) or re.fullmatch(r"[0-9]+(\.[0-9]+)?", age)):
-        raise DefinitionError(f'--older-than {age!r}: must be a time such as "90d", "12h" or "1d12h"')
+        raise DefinitionError(f'{name} {age!r}: must be a time such as "90d", "12h" or "1d12h"')
     days = (seconds(age) if age[-1].isalpha() else float(age)) / _DAY_S
     if days > MAX_DAYS:
-        raise DefinitionError(f"--older-than {age!r}: must be at most {MAX_DAYS}d")
+        raise DefinitionError(f"{name} {age!r}: must be at most {MAX_DAYS}d")
     return days
 
 
-def prune(
-    db: str, retention: Retention, workflow: str | None = None, *, dry_run: bool = False, orphans: bool = False
-) -> PruneReport:
+def prune(db: str, retention: Retention, workflow: str | None = None, *, dry_run: bool = False, orphans: bool = False,
+          limit_s: float = math.inf) -> PruneReport:  # fmt: skip
     """Delete the runs that the retention does not preserve, and with `orphans` the files that belong to no run.
 
-    Containers that a deleted run has left are removed too, and Python environments that no task has used for 30 days.
+    No further run is deleted after `limit_s`. Containers that a deleted run has left are removed too, and Python
+    environments that no task has used for 30 days.
 
     Raises:
         RunNotFound: there is no such workflow.
@@ -71,7 +73,7 @@ def prune(
         if workflow is not None and history.dag(workflow) is None and not history.run_count(workflow):
             raise RunNotFound(f"{db}: there is no workflow {workflow!r}")
     size = os.path.getsize(db)
-    pruned = prune_runs(db, retention, workflow, dry_run=dry_run)
+    pruned = prune_runs(db, retention, workflow, dry_run=dry_run, limit_s=limit_s)
     leftovers: list[str] = []
     if orphans:
         leftovers = remove_leftovers(db) if not dry_run else _removable(find_leftovers(db))
@@ -87,6 +89,24 @@ def prune(
         size_before=size,
         size_after=os.path.getsize(db),
     )
+
+
+def prune_shape(db: str, report: PruneReport, *, dry_run: bool) -> PruneShape:
+    """Return what was deleted, or would be, as JSON."""
+    return {
+        "db": db,
+        "dry_run": dry_run,
+        "complete": report.pruned.complete,
+        "deleted": sum(map(len, report.pruned.runs.values())),
+        "workflows": report.pruned.runs,
+        "preserved": report.pruned.preserved,
+        "leftovers": report.leftovers,
+        "environments": report.environments,
+        "containers": report.containers,
+        "containers_left": report.containers_left,
+        "size_before": report.size_before,
+        "size_after": report.size_after,
+    }
 
 
 def _remove_containers(db: str, pruned: Pruned, *, dry_run: bool) -> tuple[list[str], dict[str, str]]:

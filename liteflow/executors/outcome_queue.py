@@ -76,9 +76,7 @@ class OutcomeQueue:
     def post(self, outcome: Outcome) -> None:
         """Add an outcome, from any thread; it is dropped once the queue is closed."""
         self._queue.append(outcome)
-        if self._waiting:  # set before the consumer looks at the queue a last time: no wake-up is missed
-            self._waiting = False
-            self._signal()
+        self._signal()
 
     def wake(self) -> None:
         """Make `wait` return early, perhaps with no outcome. Safe in a signal handler."""
@@ -86,7 +84,9 @@ class OutcomeQueue:
         self._signal()
 
     def _signal(self) -> None:
-        if not self._closed:
+        """End the poll, if there is one: what calls back between polls needs none, and saves three system calls."""
+        if self._waiting and not self._closed:
+            self._waiting = False
             os.eventfd_write(self._wake_fd, 1)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -128,7 +128,7 @@ class OutcomeQueue:
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._waiting = True
+            self._waiting = True  # before the last look at what has arrived: no wake-up is missed
             ready = bool(self._queue) or self._woken
             if self._watched or not ready:
                 self._poll(0.0 if ready else self._pause(end))
@@ -152,7 +152,9 @@ class OutcomeQueue:
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _poll(self, pause_s: float | None) -> None:
-        for fd, _ in self._epoll.poll(pause_s):
+        events = self._epoll.poll(pause_s)
+        self._waiting = False
+        for fd, _ in events:
             if fd == self._wake_fd:
                 os.eventfd_read(fd)
                 continue

@@ -17,8 +17,10 @@ _HEADER = struct.Struct("<4sQ")
 _MARK = b"\xf1lf\x02"  # other data was written by a task into a socket of the engine
 _FORMAT: Final = 4  # of marshal
 _LONGEST = 1 << 40  # longer than any frame
-_CHUNK = 256 * 1024
-_MOST_READS: Final = 16
+#: Bytes of a read or a write, at most. `malloc` maps a buffer of 128 KiB or more, and unmaps it again, for each read:
+#: that takes four times as long as a short read.
+_CHUNK: Final = 64 * 1024
+_MOST_READS: Final = 64
 _BLOCKED: Final = (BlockingIOError,)
 _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
@@ -85,7 +87,7 @@ class FrameReader:
                     break
                 try:
                     values.append(marshal.loads(view[start + size : start + size + length]))
-                except (EOFError, TypeError, ValueError):  # bytes are missing, or other data is between them
+                except Exception:  # noqa: BLE001 - bytes are missing or damaged, and marshal raises what it meets
                     self.is_broken = True
                     break
                 start += size + length

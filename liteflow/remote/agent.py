@@ -6,7 +6,7 @@ It ends, and all that it has started ends with it, when its link to the owner is
 place has ended), when its keeper is killed, or when its lease is over. The guardian and the keeper have the lease, so
 that a stopped agent does not outlive it.
 
-Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("files_end", digest)
+Messages in:  ("open", facts) · ("files", bytes) · ("files_end", digest)
               · ("body", digest, bytes) · ("value", name, bytes) · ("value_end", name)
               · ("drop", names): of values that nothing needs · ("not_stored", name): of a value that was sent
               · ("undo_of", node, bytes): the undo of the work that follows · ("work", wire, command)
@@ -16,6 +16,7 @@ Messages in:  ("open", facts) or ("refused", reason) · ("files", bytes) · ("fi
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)
               · ("undone", number, problem) · ("inspected", facts) · ("pull", number, task id, key, map index)
+Both ways:    ("refused", reason): the connection ends (see `messages` for the fields of all)
 Lines in:     the ticket · {"slots": count} · {"leaving": true}: finish what runs, take nothing new, then end
 """
 
@@ -44,7 +45,9 @@ from liteflow.remote.courier import Courier
 from liteflow.remote.handshake import LIMIT_S, greet
 from liteflow.remote.keeper import Notes, run_guarded_agent
 from liteflow.remote.link import Link, Message
+from liteflow.remote.messages import OF_OWNER, invalid
 from liteflow.remote.pulls import Pulls
+from liteflow.remote.sockets import remove_old_sockets
 from liteflow.remote.ticket import Ticket, ticket_from
 from liteflow.remote.tls import context
 from liteflow.state.process_identity import boot_id
@@ -87,8 +90,8 @@ class Lease:
         The beat that was on its way for the shortest time is the best: the answer was sent in the middle of it. Where
         two beats cannot both be right, one of the clocks was set meanwhile, and only the new one counts.
         """
-        self.deadline = max(self.deadline, sent_at + self._length_s)
-        way_s = boot_time() - sent_at
+        way_s = max(0.0, boot_time() - sent_at)  # nothing was sent later than now
+        self.deadline = max(self.deadline, min(sent_at, boot_time()) + self._length_s)
         offset_s = owners_time + way_s / 2 - time.time()
         if way_s >= self._shortest_s and abs(offset_s - self._offset_s) <= way_s + _DRIFT_S:
             return None
@@ -391,6 +394,7 @@ def _connected(ticket: Ticket) -> socket.socket:
             sock.settimeout(LIMIT_S)
             sock.connect(ticket.socket_path)
             os.unlink(ticket.socket_path)  # a server of ssh leaves it behind
+            remove_old_sockets()
         else:
             sock = socket.create_connection((ticket.address, ticket.port), LIMIT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -430,8 +434,8 @@ def _opened(link: Link, ticket: Ticket) -> tuple[Mapping[str, Any], list[Message
         if messages := link.take():
             if messages[0][0] == "open":
                 return messages[0][1], messages[1:]
-            raise LiteflowError(messages[0][1])
-    raise LiteflowError(f"the owner of the run did not answer {ticket.host}")
+            link.refuse(invalid(f"{messages[0][0]} before open"))
+    raise LiteflowError(link.problem or f"the owner of the run did not answer {ticket.host}")
 
 
 def _read_ticket() -> tuple[Ticket, bytes]:
@@ -450,11 +454,13 @@ def _run_agent(ticket: Ticket, rest: bytes, notes: Notes) -> None:
     try:
         sock = _connected(ticket)
         close_in_forks(sock)
-        link = Link(sock)
+        link = Link(sock, OF_OWNER)
         lease = Lease(ticket.lease_s)
         facts, messages = _opened(link, ticket)
         agent = Agent(ticket, link, Place(rest, notes), lease, facts)
         agent.run(ticket.slots, messages)
+        if link.problem:
+            notes.failed(f"{ticket.host}: {link.problem}")
     except LiteflowError as error:
         notes.failed(str(error))
 

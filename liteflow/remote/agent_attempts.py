@@ -15,9 +15,8 @@ from typing import Any, Final
 from liteflow.executors.attempt import cancelled_in_queue
 from liteflow.executors.open import COMMAND, AgentExecutor, ShippedTasks
 from liteflow.executors.worker import work_from_wire
-from liteflow.record import replace
 from liteflow.remote.courier import Courier
-from liteflow.remote.ferry import ValueReceiver, moved
+from liteflow.remote.ferry import ValueReceiver, moved_work
 from liteflow.remote.files import FolderCopy
 from liteflow.remote.keeper import Notes
 from liteflow.remote.link import Message
@@ -131,16 +130,7 @@ class AgentAttempts:
 
     def _received(self, wire: tuple[Any, ...]) -> Work:
         """Return a work with the paths of this machine."""
-        work = work_from_wire(wire, self._folder.logs)
-        if work.inputs or work.items or work.previous:
-            values = self._folder.values
-            work = replace(
-                work,
-                inputs=moved(work.inputs, values),
-                items=moved(work.items, values),
-                previous=moved(work.previous, values),
-            )
-        return work
+        return moved_work(work_from_wire(wire, self._folder.logs), self._folder.values)
 
     def _placed(self, command: Command) -> Command:
         """Return a command with its folder as it is on this machine."""

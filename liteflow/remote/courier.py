@@ -52,6 +52,8 @@ class Courier:
         One with little to send does not wait for the values and logs of others.
         """
         log = self._logs.pop(outcome.node, None)
+        if outcome.log_path is None:  # it has printed nothing
+            log = None
         messages = self._messages(outcome, log)
         if any(self._unsent(outcome)) or (log is not None and log.size - log.offset > PIECE_BYTES):
             self._outbox.add(messages)
@@ -75,13 +77,13 @@ class Courier:
 
     def _messages(self, outcome: Outcome, log: _SentLog | None) -> Iterator[Message]:
         has_log = outcome.log_path is not None
-        if log is not None and has_log:
+        if log is not None:
             yield from log.grown(None)
             log.remove()
             if log.lost is not None and outcome.log_lost is None:
                 outcome = outcome._replace(log_lost=log.lost)
         outcome = self._as_sent(outcome)
-        if outcome.value is None and not outcome.pushed:
+        if not any(files_of(values_of(outcome))):
             yield ("outcome", outcome_to_wire(outcome), has_log)
             return
         try:

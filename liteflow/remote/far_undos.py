@@ -88,6 +88,11 @@ class FarUndos:
                     agent.outbox.add(undo.messages(agent, number))
                     self._ready.flush_link(agent)
 
+    def finish(self, agent: FarAgent, number: int, problem: str | None) -> None:
+        """Handle that an agent has done an undo, or why it could not."""
+        if self._agents.get(number) is agent:
+            self.end(number, problem)
+
     def end(self, number: int, problem: str | None) -> None:
         """Handle the end of an undo."""
         undo = self._lost.pop(number, None)

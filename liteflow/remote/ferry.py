@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, Final
 
 from liteflow.digest import sha256
 from liteflow.errors import PayloadError
+from liteflow.record import replace
 from liteflow.remote.link import Link, Message
 from liteflow.values.payload import SPILLED_NAME, Payload
-from liteflow.work import Outcome
+from liteflow.work import Outcome, Work
 
 #: Bytes of a piece of a value or a log.
 PIECE_BYTES: Final = 256 * 1024
@@ -91,6 +92,19 @@ def _files_in(payload: Payload) -> Iterator[Payload]:
             yield from _files_in(Payload._make(part))
     elif payload.file is not None:
         yield payload
+
+
+def payloads_of(work: Work) -> list[Mapping[str, Payload]]:
+    """Return the values that a work has."""
+    return [payloads for payloads in (work.inputs, work.items, work.previous) if payloads]
+
+
+def moved_work(work: Work, folder: str) -> Work:
+    """Return a work with the paths that the files of its values have in another folder; most works have none."""
+    if not any(any(files_of(payloads)) for payloads in payloads_of(work)):
+        return work
+    inputs, items, previous = moved(work.inputs, folder), moved(work.items, folder), moved(work.previous, folder)
+    return replace(work, inputs=inputs, items=items, previous=previous)
 
 
 def moved(payloads: Mapping[str, Payload] | None, folder: str | None) -> dict[str, Payload] | None:
@@ -208,7 +222,13 @@ class ValueReceiver:
     def problem_of(self, payloads: Mapping[str, Payload]) -> str | None:
         """Return why one of these values is not in the folder; None: all are."""
         names = (os.path.basename(payload.file or "") for payload in files_of(payloads))
-        return next((self.problems[name] for name in names if name in self.problems), None)
+        return next(filter(None, map(self._problem_with, names)), None)
+
+    def _problem_with(self, name: str) -> str | None:
+        problem = self.problems.get(name)
+        if problem is None and not os.path.exists(os.path.join(self._folder or "", name)):
+            problem = f"the value {name} has not arrived"
+        return problem
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove values that nothing needs now."""

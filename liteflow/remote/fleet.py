@@ -22,6 +22,7 @@ from liteflow.remote.cluster import Cluster
 from liteflow.remote.files import file_messages
 from liteflow.remote.link import Link, Message
 from liteflow.remote.listener import Listener
+from liteflow.remote.messages import invalid
 from liteflow.remote.placing import Placement
 from liteflow.remote.ready_agents import FarAgent, ReadyAgents
 from liteflow.remote.ticket import ticket_to
@@ -198,6 +199,7 @@ class Fleet:
             for message in messages:
                 self._receive(agent, message)
                 if agent.link.fileno() < 0:  # refused
+                    self._user.settle()
                     return
             if not to_the_end or not messages or agent.link.eof:
                 break
@@ -210,7 +212,10 @@ class Fleet:
 
     def _receive(self, agent: FarAgent, message: Message) -> None:
         kind = message[0]
-        if kind == "beat":
+        if (kind == "hello") == bool(agent.agent_id) or (kind == "ready" and agent.is_ready):
+            agent.link.refuse(invalid(f"{kind} at this moment"))
+            self._doubt(agent)
+        elif kind == "beat":
             agent.link.send_urgent(("beat", message[1], time.time()))
         elif kind == "hello":
             self._introduce(agent, message[1])
@@ -240,7 +245,7 @@ class Fleet:
             agent.link.send(("open", self._introduction.facts))
             agent.outbox.add(file_messages(self._introduction.files))
             return
-        agent.link.send(("refused", problem))  # its placer reports it, and knows whether other machines may come
+        agent.link.refuse(problem)  # its placer reports it, and knows whether other machines may come
         self._forget(agent)
 
     # -- ends ----------------------------------------------------------------------------------------------
@@ -249,12 +254,14 @@ class Fleet:
         """Handle the end of a link."""
         self.ready.remove(agent)
         self._close_link(agent)
+        if agent.link.problem:
+            self._note_failure(f"{agent.host}: {agent.link.problem}")
         if agent.is_closed or not agent.nodes:
             self._lose(agent, "it has ended", undone=True)
 
     def _lose(self, agent: FarAgent, reason: str, *, undone: bool) -> None:
         self._forget(agent)
-        self._user.lose(agent, reason, undone=undone)
+        self._user.lose(agent, agent.link.problem or reason, undone=undone)
 
     def _forget(self, agent: FarAgent) -> None:
         self.ready.remove(agent)

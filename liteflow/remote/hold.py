@@ -17,7 +17,7 @@ from typing import Any
 
 from liteflow.record import fields_of, replace
 from liteflow.remote.cluster import Certificates
-from liteflow.remote.keeper import CLEAN
+from liteflow.remote.keeper import CLEAN, failure_in
 from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
 _lock = threading.Lock()
@@ -69,8 +69,7 @@ class _HeldAgent:
     def _await_end(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with suppress(ValueError):
-                self._failure = str(json.loads(line).get("failed", ""))
+            self._failure = failure_in(line) or self._failure
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:

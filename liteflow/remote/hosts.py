@@ -24,7 +24,8 @@ from typing import Any, Final
 
 from liteflow.errors import LiteflowError
 from liteflow.record import EMPTY_MAPPING, Record, replace
-from liteflow.remote.keeper import CLEAN
+from liteflow.remote.keeper import CLEAN, failure_in
+from liteflow.remote.sockets import socket_path
 from liteflow.remote.ticket import Ticket, ticket_from, ticket_line
 
 _END_S: Final = 4.0  # how long the agents may take to end
@@ -33,6 +34,7 @@ _WORKED_S: Final = 3.0  # an agent that lived longer has worked
 _FIRST_DELAY_S: Final = 0.2
 _LONGEST_DELAY_S: Final = 30.0
 _LONGEST_REASON: Final = 300  # characters
+_LONGEST_LINE: Final = 1 << 20  # bytes of the output of a program
 
 
 class Host(Record):
@@ -46,7 +48,7 @@ class Host(Record):
 class _Running:
     """An agent that was started."""
 
-    __slots__ = ("agent_id", "failure", "last_words", "process", "slots", "started_at")
+    __slots__ = ("agent_id", "failure", "last_words", "output", "process", "slots", "started_at")
 
     def __init__(self, process: subprocess.Popen[bytes], agent_id: str, slots: int) -> None:
         self.process = process
@@ -55,6 +57,7 @@ class _Running:
         self.started_at = time.monotonic()
         self.failure = ""  # why it could not work, as it said itself
         self.last_words = ""  # of its standard error
+        self.output = b""  # the line of its standard output of which a part has arrived
 
     def write(self, line: bytes) -> None:
         assert self.process.stdin is not None
@@ -163,8 +166,8 @@ class HostPlacer:
     def _start(self, state: HostState) -> None:
         assert self._ticket is not None
         host, agent_id = state.host, os.urandom(6).hex()
-        socket_path = f"/tmp/lightflow-{agent_id}.sock"
-        words = {"{address}": self._ticket.address, "{port}": str(self._ticket.port), "{socket}": socket_path}
+        path = socket_path(agent_id)
+        words = {"{address}": self._ticket.address, "{port}": str(self._ticket.port), "{socket}": path}
         argv = [_filled(word, words) for word in host.argv]
         try:
             process = subprocess.Popen(
@@ -189,18 +192,17 @@ class HostPlacer:
             agent=agent_id,
             host=host.name,
             slots=state.share,
-            socket_path=socket_path if uses_socket else "",
+            socket_path=path if uses_socket else "",
         )
         running.write(ticket_line(ticket))
 
     def _read_output(self, state: HostState, running: _Running) -> None:
         assert running.process.stdout is not None
         data = os.read(running.process.stdout.fileno(), 65536)
-        for line in data.split(b"\n"):
-            with suppress(ValueError):  # a line that a shell has printed
-                message = json.loads(line)
-                if isinstance(message, dict) and "failed" in message:
-                    running.failure = str(message["failed"])
+        *lines, running.output = (running.output + data).split(b"\n")
+        for line in lines:
+            running.failure = failure_in(line) or running.failure
+        running.output = running.output[:_LONGEST_LINE]
         if not data:
             self._ended(state, running)
 

@@ -70,6 +70,15 @@ class Notes:
             self._socket.sendall(json.dumps(fact).encode() + b"\n")
 
 
+def failure_in(line: bytes) -> str:
+    """Return why an agent has failed, if a line of its output says so; shells and libraries print others."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return ""
+    return str(message["failed"]) if isinstance(message, dict) and "failed" in message else ""
+
+
 def run_guarded_agent(agent: Callable[[Notes], None]) -> int:
     """Run an agent in a fork, and return the exit code of this process when all of it has ended."""
     own_end, agent_end = socket.socketpair()

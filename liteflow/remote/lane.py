@@ -25,7 +25,16 @@ from liteflow.processes.log_file import open_log
 from liteflow.record import replace
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.far_undos import FarUndos, LostUndo
-from liteflow.remote.ferry import ValueReceiver, moved, moved_payload, value_messages, values_of
+from liteflow.remote.ferry import (
+    ValueReceiver,
+    files_of,
+    moved,
+    moved_payload,
+    moved_work,
+    payloads_of,
+    value_messages,
+    values_of,
+)
 from liteflow.remote.files import packed_files
 from liteflow.remote.fleet import Fleet, Introduction
 from liteflow.remote.link import Message
@@ -211,7 +220,7 @@ class Lane(Backend):
         if self._undos:
             self._undos.send()
         self._give_out()
-        self.flush()
+        self._fleet.ready.flush()  # the rest of `flush` follows with the turn of the loop
 
     def _prepared(self, work: Work) -> _FarAttempt:
         """Return an attempt with the work as an agent gets it. Raises LiteflowError."""
@@ -225,7 +234,7 @@ class Lane(Backend):
         body = complete_body(body, self._info, work)
         command = (body.argv, body.cwd, dict(body.env), body.skip_on_exit_codes, body.output, None, body.secrets)
         own_key = f"{work.node}-{work.attempt}"
-        if undo is None:  # else the undo needs its values
+        if undo is None and payloads_of(work):  # else the undo needs its values
             work = replace(work, inputs=None, items=None, previous=None)
         return _FarAttempt(work, own_key, command=command, undo=undo)
 
@@ -266,7 +275,7 @@ class Lane(Backend):
         if attempt.digest is not None and attempt.digest not in agent.bodies:
             ready.put(agent, ("body", attempt.digest, self._bodies.data(attempt.digest)))
             agent.bodies.add(attempt.digest)
-        payloads = _payloads_of(work)
+        payloads = payloads_of(work)
         for each in payloads:
             agent.values.need(work.node, each)
         if any(any(agent.values.missing(each)) for each in payloads):
@@ -274,7 +283,7 @@ class Lane(Backend):
             ready.mark_unsent(agent)
         else:  # it does not wait for the values of others
             attempt.is_sent = True
-            ready.put(agent, ("work", work_to_wire(_without_folders(work), attempt.body), attempt.command))
+            ready.put(agent, ("work", work_to_wire(moved_work(work, ""), attempt.body), attempt.command))
 
     def _messages(self, attempt: _FarAttempt, agent: FarAgent) -> Iterator[Message]:
         """Yield the values that an attempt needs, as far as its agent does not have them, and the work itself."""
@@ -296,9 +305,9 @@ class Lane(Backend):
         Raises:
             PayloadError: a value cannot be read.
         """
-        for payloads in _payloads_of(work):
+        for payloads in payloads_of(work):
             yield from self._missing_values(payloads, agent)
-        return _without_folders(work)
+        return moved_work(work, "")
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -307,14 +316,15 @@ class Lane(Backend):
         if kind == "outcome":
             outcome = outcome_from_wire(message[1])
             attempt = self._attempts.get(outcome.node)
-            if attempt is not None and attempt.agent is agent and attempt.work.attempt == outcome.attempt:
+            is_sent = attempt is not None and attempt.is_sent and attempt.agent is agent
+            if attempt is not None and is_sent and attempt.work.attempt == outcome.attempt:
                 self._end(attempt, self._completed(outcome, attempt, agent, has_log=message[2]))
         elif kind == "log":
             node, offset, data = message[1:]
             if node in agent.nodes:
                 self._attempts[node].write_log(offset, data)
         elif kind == "undone":
-            self._undos.end(*message[1:])
+            self._undos.finish(agent, *message[1:])
         elif kind == "pull":
             agent.outbox.add(self._pulled(agent, *message[1:]))
         elif kind == "given_back":
@@ -378,9 +388,10 @@ class Lane(Backend):
             ended_at=_between(started_at or attempt.sent_at, outcome.ended_at, now),
             host=agent.host,
         )
-        if outcome.value is None and not outcome.pushed:
+        values = values_of(outcome)
+        if not any(files_of(values)):
             return outcome
-        problem = self._arriving_of(agent).problem_of(values_of(outcome))
+        problem = self._arriving_of(agent).problem_of(values)
         if problem is not None:
             failed = failure(attempt.work, "FAILED", problem)
             return failed._replace(log_path=outcome.log_path, started_at=started_at, host=agent.host)
@@ -437,7 +448,7 @@ class Lane(Backend):
 
     def _undo_messages(self, work: Work, undo: bytes, agent: FarAgent, number: int) -> Iterator[Message]:
         """Yield the values that an undo needs, as far as an agent does not have them, and the undo itself."""
-        for payloads in _payloads_of(work):
+        for payloads in payloads_of(work):
             agent.values.need(-number, payloads)
         try:
             sent = yield from self._values_of(work, agent)
@@ -508,18 +519,6 @@ class Lane(Backend):
 
 def _between(least: float, value: float, most: float) -> float:
     return max(least, min(value, most))
-
-
-def _payloads_of(work: Work) -> tuple[Mapping[str, Payload] | None, ...]:
-    return work.inputs, work.items, work.previous
-
-
-def _without_folders(work: Work) -> Work:
-    """Return a work without the folder of its values, which is another one on each machine."""
-    if work.inputs is None and work.items is None and work.previous is None:
-        return work
-    inputs, items, previous = (moved(payloads, "") for payloads in _payloads_of(work))
-    return replace(work, inputs=inputs, items=items, previous=previous)
 
 
 def facts_of(info: RunInfo, folder: str | None = None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The link: one connection between the owner of a run and an agent, over a socket, a forwarded socket or TLS.
 
 A message is a tuple whose first element is its kind. A long message travels in pieces, between which an urgent one
-passes: the answer to a beat is not late because a large value is on its way.
+passes: the answer to a beat is not late because a large value is on its way. Data that this side does not accept as a
+message ends the connection, and the other side is sent the reason.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from liteflow.processes.forks import keep_open_in_forks
 from liteflow.processes.frames import FrameReader, frame, marshalled, pack
+from liteflow.remote.messages import REFUSED, Vocabulary, invalid, problem_of
 from liteflow.remote.tls import blocked_errors, is_tls
 
 Message = tuple[Any, ...]
@@ -34,15 +36,16 @@ _OVERHEAD: Final = 64  # bytes of a frame around a piece
 class Link:
     """One end of a connection that never blocks. Data that cannot be sent now waits for `flush`.
 
-    `eof` becomes true when the other side is closed, or sends other data than messages; sending then does nothing.
+    `eof` becomes true when the other side is closed, or a side has refused the other; sending then does nothing.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take a connected socket, which may be one of `ssl`."""
+    def __init__(self, sock: socket.socket, accepted: Vocabulary) -> None:
+        """Take a connected socket, which may be one of `ssl`, and the messages that this side accepts."""
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
         self._socket = sock
+        self._accepted = accepted
         self._blocked = blocked_errors(sock)
         self._is_tls = is_tls(sock)
         self._reader = FrameReader(LONGEST_FRAME)
@@ -52,6 +55,7 @@ class Link:
         self._queue: deque[bytes] = deque()
         self.backlog_bytes = 0  # that wait, besides those of `_sending`
         self.eof = False
+        self.problem = ""  # why a side has refused the other; empty: none has
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -99,6 +103,14 @@ class Link:
         self.backlog_bytes += len(data)
         self.flush()
 
+    def refuse(self, reason: str) -> None:
+        """End the connection, and send the reason to the other side if its socket takes it now."""
+        self.send_urgent((REFUSED, reason))
+        self._end(reason)
+
+    def _end(self, problem: str) -> None:
+        self.eof, self.problem = True, self.problem or problem
+
     def flush(self) -> None:
         """Send the data that waits, as much as the socket takes."""
         while not self.eof and (self._sending or self._fill()):
@@ -127,20 +139,22 @@ class Link:
         self._read()
         messages: list[Message] = []
         for value in self._reader.take():
-            if isinstance(value, bytes):
+            if isinstance(value, bytes) and len(self._pieces) <= LONGEST_MESSAGE:
                 self._pieces += value
-                if len(self._pieces) > LONGEST_MESSAGE:
-                    self.eof = True
-                    return messages
-            elif value is None:  # the last piece has arrived
+                continue
+            if value is None:  # the last piece has arrived
                 value = _unmarshalled(self._pieces)
                 self._pieces = bytearray()
-            if isinstance(value, tuple) and value:
-                messages.append(value)
-            elif not isinstance(value, bytes):
-                self.eof = True
+            problem = problem_of(value, self._accepted)
+            if problem is not None:
+                self.refuse(problem)
                 return messages
-        self.eof = self.eof or self._reader.is_broken
+            if value[0] == REFUSED:
+                self._end(value[1])
+                return messages
+            messages.append(value)
+        if self._reader.is_broken:
+            self.refuse(invalid("other data"))
         return messages
 
     def _read(self) -> None:
@@ -174,5 +188,5 @@ def _unmarshalled(body: bytearray) -> Any:
     """Return the value of all pieces of a message; None when they are damaged."""
     try:
         return marshal.loads(body)
-    except (EOFError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - they are damaged, and marshal raises what it meets
         return None

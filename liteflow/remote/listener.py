@@ -16,6 +16,7 @@ from liteflow.remote.accept import accept
 from liteflow.remote.cluster import Cluster
 from liteflow.remote.handshake import LIMIT_S, HandshakeFailed, OwnerHandshake
 from liteflow.remote.link import Link
+from liteflow.remote.messages import OF_AGENT
 from liteflow.remote.tls import blocked_errors, context
 
 _MOST_VISITORS: Final = 256  # connections whose handshake is not over
@@ -53,7 +54,8 @@ class Listener:
         self._on_failure = on_failure
         self._visitors: dict[socket.socket, Timer] = {}
         try:
-            self._socket = socket.create_server((address, 0), backlog=128)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self._socket = socket.create_server((address, 0), family=family, backlog=128)
         except OSError as error:
             raise ResourceError(
                 f"this machine cannot listen at {address}: {error.strerror}: set `address` of the cluster to an "
@@ -107,7 +109,7 @@ class Listener:
             self._turn_away(sock, _reason(error))
         else:
             self._forget(sock)
-            self._on_link(Link(sock))
+            self._on_link(Link(sock, OF_AGENT))
 
     def _forget(self, sock: socket.socket) -> None:
         self._visitors.pop(sock).cancel()

@@ -65,7 +65,7 @@ class LaneSlots:
 
     def adjust(self) -> None:
         """Have as many slots as are needed."""
-        self._cluster.share_out()
+        self._cluster.adjust()
 
     def want_all(self) -> None:
         """Have as many slots as there can be, until `waiting` is set again."""
@@ -84,7 +84,7 @@ class LaneSlots:
 
     def _shrink(self) -> None:
         self._shrinks, self._is_idle_over = False, True
-        self.adjust()
+        self._cluster.share_out()
         self._is_idle_over = False
 
     def later(self, pause_s: float, callback: Callable[[], None]) -> None:
@@ -98,7 +98,7 @@ class LaneSlots:
         if held > self._held_count:
             self.cap = None
         self.existing, self._held_count = max(existing, self._fleet.wanted), held
-        self.adjust()
+        self._cluster.share_out()
 
     def check(self) -> None:
         """Let others have the slots first that no machine has given for a while."""
@@ -126,6 +126,7 @@ class ClusterSlots:
         """Take the most slots that there are at any time."""
         self.most = most
         self._lanes: list[LaneSlots] = []  # the first has a slot that cannot be divided
+        self._needs: list[tuple[int, int]] = []  # of each lane, when they were shared out last
         self._checks = 0
         self._is_checking = False
 
@@ -141,9 +142,15 @@ class ClusterSlots:
         """Return how many attempts a lane may have: its share, and what the others do not need."""
         return max(lane.share, self.most - sum(other.target for other in self._lanes if other is not lane))
 
+    def adjust(self) -> None:
+        """Share the slots out again if a lane needs more than before, or fewer: not in each turn of a run."""
+        if self._needs != [(lane.waiting, lane.used) for lane in self._lanes]:
+            self.share_out()
+
     def share_out(self) -> None:
         """Give each lane its slots. A lane that has too many gives them back when attempts end."""
         lanes, most = self._lanes, self.most
+        self._needs = [(lane.waiting, lane.used) for lane in lanes]
         needs = [min(most, lane.needed) for lane in lanes]
         claims = [need if lane.cap is None else min(need, lane.cap) for lane, need in zip(lanes, needs, strict=True)]
         shares = fair_shares(most, claims)

@@ -130,14 +130,13 @@ class Survey:
 
     def _open(self, visit: _Visit, hello: Mapping[str, Any]) -> None:
         visit.hello = hello
-        by_value = self._cluster.shipping is not None and self._cluster.shipping.by_value
-        problem = version_problem(hello, same_python=by_value)
+        problem = version_problem(hello, same_python=False)
         if problem is None:
             folder = self._cluster.folder if self._files else None
             visit.link.send(("open", facts_of(RunInfo(run_id="doctor", dag_id="", db_path=""), folder)))
             visit.outbox.add(file_messages(self._files))
         else:
-            visit.link.send(("refused", problem))
+            visit.link.refuse(problem)
 
     def _note(self, reason: str, host: str = "") -> None:
         if host not in self._machines or self._machines[host].facts is None:

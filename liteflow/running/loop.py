@@ -99,10 +99,10 @@ class Loop:
                 starts += parts.starter.granted_starts(clock.time())
                 parts.recorder.publish()
             # 3. Start the tasks, with the stored values of their upstream tasks.
+            parts.starter.request_room()
             self._submit(starts)
             if run_ended:
                 return True
-            parts.starter.request_room()
             self._submit_polls()
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()

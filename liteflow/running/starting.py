@@ -96,7 +96,10 @@ class Starter:
         return starts
 
     def request_room(self) -> None:
-        """Report to the executor how many tasks wait for each cluster, once it has those that start."""
+        """Report to the executor how many tasks wait for each cluster, before it gets those that start.
+
+        Those need slots as attempts; reported as waiting, too, they would have twice as many for a while.
+        """
         self._places.request()
 
     def work(self, start: Start, inputs: Inputs, hooks: Hooks, poll: DuePoll | None = None) -> Work:

@@ -82,11 +82,14 @@ class Stopping:
         self.end_running(None if self._signals_seen == 1 else 0.0)
 
     def take_requests(self, requests: Iterable[Request]) -> None:
-        """Act on new cancel requests of other processes."""
+        """Act on new cancel requests of other processes: after the second, running tasks have no grace left."""
         for request in requests:
             if request.action == "cancel" and request.request_no > self._request_seen:
+                is_first = self._request_seen == 0
                 self._request_seen = request.request_no
                 self.stop(request.detail or "cancelled", "cancelled")
+                if not is_first:
+                    self.end_running(0.0)
 
     def stop(self, reason: str, cause: StopCause) -> None:
         """Stop the run. A second call also ends what a stopped run still does: teardowns and hooks."""

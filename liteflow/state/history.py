@@ -15,7 +15,7 @@ from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.record import Record, replace
 from liteflow.state.attempt_history import AttemptHistory, AttemptRecord, LastAttempts
-from liteflow.state.instance_states import InstanceStateHistory
+from liteflow.state.instance_states import HOST_COLUMN, InstanceStateHistory
 from liteflow.state.locks import LockFile
 from liteflow.state.output_history import OutputHistory
 from liteflow.state.pool_history import PoolHistory
@@ -112,6 +112,7 @@ class InstanceRecord(NamedTuple):
     tolerated: bool = False  # it FAILED and counts as a success
     wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
     settled: bool = False  # a resume leaves it as it is, until the run has ended or for good
+    host: str | None = None  # the machine of its last attempt, as `AttemptRecord` has it
 
 
 class EventRecord(NamedTuple):
@@ -164,7 +165,8 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated, wake_at, settled FROM liteflow_task_instances WHERE run_id=? "
+    f"updated_at, map_key, hook_events, kind, tolerated, wake_at, settled, {HOST_COLUMN} "
+    "FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -227,6 +229,11 @@ class History(InstanceStateHistory, AttemptHistory, WaitHistory, FireHistory, Po
     def is_replaced(self) -> bool:
         """Return whether another file, or none, has the path of this one by now."""
         return identity(self.path) != self._identity
+
+    def reopen_locks(self) -> None:
+        """Open the lock file again: it is created by the first run, and created again where it was deleted."""
+        self._locks.close()
+        self._locks = LockFile(self.path, read_only=True)
 
     def open_runs(self) -> list[tuple[int, str, str, str]]:
         """Return number, id, dag and stored status of the runs that have not ended according to the file."""

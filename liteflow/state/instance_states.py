@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.state.row_kinds import ID, INSTANCE_STATE_KINDS, INT, REAL_OR_NOT, STATE, Kind
 
@@ -21,6 +21,15 @@ class InstanceStates(NamedTuple):
     reason: Sequence[str | None]
     tolerated: Sequence[int]
     kind: Sequence[str]
+    host: Sequence[str | None]
+
+
+#: The machine of a cluster that runs the attempt of an instance, or that ran its last one.
+HOST_COLUMN: Final = (
+    "coalesce(host, (SELECT last.host FROM liteflow_attempts AS last "
+    "WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(liteflow_task_instances.run_id, "
+    "liteflow_task_instances.task_id, liteflow_task_instances.map_index, try_number)))"
+)
 
 
 class InstanceStateHistory(Protocol):
@@ -30,7 +39,8 @@ class InstanceStateHistory(Protocol):
 
     def instance_states(self, run_id: str) -> InstanceStates:
         """Return the task instances of a run by task id and map index, and then its hooks, by id."""
-        sql = f"SELECT {', '.join(InstanceStates._fields)} FROM liteflow_task_instances WHERE run_id=? AND"
+        columns = ", ".join([*InstanceStates._fields[:-1], HOST_COLUMN])
+        sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND"
         rows = [
             row
             for kinds in ("kind='task'", "kind IN ('hook', 'precondition')")

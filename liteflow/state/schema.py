@@ -244,6 +244,7 @@ CREATE TABLE liteflow_fires (                -- each occasion on which a trigger
   status     TEXT NOT NULL,
   run_id     TEXT UNIQUE,
   params     TEXT,                           -- JSON
+  selection  TEXT,                           -- JSON: the tasks that are to run; NULL: all
   started_by TEXT,
   reason     TEXT,
   claimed_at REAL,

@@ -18,6 +18,7 @@ from liteflow.errors import (
     DefinitionError,
     ForeignDatabase,
     LiteflowError,
+    NoStateFile,
     ResourceError,
     RunNotFound,
     StoreError,
@@ -126,13 +127,14 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     """Open the state file for reading. Nothing is changed, so it works on a read-only disk.
 
     Raises:
-        StoreError: it does not exist, or cannot be read.
+        NoStateFile: it does not exist.
+        StoreError: it cannot be read.
     """
     if not os.path.isfile(path):
-        kind = "is not a file" if os.path.exists(path) else "no such state file"
-        raise StoreError(
-            f"{path}: {kind}; {other_state_file_hint(path) or 'run a workflow first, or name another file with --db'}"
-        )
+        hint = other_state_file_hint(path) or "run a workflow first, or name another file with --db"
+        if os.path.exists(path):
+            raise StoreError(f"{path}: is not a file; {hint}")
+        raise NoStateFile(real_path(path), hint)
     quoted = quote_path(os.path.abspath(path))
     with _opening, translated_errors(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")

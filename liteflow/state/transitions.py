@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from liteflow.planning.selection import NOT_SELECTED
 from liteflow.state.bulk_insert import BulkInsert
+from liteflow.state.process_identity import user_name
 from liteflow.state.records import CopiedResults, InstanceKey, NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
@@ -336,7 +337,7 @@ def mark_deleted(connection: sqlite3.Connection, run: RunKey, status: str, now: 
     The event is the one that stays: so `seq` never goes back, and a program that follows the events learns of it.
     """
     if status != "DELETED":
-        change_run(connection, run, status, "DELETED", now)
+        change_run(connection, run, status, "DELETED", now, note=f"deleted by {user_name()}")
 
 
 # -- task instances --------------------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ _TRIGGER: Final = (
     "trigger_id, dag_id, source, kind, spec, digest, watermark, next_at, paused_at, paused_by, seen_at, problem"
 )
 _FIRE: Final = (
-    "fire_no, trigger_id, key, at, due_at, status, run_id, params, started_by, reason, claimed_at, decided_at"
+    "fire_no, trigger_id, key, at, due_at, status, run_id, params, selection, started_by, reason, claimed_at, "
+    "decided_at"
 )
 #: How long the state of a trigger is preserved whose file is missing.
 FORGET_S: Final = 30 * 86_400.0
@@ -77,6 +78,7 @@ class FireRecord(Record):
     status: str
     run_id: str | None
     params: str | None  #: JSON
+    selection: str | None  #: JSON
     started_by: str | None
     reason: str | None
     claimed_at: float | None
@@ -85,12 +87,20 @@ class FireRecord(Record):
     @property
     def values(self) -> dict[str, Any]:
         """The parameters for the run. Raises ValueError when the row was altered."""
+        return self._mapping(self.params, "parameters")
+
+    @property
+    def selected(self) -> dict[str, Any]:
+        """The tasks that are to run, as `NewFire` has them. Raises ValueError when the row was altered."""
+        return self._mapping(self.selection, "tasks")
+
+    def _mapping(self, text: str | None, subject: str) -> dict[str, Any]:
         try:
-            values = json.loads(self.params or "{}")
+            values = json.loads(text or "{}")
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            raise ValueError(f"the parameters of fire {self.fire_no} cannot be read")
+            raise ValueError(f"the {subject} of fire {self.fire_no} cannot be read")
         return values
 
 
@@ -104,13 +114,15 @@ class NewFire(Record):
     status: str
     run_id: str | None = None
     params: Mapping[str, Any] = EMPTY_MAPPING
+    selection: Mapping[str, Any] = EMPTY_MAPPING  #: the tasks that are to run, as fields of `Selection`; empty: all
     started_by: str | None = None
     reason: str | None = None
 
     @property
-    def stored_params(self) -> str | None:
-        """The parameters as they are stored: JSON, in the order of their names."""
-        return json.dumps(dict(self.params), sort_keys=True) if self.params else None
+    def stored(self) -> dict[str, str | None]:
+        """The parameters and the selection as they are stored: JSON, in the order of their names."""
+        values = {"params": self.params, "selection": self.selection}
+        return {name: json.dumps(dict(each), sort_keys=True) if each else None for name, each in values.items()}
 
 
 class WorkflowTriggers(Record):
@@ -245,7 +257,7 @@ class TriggerStore:
                     "due_at": fire.due_at,
                     "status": fire.status,
                     "run_id": fire.run_id,
-                    "params": fire.stored_params,
+                    **fire.stored,
                     "started_by": fire.started_by,
                     "reason": fire.reason,
                     "claimed_at": now if fire.status == "CLAIMED" else None,
@@ -440,8 +452,7 @@ def request_fire(path: str, fire: NewFire) -> bool:
     Raises:
         RunNotFound: there is no such trigger.
     """
-    row = {name: getattr(fire, name) for name in type(fire)._fields}
-    row["params"] = fire.stored_params
+    row = {name: getattr(fire, name) for name in type(fire)._fields} | fire.stored
     with StateWriter(path) as connection:
         sql = "SELECT 1 FROM liteflow_triggers WHERE trigger_id=?"
         if connection.execute(sql, (fire.trigger_id,)).fetchone() is None:

@@ -98,7 +98,7 @@ def lightflow(folder: Path, *arguments: str, fault: Fault | None = None, trace: 
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

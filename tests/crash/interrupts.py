@@ -23,7 +23,7 @@ GRACE_S = 600  # of the task that lasts: nothing waits for its end
 def workflow(trail: str, go: str, asked: str, *, stubborn: bool) -> str:
     """Return a workflow whose second task lasts; a stubborn one notes that it was asked to end, and goes on."""
     deaf, hears = ("trap '' INT TERM HUP; ", f"trap 'echo > {asked}' INT TERM HUP; ") if stubborn else ("", "")
-    leave = f"{deaf}setsid sleep 60 & {hears}echo b >> {trail}"
+    leave = f"{deaf}setsid sleep 600 & {hears}echo b >> {trail}"
     wait = f"[ -e {go} ] && exit 0; {leave}; while [ ! -e {go} ]; do sleep 0.02; done"
     return f"""\
 workflow_name: flow
@@ -38,7 +38,7 @@ def program(*words: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "lightflow", *words])
 
 
-def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
     give_up = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < give_up, "waited in vain"
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     began = time.monotonic()
-    with as_harness(limit_s=90):
+    with as_harness(limit_s=600):
         report(**run_case(given.folder, given.case), worst_seconds=time.monotonic() - began)
 
 

@@ -864,7 +864,7 @@ def main() -> None:
     parser.add_argument("--control", choices=sorted(CONTROLS))
     given = parser.parse_args()
     began = time.monotonic()
-    with as_harness(limit_s=60 + 2 * round(min(given.count, given.limit))):
+    with as_harness(limit_s=600 + 2 * round(given.limit)):
         if given.what == "r1":
             found = r1(given.folder, given.count, given.seed, given.control, given.limit)
         else:

@@ -71,7 +71,7 @@ def missing(what: str) -> None:
     pytest.skip(f"not available here: {what}")
 
 
-def wait_until(ready: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:
+def wait_until(ready: Callable[[], bool], what: str, limit_s: float = 120.0) -> None:
     """Wait for something; it fails after the limit."""
     give_up = time.monotonic() + limit_s
     while not ready():

@@ -193,7 +193,7 @@ def main() -> None:
     began = time.monotonic()
     name, _, how = given.case.partition("/")
     cases = {"timeout": partial(time_out, given.folder), "script": partial(kill_in_script, given.folder)}
-    with as_harness(limit_s=90):
+    with as_harness(limit_s=600):
         if name in cases:
             found = cases[name]()
         else:

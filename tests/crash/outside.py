@@ -4,7 +4,8 @@ A suite gives an `Outside`: its workflow, whose tasks last until they are ended 
 in a later one, and a count of what is there for it outside. The driver kills the orchestrator, the clients, the
 guardian, or orchestrator and guardian at the same instant: half of the moments are between the start of a run and the
 time at which all is there, half after it. In the last case a resume follows, because nobody else is left to clean up;
-a suite can have it follow after every kill.
+a suite can have it follow after every kill. First attempts last in a run, and end at once in a resume: `LASTS` in the
+workflow is 1 in a run, and 0 in a resume.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from crashkit import ROOT
 VICTIMS = ("orchestrator", "client", "guardian", "both")
 MOMENTS = 2  # for each victim, in the quick form
 LIMIT_S = 120.0
-#: How long a run goes on by itself after a kill, and after a resume; then it is interrupted: it may have begun first
-#: attempts, which last.
+#: Whether first attempts last, for each command.
+_LASTS = {"run": "1", "resume": "0"}
+#: How long a run goes on by itself after a kill; then it is interrupted: it may have begun first attempts, which last.
 _SETTLE_S = 3.0
-_RESUME_S = 30.0
 _PROGRAM = (sys.executable, "-m", "lightflow")
 
 
@@ -55,7 +56,7 @@ class Outside:
         raise NotImplementedError
 
     def after_kill(self) -> None:
-        """Let what begins from now on end at once. Where this does nothing, first attempts last in a resume, too."""
+        """Let what begins from now on end at once, where the workflow does not say so."""
 
     def pids(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
         """Return the processes that are killed as a victim."""
@@ -123,11 +124,11 @@ class Trial:
         guardian = next(iter(children(process.pid)), 0)
         self._kill(self._outside.pids(victim, process.pid, guardian))
         self._outside.after_kill()
-        _let_end(process, _SETTLE_S)
+        _let_end(process)
         await_end(guardian)
         db = self._place / "lightflow.db"
         if victim in self._outside.resumed and resumes and db.exists():
-            _let_end(self._command("resume"), _RESUME_S)
+            self._command("resume").wait(LIMIT_S)
         limit_s = self._outside.stays_s if stays_s is None else stays_s
         took_s = seconds_until(lambda: self._outside.count() == 0, limit_s)
         left = self._outside.count() if took_s is None else 0
@@ -163,10 +164,10 @@ class Trial:
         self._count += 1
         self._place = self._folder / str(self._count)
         self._place.mkdir()
-        (self._place / "flow.yaml").write_text(self._outside.flow)
         return self._command("run")
 
     def _command(self, name: str) -> subprocess.Popen[bytes]:
+        (self._place / "flow.yaml").write_text(self._outside.flow.replace("LASTS", _LASTS[name]))
         return subprocess.Popen(
             [*self._program, name, "flow.yaml"],
             cwd=self._place,
@@ -184,10 +185,10 @@ class Trial:
             time.sleep(0.02)
 
 
-def _let_end(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    """Wait for the end of a program, and interrupt it after a limit."""
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Let a run go on for a while, and interrupt it."""
     try:
-        process.wait(limit_s)
+        process.wait(_SETTLE_S)
     except subprocess.TimeoutExpired:
         process.terminate()
         process.wait(LIMIT_S)

@@ -71,7 +71,7 @@ def no_fence() -> None:
 CONTROLS: dict[str, Callable[[], None]] = {"no_lock": no_lock, "no_fence": no_fence}
 
 
-def until(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
+def until(condition: Callable[[], bool], limit_s: float = 120.0) -> bool:
     give_up = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > give_up:
@@ -351,7 +351,7 @@ def main() -> None:
     parser.add_argument("--control", choices=sorted(CONTROLS))
     given = parser.parse_args()
     began, result = time.monotonic(), Faults()
-    with as_harness(limit_s=60 + 6 * given.count):
+    with as_harness(limit_s=600 + 6 * given.count):
         TRIALS[given.what](given.folder, given.count, given.seed, given.control, result)
     kinds = ("rounds", "owners", "refusals", "misnamed", "codes", "story", "unfenced", "written", "survivors",
              "unfinished", "refused")  # fmt: skip

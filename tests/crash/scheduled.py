@@ -95,7 +95,7 @@ def attack(folder: Path, path: str, options: argparse.Namespace, rng: random.Ran
 
 def wait_until_ready(folder: Path, server: subprocess.Popen[bytes]) -> None:
     """Wait until a server has read its files; it may be killed at any moment of its work then."""
-    before, give_up = served(folder), time.monotonic() + 30
+    before, give_up = served(folder), time.monotonic() + 120
     while served(folder) == before and server.poll() is None and time.monotonic() < give_up:
         time.sleep(0.01)
 

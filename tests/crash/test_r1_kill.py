@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from crashkit import Harness, Oracle, read_state
 
-KILLS = 10_000
-QUICK_LIMIT_S = 120  # a slow machine takes as many as fit; the figure says how many those were
+KILLS = 1_200
+QUICK_LIMIT_S = 300  # a slow machine takes as many as fit; the figure says how many those were
 SHARDS = 2
 
 
@@ -61,7 +61,7 @@ def test_r1_kill_9_at_any_moment(
     again = f"\n{line}\nagain: pytest tests/crash/test_r1_kill.py --crash-seed {seed}\n" + "\n".join(report["notes"])
     assert not any(faults.values()), again
     assert report["crashed"] == 0, again
-    assert report["kills"] >= min(scaled(200), KILLS), again
+    assert report["kills"] >= min(scaled(200), 10_000), again
     if report["kills"] >= 500:  # fewer, on a slow machine, do not hit each state
         assert hit >= 0.9 * size, f"the kills were not spread over the run{again}"
 
@@ -87,7 +87,7 @@ def test_r1_control(
 ) -> None:
     """With one defence taken out of the engine the same harness goes red: on a busy machine with one of a few seeds."""
     for further in range(4):
-        options = ("--count", kills, "--limit", 24, "--control", control)
+        options = ("--count", kills, "--limit", 120, "--control", control)
         report = harness.run("kill", "r1", *options, seed=seed + further)
         result = {kind: report[kind] for kind in kinds}
         figure(f"R1-control-{control}", kills=report["kills"], **result, seconds=report["worst_seconds"])

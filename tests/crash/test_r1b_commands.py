@@ -16,9 +16,9 @@ import pytest
 from crashkit import Harness, Oracle, add_up
 from test_r1_kill import states_hit
 
-KILLS = 440
-CLI_KILLS = 60
-QUICK_LIMIT_S = 40
+KILLS = 200
+CLI_KILLS = 12
+QUICK_LIMIT_S = 120  # a slow machine takes as many as fit; the figure says how many those were
 
 
 @pytest.mark.slow
@@ -31,9 +31,9 @@ def test_r1b_kill_9_with_processes(
         harness.start("kill", "r1b", "--count", scaled(KILLS) // 2, "--limit", limit, "--seed", seed * 1000 + 1),
         harness.start("kill", "r1b", "--count", scaled(KILLS) // 2, "--limit", limit, "--seed", seed * 1000 + 2),
     ]
-    reports = [harness.collect(process, limit * 2 + 200) for process in started]
+    reports = [harness.collect(process, limit * 2 + 700) for process in started]
     program = harness.start("kill", "cli", "--count", scaled(CLI_KILLS), "--limit", limit / 2, "--seed", seed)
-    reports.append(harness.collect(program, limit * 2 + 200))
+    reports.append(harness.collect(program, limit * 2 + 700))
     report: dict[str, Any] = add_up(reports)
     faults = {kind: report[kind] for kind in Oracle.KINDS}
     hit, size, _ = states_hit(report)

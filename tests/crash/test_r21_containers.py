@@ -26,7 +26,7 @@ secrets: [TOKEN]
 tasks:
   work:
     secrets: [TOKEN]
-    run: test "$LIGHTFLOW_ATTEMPT" -gt 1 || sleep 600
+    run: test "$LIGHTFLOW_ATTEMPT" -gt 1 || sleep $((600 * LASTS))
     container: {image: IMAGE, engine: ENGINE}
 """
 #: A program without undos, which shows that the test sees what is left.

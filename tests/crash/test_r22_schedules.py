@@ -17,7 +17,7 @@ import pytest
 from crashkit import Harness
 from scheduled import FAULTS
 
-KILLS, SEVERAL_KILLS, MOST_SEVERAL_KILLS, TRIGGERS = 12, 20, 200, 20
+KILLS, SEVERAL_KILLS, MOST_SEVERAL_KILLS, TRIGGERS = 12, 20, 200, 10
 #: In the long form more runs are due than two cores execute: the kills come faster, and the schedules end.
 LONG = ("--pace", 0.9, "--instants", 120)
 
@@ -45,7 +45,7 @@ def test_r22_several_servers(
     harness: Harness, figure: Callable[..., str], scaled: Callable[[int], int], long_form: bool, seed: int
 ) -> None:
     """Of several servers on one state file one schedules; another takes over when it is killed or stopped."""
-    triggers, servers = (50, 4) if long_form else (20, 3)
+    triggers, servers = (50, 4) if long_form else (TRIGGERS, 3)
     kills = min(scaled(SEVERAL_KILLS), MOST_SEVERAL_KILLS)
     arguments = (
         "--kills",

@@ -26,7 +26,7 @@ from sql_servers import SqlServer
 FLOW = """
 workflow_name: killed
 secrets: {PG: {from: env}, MY: {from: env}}
-x-sql: &sql {type: sql, params: {first: "${{ 1 if task.attempt == 1 else 0 }}"}}
+x-sql: &sql {type: sql, params: {first: "${{ LASTS if task.attempt == 1 else 0 }}"}}
 tasks:
   sleeps: {<<: *sql, connection: "${{ secrets.PG }}", sql: "SELECT pg_sleep(600 * :first::int)"}
   computes:

@@ -53,10 +53,14 @@ class Requests(Outside):
     def count(self) -> int:
         return self._server.held
 
+    def after_kill(self) -> None:
+        self._server.holds = False
+
     def clean(self) -> None:
         self._server.released.set()
         assert seconds_until(lambda: self.count() == 0) is not None
         self._server.released.clear()
+        self._server.holds = True
         self._server.received.clear()
 
     def surplus(self, db: Path) -> int:

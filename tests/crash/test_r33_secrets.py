@@ -24,7 +24,7 @@ from dask_kit import dask_cluster
 from sql_servers import missing
 from ssh_kit import ssh_server
 
-READY_S = 60.0
+READY_S = 240.0
 _CHUNK = 1 << 24
 
 

@@ -19,7 +19,7 @@ from faults import Fault
 from lines import Figure, replay, scale, seed
 
 #: Calls, with how many points of each are tried in the quick form.
-ON_OUR_FILES = {"pwrite64": 30, "fdatasync": 18, "openat": 16, "ftruncate": 6, "pread64": 8, "unlink": 4, "mkdir": 2}
+ON_OUR_FILES = {"pwrite64": 15, "fdatasync": 9, "openat": 8, "ftruncate": 4, "pread64": 4, "unlink": 4, "mkdir": 2}
 ERRORS = ("EIO", "ENOSPC", "EINTR")
 _NEVER_RETURNS_TO = {"EINTR"}  # from then on: SQLite and Python try again for ever, as POSIX tells them to
 
@@ -68,7 +68,7 @@ def test_calls_of_every_process(tmp_path: Path, request: pytest.FixtureRequest) 
     """Opening and renaming anything, in the loop, the guardian and the tasks, once the program is under way."""
     config = request.config
     chance, figure = random.Random(f"{seed(config)} everywhere"), Figure("R5", request)
-    points = max(1, round(16 * scale(config)))
+    points = max(1, round(8 * scale(config)))
     opened = faults.count_opens(tmp_path / "counted")
     for number in range(points):
         if number % 8 == 7:

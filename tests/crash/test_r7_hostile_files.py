@@ -80,7 +80,7 @@ def address_space() -> int:
 
 @pytest.mark.parametrize("part", range(2))
 def test_hostile_files(part: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """12,500 files in each of the two parts of the quick form (50,000 in all with `--crash-scale 2`)."""
+    """4,000 files in each of the two parts of the quick form (80,000 in all with `--crash-scale 10`)."""
     figure, chance_of = Figure("R7", request), seed(request.config) * 2 + part
     only = os.environ.get("LIGHTFLOW_R7_FILE")
     if only is not None:
@@ -89,7 +89,7 @@ def test_hostile_files(part: int, tmp_path: Path, request: pytest.FixtureRequest
         return
     load_workflow(Path(__file__).resolve().parents[2] / "examples" / "etl" / "etl.yaml")  # import all that is wanted
     progress = mmap.mmap(-1, 8)
-    for first in range(0, round(12_500 * scale(request.config)), BATCH):
+    for first in range(0, round(4_000 * scale(request.config)), BATCH):
         limit = address_space() + MOST_BYTES
         result, died = inprocess.in_child(
             lambda first=first: batch(first, chance_of, str(tmp_path), progress), tmp_path, memory=limit, hang_s=60

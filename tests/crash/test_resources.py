@@ -87,7 +87,7 @@ class Place:
 
     def end(self, process: subprocess.Popen[str]) -> faults.Ended:
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

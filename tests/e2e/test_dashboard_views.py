@@ -430,7 +430,15 @@ def test_groups_fold_in_the_grid(page: Any, server: RunningServer) -> None:
         "publish",
     ]
     names = page.locator("tr[data-task] th").all_inner_texts()
-    assert [name.strip("▵ ").split()[-1] for name in names] == ["extract", "load", "eu", "us", "check", "resize", "publish"]
+    assert [name.strip("▵ ").split()[-1] for name in names] == [
+        "extract",
+        "load",
+        "eu",
+        "us",
+        "check",
+        "resize",
+        "publish",
+    ]
     page.locator("[data-task='1'] .cell").focus()
     page.keyboard.press("Enter")
     page.locator("tr[data-task='4']").wait_for(state="detached")
@@ -849,7 +857,7 @@ def test_following_stops_where_a_person_scrolls_up_and_resumes(page: Any, server
             page.wait_for_timeout(50)
     finally:
         stop.touch()
-        process.wait(30)
+        process.wait(120)
 
 
 # -- text of others ----------------------------------------------------------------------------------------------------

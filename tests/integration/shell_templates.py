@@ -156,7 +156,7 @@ class Stage:
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
             try:
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=120)
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"{shell} does not come to an end with {text!r}") from None
             finally:

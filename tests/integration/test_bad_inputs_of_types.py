@@ -8,20 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sql_servers import free_port
 
 from lightflow.tasks import aws_lambda, docker, http, mail, notify, sql
 from liteflow import Call, Dag, Secret
 
 TOKEN = "t-2718281828"
 #: A port on which nothing listens.
-with socket.socket() as _free:
-    _free.bind(("127.0.0.1", 0))
-    CLOSED = f"127.0.0.1:{_free.getsockname()[1]}"
+CLOSED = f"127.0.0.1:{free_port()}"
 AWS = {"region": "eu-central-1", "credentials": {"access_key": "AKIDEXAMPLE", "secret_key": Secret("TOKEN")}}
 
 BODIES: dict[str, tuple[Any, str]] = {

@@ -470,7 +470,7 @@ def test_the_owner_is_killed_and_the_list_has_changed(tmp_path: Path) -> None:
                 output: last_line
                 run: |
                   echo ${{{{ item }}}} >> begun
-                  test ${{{{ item }}}} != b || test -e go || sleep 60
+                  test ${{{{ item }}}} != b || test -e go || sleep 600
                   echo ${{{{ item }}}}
               report: {{run: "echo ${{{{ tasks.read.result | join(' ') }}}} > report"}}
             """)

@@ -195,7 +195,7 @@ def test_an_interruption_leaves_queued_child_runs_as_they_are() -> None:
     Path("top.yaml").write_text(
         "settings: {max_parallel_tasks: 1}\ntasks: {a: {type: workflow, file: sub.yaml, foreach: {items: [1, 2, 3]}}}\n"
     )
-    Path("sub.yaml").write_text("tasks: {s: {run: 'echo x >> began; test -e go || sleep 60'}}\n")
+    Path("sub.yaml").write_text("tasks: {s: {run: 'echo x >> began; test -e go || sleep 600'}}\n")
     with subprocess.Popen([sys.executable, "-m", "lightflow", "run", "top.yaml", "--quiet"]) as process:
         give_up = time.monotonic() + LIMIT_S
         while not os.path.exists("began"):

@@ -163,8 +163,8 @@ def test_logs_are_followed_to_the_end(tmp_path: Path) -> None:
         assert follow.stdout.readline() == b"first\n"
         (tmp_path / "go").write_text("go\n")
         assert follow.stdout.read() == b"last\n"
-        assert follow.wait(timeout=30) == 0
-        assert run.wait(timeout=30) == 0
+        assert follow.wait(timeout=120) == 0
+        assert run.wait(timeout=120) == 0
     finally:
         for process in filter(None, (run, follow)):
             process.kill()

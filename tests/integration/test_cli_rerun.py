@@ -186,7 +186,7 @@ def test_a_run_that_a_process_executes_is_4_unless_it_is_awaited(tmp_path: Path)
     )
     assert again.poll() is None
     (tmp_path / "gate").write_text("go\n")
-    assert (first.wait(30), again.wait(30)) == (0, 0)
+    assert (first.wait(120), again.wait(120)) == (0, 0)
     assert trail(tmp_path) == ["a", "b", "b"]
 
 

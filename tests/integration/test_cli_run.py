@@ -169,7 +169,7 @@ def test_a_signal_ends_tasks_and_is_reported_by_the_code(folder: Path, number: s
     try:
         (folder / "fifo").read_text()  # until the task is up
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
@@ -192,7 +192,7 @@ def test_another_process_owns_the_run_and_can_cancel_it(folder: Path) -> None:
         assert status["status"] == "RUNNING"
         cancelled = lightflow(folder, "cancel", "latest", "--json")
         assert (cancelled.returncode, json.loads(cancelled.stdout)["status"]) == (0, "CANCELLED")
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=120) == 1
     finally:
         process.kill()
         process.wait()

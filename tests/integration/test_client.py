@@ -39,11 +39,12 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "get_source": lambda client: client.source("a"),
     "list_durations": lambda client: client.durations("a", task="t", runs=3),
     "check_params": lambda client: client.check("a", {"x": 1}),
-    "start_run": lambda client: client.start("a", {"x": 1}, key="k"),
+    "start_run": lambda client: client.start("a", {"x": 1}, key="k", only=["t"], start=["u"], values_from="latest"),
     "pause_workflow": lambda client: client.pause_workflow("a", "holiday"),
     "unpause_workflow": lambda client: client.unpause_workflow("a"),
     "list_runs": lambda client: client.runs("a", after="1", status="FAILED", since="2026-01-31", all=True),
     "get_run": lambda client: client.run("r/1"),
+    "get_start": lambda client: client.started("r"),
     "get_graph": lambda client: client.graph("r"),
     "get_geometry": lambda client: client.geometry("r", fold="all"),
     "get_critical_path": lambda client: client.critical_path("r"),
@@ -80,6 +81,8 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "pause_trigger": lambda client: client.pause_trigger("a:schedule", "holiday"),
     "unpause_trigger": lambda client: client.unpause_trigger("a:schedule"),
     "list_fires": lambda client: client.fires(workflow="a", status=["STARTED", "SKIPPED"]),
+    "wake_runs": lambda client: client.wake(dry_run=True),
+    "prune": lambda client: client.prune("a", older_than="30d", keep=5, orphans=True),
     "list_pools": lambda client: client.pools(),
     "set_pool": lambda client: client.set_pool("p", 2),
     "delete_pool": lambda client: client.delete_pool("p"),
@@ -89,7 +92,7 @@ CALLS: dict[str, Callable[[Client], Any]] = {
 }
 #: An answer with all that the methods read.
 ANSWER = {
-    **{name: [] for name in ("problems", "tasks", "waits", "groups", "values", "pools", "columns", "rows")},
+    **{name: [] for name in ("problems", "runs", "tasks", "waits", "groups", "values", "pools", "columns", "rows")},
     **dict.fromkeys(("code", "value", "as_of", "after"), "x"),
 }
 

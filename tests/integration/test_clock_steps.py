@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clock_kit import SteppedClock
 from scheduler_kit import end, log, rows, start, until
+from server_kit import serving
 
 FLOW = """
 workflow_name: w
@@ -65,3 +66,13 @@ def decided(folder: Path, moment: float) -> bool:
 def started_since(folder: Path, moment: float) -> bool:
     sql = "SELECT 1 FROM liteflow_fires WHERE status='STARTED' AND at BETWEEN ? AND ?"
     return bool(rows(folder, sql, moment, moment + 120))  # not an instant of a step before
+
+
+def test_the_uptime_of_a_server_is_not_that_of_its_clock(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(FLOW)
+    clock = SteppedClock(tmp_path)
+    with serving(tmp_path, "serve", "--no-scheduler", first_path=clock.path) as server:
+        clock.step(-2 * HOUR)
+        assert server.get("/api/v1/system")["uptime_s"] >= 0
+        clock.step(10 * YEAR)
+        assert server.get("/api/v1/system")["uptime_s"] < YEAR

@@ -17,6 +17,7 @@ import ssh_stand_in
 from server_kit import environment, lightflow, serving
 
 from lightflow.client import Client
+from liteflow import init_schema
 
 LIMIT_S = 60.0
 MODE = ("--mode", "ssh", "--cluster", "node1:1")
@@ -77,6 +78,7 @@ def test_a_run_names_its_machines_and_where_an_attempt_runs(folder: Path) -> Non
             answer = server.get(f"/api/v1/runs/{run_id}")
             assert (answer["mode"], answer["machines"], answer["places"]) == ("ssh", "node1:1", [place])
             assert [each["host"] for each in client.task(run_id, "a")["attempts"]] == ["node1"]
+            assert [each["host"] for each in client.tasks(run_id)] == ["node1"]
             fields = "mode machines places { cluster resources slots wanted missingSince problem }"
             query = f'{{ run(id: "{run_id}") {{ {fields} task(id: "a") {{ attempts(last: 9) {{ host state }} }} }} }}'
             answer = client.graphql(query)["data"]["run"]
@@ -88,6 +90,30 @@ def test_a_run_names_its_machines_and_where_an_attempt_runs(folder: Path) -> Non
     assert lightflow(folder, "run", "flow.yaml", "--quiet").returncode == 0
     printed = status(folder)
     assert (printed["mode"], printed["machines"], printed["places"]) == ("thread", None, [])
+
+
+def test_the_feed_names_the_machine_of_an_attempt_that_runs_and_of_one_that_has_ended(folder: Path) -> None:
+    (folder / "flow.yaml").write_text("tasks: {a: {run: 'while [ ! -e gate ]; do sleep 0.01; done'}}\n")
+    init_schema(str(folder / "lightflow.db"))
+    command = [sys.executable, "-m", "lightflow", "run", "flow.yaml", *MODE, "--quiet", "--run-id", "far"]
+    seen = list[tuple[str, str | None]]()
+    with serving(folder, "ui", "lightflow.db") as server:
+        client = Client(server.url, server.viewer)
+        as_of = client.runs()["as_of"]
+        with subprocess.Popen(command, cwd=folder, env=environment(folder)) as run, open_at_end(folder / "gate"):
+            for event in client.events(["run:far"], as_of=as_of):
+                tasks = event["data"]["tasks"]
+                for row in tasks["rows"]:
+                    task = dict(zip(tasks["columns"], row, strict=True))
+                    seen.append((task["status"], task["host"]))
+                    if task["status"] == "RUNNING" and task["host"] is not None:
+                        (folder / "gate").touch()
+                if event["data"]["run"]["status"] == "SUCCESS":
+                    break
+        assert run.returncode == 0
+        assert ("RUNNING", "node1") in seen
+        assert seen[-1] == ("SUCCESS", "node1")
+        assert [(each["status"], each["host"]) for each in client.tasks("far")] == [("SUCCESS", "node1")]
 
 
 def test_a_server_and_a_fork_use_the_machines_of_the_run(folder: Path) -> None:

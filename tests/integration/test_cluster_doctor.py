@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import ssh_stand_in
 from far_kit import cluster_of
+from process_kit import python_of
+from scheduler_kit import ROOT
 
 from liteflow import __version__
 from liteflow.record import replace
 from liteflow.remote.survey import survey
 
 LIMIT_S = 60.0
+OWN_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHER_VERSIONS = [version for version in ("3.11", "3.12", "3.13") if version != OWN_VERSION]
 WRONG_VERSION = (
     "import liteflow.version; liteflow.version.__version__ = '9.9'\nfrom liteflow.remote.agent import main\nmain()"
 )
@@ -87,6 +91,25 @@ def test_a_machine_of_another_version_does_not_hide_the_others() -> None:
     assert "has Lightflow 9.9 on Python" in machines["w1"].failure
     assert machines["w2"].facts is not None
     assert abs(machines["w2"].offset_s) <= machines["w2"].way_s / 2 + 0.001, "it is the clock of this machine"
+
+
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
+def test_a_machine_of_another_python_says_what_runs_there(doctor: Doctor, version: str) -> None:
+    other = doctor.folder / "bin" / "other-python"
+    words = f"env PYTHONPATH={ROOT} PYTHONDONTWRITEBYTECODE=1 {python_of(version)}"
+    other.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    other.chmod(0o755)
+    (doctor.folder / "flow.yaml").write_text(
+        f"clusters: {{lab: {{ssh: 'node1:3', python: {other}}}}}\ntasks: {{a: {{run: echo}}}}\n"
+    )
+    verdicts = doctor.verdicts(0, "flow.yaml", "--cluster", "lab")
+    assert verdicts["node1"][0] == "fine"
+    assert f"on Python {version}." in verdicts["node1"][1]
+    assert ", 3 tasks at once, and answers in" in verdicts["node1"][1]
+    verdict, message = verdicts["node1 python"]
+    assert verdict == "warning"
+    assert message.startswith("runs whose tasks there are all commands work with Python ")
+    assert verdicts["node1 folder"][0] == "fine"
 
 
 def test_files_of_the_cluster_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with container_kit.docker() as started:
+    with container_kit.docker(has_python=True) as started:
         yield started
 
 

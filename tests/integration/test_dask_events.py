@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from dask_kit import DaskCluster, dask_cluster, need_dask
 
+from liteflow.state.history import History
+
 need_dask()
 
 from distributed import Client, LocalCluster  # noqa: E402
 
 LIMIT_S = 120.0
 TASKS = 6
+MEMORY_BYTES = 400 * 1024 * 1024  # of a worker that has a limit: more than it needs for itself
 #: A task that says when an attempt begins while another one of it lives.
 SCRIPT = """
 exec 9>>"$LIGHTFLOW_TASK$LIGHTFLOW_MAP_INDEX.lock"
@@ -41,15 +44,15 @@ class Workflow:
         self._run: subprocess.Popen[bytes] | None = None
 
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run it; it has to succeed until the end of the block, when its gate opens."""
+    def running(self, *, succeeds: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it until the end of the block, when its gate opens; it has to succeed, or to fail."""
         command = [sys.executable, "-m", "lightflow", "run", "flow.yaml", "--quiet"]
         with (self.folder / "out").open("wb") as out:
             run = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out)
         try:
             yield run
             (self.folder / "gate").touch()
-            assert run.wait(LIMIT_S) == 0, (self.folder / "out").read_text()
+            assert (run.wait(LIMIT_S) == 0) is succeeds, (self.folder / "out").read_text()
         finally:
             run.kill()
             run.wait()
@@ -179,6 +182,44 @@ def test_a_run_goes_on_whatever_becomes_of_workers(tmp_path: Path, event: Callab
             event(cluster, client)
         assert sorted(flow.lines("ends")) == [f"t{number}" for number in range(TASKS)]
         assert flow.lines("overlaps") == []
+
+
+MAX_LOST = 1
+LIMITED = (
+    f'clusters: {{big: {{dask: "ADDRESS", slots: 1}}}}\nsettings: {{mode: big, max_lost: {MAX_LOST}}}\n'
+    "tasks: {a: {run: sh task.sh}}\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("restarts", [MAX_LOST, MAX_LOST + 1])
+def test_an_attempt_is_lost_when_a_nanny_restarts_a_worker_that_exceeds_its_memory(
+    tmp_path: Path, restarts: int
+) -> None:
+    """The memory is that of the worker: something else that it runs exceeds it. The task runs again up to its bound."""
+
+    async def exceed_memory(dask_worker: Any) -> None:
+        dask_worker.ballast = bytearray(b"x") * MEMORY_BYTES
+
+    is_within_bound = restarts <= MAX_LOST
+    with (
+        dask_cluster(tmp_path, workers=1, threads=1, memory=f"{MEMORY_BYTES} B") as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
+        flow = Workflow(tmp_path, cluster.address, LIMITED)
+        with flow.running(succeeds=is_within_bound) as run:
+            for restart in range(restarts):
+                flow.await_starts(restart + 1)
+                client.run(exceed_memory, wait=False)
+            if is_within_bound:
+                flow.await_starts(restarts + 1)
+            else:
+                run.wait(LIMIT_S)
+    assert flow.lines("overlaps") == []
+    with History(str(tmp_path / "lightflow.db")) as history:
+        statuses = [attempt.status for attempt in history.attempts(history.latest().run_id)]
+    assert statuses == ["LOST"] * restarts + ["SUCCESS"] * is_within_bound
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_an_environment_is_complete_or_absent(folder: Path) -> None:
     """`kill -9` while uv works leaves no environment under its name, and the next run builds it."""
     fake = folder / "bin"
     fake.mkdir()
-    (fake / "uv").write_text('#!/bin/sh\ntouch "$HERE/building"; eval last=\\${$#}\nmkdir -p "$last"; sleep 60\n')
+    (fake / "uv").write_text('#!/bin/sh\ntouch "$HERE/building"; eval last=\\${$#}\nmkdir -p "$last"; sleep 600\n')
     (fake / "uv").chmod(0o755)
     package = f"lf-sample @ file://{folder}/lf_sample-1.0-py3-none-any.whl"
     write(folder, f"tasks: {{a: {{type: python, run: import lf_sample, environment: {{packages: ['{package}']}}}}}}")

@@ -206,7 +206,7 @@ def test_fail_fast_ends_the_others(lightflow: Lightflow, tmp_path: Path) -> None
         tasks:
           each:
             foreach: {items: "${{ range(20) | list }}", fail_fast: true}
-            run: test ${{ item }} -ne 0 && sleep 60
+            run: test ${{ item }} -ne 0 && sleep 600
         """,
     )
     lightflow("run", "flow.yaml", "-j", "2", code=1)
@@ -389,7 +389,7 @@ def test_what_succeeded_before_a_kill_is_not_run_again(lightflow: Lightflow, tmp
             output: last_line
             run: |
               echo ${{ item }} >> began
-              test ${{ item }} -lt 20 || test -e go || sleep 60
+              test ${{ item }} -lt 20 || test -e go || sleep 600
               echo ${{ item }}
           sum: {run: "echo ${{ tasks.each.result | length }}", output: last_line}
         """,

@@ -450,6 +450,21 @@ def test_a_program_that_cannot_be_started_is_named(far: Open) -> None:
     assert text.endswith("w1: Permission denied")
 
 
+@pytest.mark.parametrize("before", ["Welcome to w1", '{"failed": ', "3", "[" * 5000, '["failed"]'])
+def test_what_a_shell_prints_first_does_not_hide_the_reason_of_an_agent(far: Open, tmp_path: Path, before: str) -> None:
+    reason = "no room " * 20_000  # longer than what is read at once
+    (tmp_path / "out").write_text(f"{before}\n{json.dumps({'failed': reason})}\n")
+    text = refusal(far({"t": Command(("true",))}, argv=("/bin/sh", "-c", f"cat {tmp_path}/out; exit 2")))
+    assert text.strip().endswith(reason.strip())
+
+
+def test_an_owner_may_have_an_address_of_ipv6(far: Open) -> None:
+    made = far({"ok": Call(os.getpid)}, address="::1")
+    made.submit("ok")
+    (outcome,) = made.collect()
+    assert outcome.verdict == "SUCCESS"
+
+
 def test_a_missing_folder_is_named(far: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "flow"
     folder.mkdir()

@@ -113,6 +113,20 @@ def test_short_tasks_are_queued_at_agents_and_no_more_run_than_there_are_slots(f
         assert len(list(history.attempts(run.run_id))) == 400
 
 
+def test_tasks_that_run_one_after_the_other_use_one_slot(folder: Path, db: str) -> None:
+    """A task that starts is not counted a second time, as one that waits: another machine would get an agent."""
+    dag = Dag("flow", db, clusters={"lab": cluster_of({"w1": 1, "w2": 1})})
+    above = dag.task(nothing, "t0")
+    for number in range(1, 40):
+        below = dag.task(nothing, f"t{number}")
+        above >> below
+        above = below
+    run = dag.run(mode="lab")
+    assert run.raise_for_failure()
+    with History(db) as history:
+        assert {attempt.host for attempt in history.attempts(run.run_id)} == {"w1"}
+
+
 def test_a_task_whose_agent_is_killed_runs_again(folder: Path, db: str) -> None:
     marks = folder / "marks"
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
+import subprocess
+import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scheduler_kit import ROOT, until
 
 from lightflow.server.feed import Cursor, Feed, FeedPosition
 from lightflow.server.frames import FrameBuilder, dump
 from lightflow.server.shapes import instance_columns
-from liteflow import Dag
+from lightflow.server.state_follower import StateFollower
+from liteflow import Dag, init_schema
 from liteflow.api import EventRecord, History
 
 
@@ -183,11 +189,28 @@ def test_a_file_that_cannot_be_read_is_a_problem_until_it_can(tmp_path: Path) ->
     feed.look()
     db.rename(moved)
     feed.look()
-    assert feed.problem is not None
-    assert "no such state file" in feed.problem
+    assert feed.problem == f"{db}: the state file was deleted or moved; the server continues when there is one again"
     moved.rename(db)
     feed.look()
     assert feed.problem is None
+    feed.stop()
+
+
+def test_a_file_that_was_empty_at_first_loses_no_change(tmp_path: Path) -> None:
+    db = str(tmp_path / "state.db")
+    init_schema(db)
+    feed = Feed(db)
+    feed.look()
+    cursor = feed.end()
+    dag = Dag("many", db)
+    for number in range(700):
+        dag.task(fail_by, f"t{number}", chance=0.0)
+    dag.run(mode="thread")
+    feed.look()
+    batch = feed.after(cursor)
+    assert batch is not None
+    with History(db) as history:
+        assert [change.event.seq for change in batch.changes] == [each.seq for each in history.events(limit=10_000)]
     feed.stop()
 
 
@@ -198,3 +221,83 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 def test_a_position_is_read_as_it_is_written() -> None:
     assert FeedPosition.parse(str(FeedPosition("0f", 12, 3))) == FeedPosition("0f", 12, 3)
+
+
+def test_an_older_copy_that_is_restored_into_the_file_begins_a_new_generation(tmp_path: Path) -> None:
+    """As `.restore` of SQLite does it: the file has its name and its inode, and other content."""
+    db, copy = str(tmp_path / "state.db"), str(tmp_path / "copy.db")
+    write_runs(db, 1, 1)
+    with closing(sqlite3.connect(db)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    write_runs(db, 2, 2)
+    feed = Feed(db)
+    feed.look()
+    cursor = feed.end()
+    with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(db)) as target:
+        source.backup(target)
+    feed.look()
+    assert feed.after(cursor) is None, "a client reads its snapshots again"
+    with History(db) as history:
+        assert feed.position.seq == history.position().seq
+    feed.stop()
+
+
+def test_the_death_of_an_owner_is_seen_where_the_locks_were_created_after_the_file_was_opened(tmp_path: Path) -> None:
+    db, ready = str(tmp_path / "state.db"), tmp_path / "ready"
+    write_runs(db, 1, 1)
+    Path(f"{db}.lock").unlink()  # as in a copy of a state file
+    file = StateFollower(db)
+    assert [each.run_id for each in file.look().interrupted] == []
+    run = subprocess.Popen([sys.executable, "-c", SLEEPER, db, str(ready)], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    until(ready.exists)
+    assert interrupted(file, 2) == [], "the run has an owner"
+    run.kill()
+    run.wait()
+    until(lambda: interrupted(file, 1) == ["sleeper"])
+    file.close()
+
+
+SLEEPER = """
+import pathlib, sys, time
+from liteflow import Dag
+def sleep():
+    pathlib.Path(sys.argv[2]).touch()
+    time.sleep(600)
+dag = Dag("slow", sys.argv[1])
+dag.task(sleep)
+dag.run(mode="thread", run_id="sleeper")
+"""
+
+
+def interrupted(file: StateFollower, looks: int) -> list[str]:
+    """Return the runs whose owner has died, as some looks that test the locks report them."""
+    run_ids = list[str]()
+    for _ in range(looks):
+        file._locks_at = 0.0
+        run_ids += [each.run_id for each in file.look().interrupted]
+    return run_ids
+
+
+class ExhaustedFeed(Feed):
+    """Fails once as code can that lacks memory."""
+
+    has_failed = threading.Event()
+
+    def look(self) -> None:
+        if threading.current_thread() is not threading.main_thread() and not self.has_failed.is_set():
+            self.has_failed.set()
+            raise MemoryError
+        super().look()
+
+
+def test_a_look_that_fails_does_not_end_the_feed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    db = str(tmp_path / "state.db")
+    write_runs(db, 1, 1)
+    feed = ExhaustedFeed(db)
+    feed.start()
+    cursor = feed.end()
+    assert feed.has_failed.wait(60)
+    write_runs(db, 2, 1)
+    until(lambda: (batch := feed.after(cursor)) is None or batch.changes)
+    assert "the live feed could not look at the state file" in caplog.text
+    feed.stop()

@@ -51,7 +51,7 @@ def test_a_fork_imports_what_another_thread_was_importing(tmp_path: Path, mode: 
     words = [sys.executable, str(script), mode]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        assert process.communicate(timeout=30)[0] == "42\n"
+        assert process.communicate(timeout=120)[0] == "42\n"
     finally:
         process.kill()
         process.wait()

@@ -30,7 +30,7 @@ def futures(method):
         return list(made.map(square, [1, 2]))
 
 def idle():
-    time.sleep(100)
+    time.sleep(600)
 
 def terminated(method):
     child = multiprocessing.get_context(method).Process(target=idle)
@@ -42,7 +42,7 @@ def terminated(method):
 def forked(number):
     child = os.fork()
     if child == 0:
-        time.sleep(100)
+        time.sleep(600)
         os._exit(0)
     os.kill(child, number)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -50,7 +50,7 @@ def forked(number):
 def on_a_terminal(number):
     child, terminal = pty.fork()
     if child == 0:
-        time.sleep(100)
+        time.sleep(600)
         os._exit(0)
     os.kill(child, number)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -186,7 +186,7 @@ import multiprocessing, os, signal, sys, threading, time
 from liteflow import Dag, LiteflowError, Observer
 
 def idle():
-    time.sleep(100)
+    time.sleep(600)
 
 def start_fork():
     child = os.fork()

@@ -15,11 +15,11 @@ def test_workers_collect_garbage_although_another_thread_builds_a_dag(db: str) -
     def build() -> None:
         with gc_paused():
             paused.set()
-            forked.wait(30)
+            forked.wait(120)
 
     thread = threading.Thread(target=build)
     thread.start()
-    assert paused.wait(30)
+    assert paused.wait(120)
     dag = Dag("d", db)
     dag.task(lambda: gc.isenabled(), "asks")
     try:

@@ -16,7 +16,10 @@ from graphql import build_client_schema, get_introspection_query, print_schema
 from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
 
+from lightflow.server.graphql.context import OperationContext
+from lightflow.server.graphql.resolvers import RESOLVERS, RunTask
 from lightflow.server.graphql.types import executable_schema
+from lightflow.server.routing import CheckedRequest
 from liteflow import Dag
 from liteflow.api import History
 
@@ -53,6 +56,28 @@ def data(server: RunningServer, query: str, **options: Any) -> Any:
     answer = post(server, query, **options)
     assert "errors" not in answer, answer
     return answer["data"]
+
+
+class CountedHistory(History):
+    """Counts how often the times of a mapped task are read."""
+
+    spans = 0
+
+    def instance_span(self, run_id: str, task_id: str) -> tuple[float | None, float | None]:
+        self.spans += 1
+        return super().instance_span(run_id, task_id)
+
+
+def test_the_times_of_a_mapped_task_are_read_once(server: RunningServer) -> None:
+    with CountedHistory(str(server.folder / "lightflow.db")) as history:
+        request = CheckedRequest(services=None, role="viewer", path={}, query={})  # type: ignore[arg-type]  # not needed
+        context, run = OperationContext(request, history, ""), history.run("r0")
+        record = history.instance(run.run_id, "m")
+        assert record is not None
+        node, resolvers = RunTask(run=run, record=record), RESOLVERS["TaskInstance"]
+        times = [resolvers[name](node, context) for name in ("startedAt", "endedAt", "startedAt")]
+        assert times == [*history.instance_span(run.run_id, "m"), times[0]]
+        assert history.spans == 2, "once for the task, and once by this test"
 
 
 def ended(server: RunningServer, run_id: str) -> Any:

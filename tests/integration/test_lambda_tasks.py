@@ -178,9 +178,9 @@ def test_a_resumed_run_sends_the_same_key(server: Server, tmp_path: Path, number
     server.answers = [(1, {}, b""), (200, {}, b"3")]
     write(tmp_path, FLOW % (server.url(""), ""))
     process = subprocess.Popen([*COMMAND, "run", "flow.yaml", "-q"], cwd=tmp_path, env=environment({"KEY": "k" * 12}))
-    assert server.arrived.wait(30)
+    assert server.arrived.wait(120)
     process.send_signal(number)
-    process.wait(30)
+    process.wait(120)
     server.released.set()
     assert lightflow(tmp_path, "resume", "flow.yaml", extra_env={"KEY": "k" * 12}).returncode == 0
     first, second = (each.headers["x-amz-client-context"] for each in server.received)

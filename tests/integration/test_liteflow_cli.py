@@ -197,8 +197,8 @@ def test_a_script_has_a_time_limit_and_takes_its_children_along(
 ) -> None:
     pid_file = tmp_path / "pid"
     (tmp_path / "flow.py").write_text(
-        f"import subprocess, time\nchild = subprocess.Popen(['sleep', '60'])\n"
-        f"open({str(pid_file)!r}, 'w').write(str(child.pid))\ntime.sleep(60)\n"
+        f"import subprocess, time\nchild = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid))\ntime.sleep(600)\n"
     )
     monkeypatch.setattr("liteflow.scripts.TIME_LIMIT_S", 2.0)
     assert main(["visualize", str(tmp_path / "flow.py"), "--no-open"]) == 2
@@ -251,7 +251,7 @@ def test_delete_confirms_on_a_terminal(db: Path, answer: bytes, left: int) -> No
         env=ENV, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.write(ours, answer)
-    _, asked = child.communicate(timeout=30)
+    _, asked = child.communicate(timeout=120)
     os.close(ours)
     os.close(theirs)
     assert child.returncode == 0
@@ -344,7 +344,7 @@ def test_a_reader_that_goes_away_causes_no_traceback(db: Path, command: str) -> 
         cwd=db.parent, env=ENV, stdout=writing, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(writing)
-    _, complaint = child.communicate(timeout=30)
+    _, complaint = child.communicate(timeout=120)
     assert (child.returncode, complaint) == (141, b"")
 
 

@@ -260,7 +260,7 @@ def test_a_lock_file_that_is_deleted_is_made_again(start: Start, db: str, trail:
         dag.task(wait)
     for _ in range(2):
         os.unlink(f"{db}.lock")
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 120
         while not os.path.exists(f"{db}.lock") and time.monotonic() < give_up:
             time.sleep(0.005)
         while not LockFile(db, read_only=True).is_held(1) and time.monotonic() < give_up:

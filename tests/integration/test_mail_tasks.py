@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import socket
 import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -16,6 +15,7 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from flow_folder import lightflow, problems, status, write
+from sql_servers import free_port
 
 from lightflow.tasks import mail
 from liteflow import Dag
@@ -77,10 +77,7 @@ def post(request: pytest.FixtureRequest, certificates: Path) -> Iterator[Post]:
     context.load_cert_chain(certificates / "server.pem")
     box, options = Box(), {"authenticator": check, "auth_require_tls": scheme == "smtp"}
     tls = {"tls_context": context} if scheme == "smtp" else {"ssl_context": context}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=port, **options, **tls)
+    controller = Controller(box, hostname="127.0.0.1", port=free_port(), **options, **tls)
     controller.start()
     try:
         yield Post(controller, box, certificates / "ca.pem", scheme)
@@ -194,10 +191,7 @@ def test_a_connection_is_encrypted_and_checked(post: Post, tmp_path: Path) -> No
 
 @only_starttls
 def test_a_server_that_is_not_there(post: Post, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"smtp://127.0.0.1:{free.getsockname()[1]}"
-    reason, codes, attempts, _ = run(tmp_path, post, server=url)
+    reason, codes, attempts, _ = run(tmp_path, post, server=f"smtp://127.0.0.1:{free_port()}")
     assert (codes, attempts) == (("mail:connect",), 2)
     assert "Connection refused" in reason
 

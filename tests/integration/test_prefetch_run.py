@@ -22,7 +22,7 @@ from liteflow.state.history import History
 SLOTS, TWO = 4, 2
 SHORT, LONG = 300, 40
 MODES = ["thread", "process"]
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @pytest.fixture

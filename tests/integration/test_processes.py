@@ -21,7 +21,7 @@ from liteflow.processes.frames import Channel
 from liteflow.processes.log_file import LogFile
 from liteflow.processes.packets import WorkerSocket, pack, receive, send
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -282,7 +282,7 @@ from liteflow import Command, Dag, Task
 from liteflow.definition.options import make_options
 dag = Dag("leaver", sys.argv[1])
 for number in range(6):
-    body = Command(("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60" if number % 2 else "(sleep 60 &) ; true"))
+    body = Command(("/bin/sh", "-c", "(setsid sleep 600 &) ; sleep 600" if number % 2 else "(sleep 600 &) ; true"))
     dag.add_task(Task(f"t{number}", body=body, options=make_options({"timeout": 0.2, "kill_grace": 0.1}, "t")))
 run = dag.run(4, "thread", claim_children=True)
 print(run.status)

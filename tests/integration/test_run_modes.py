@@ -89,7 +89,7 @@ def speak(word: str) -> None:
 def meet(folder: str, me: str, other: str) -> bool:
     """Come back when the other one is here too: true only where both run at once."""
     Path(folder, me).touch()
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 120
     while not Path(folder, other).exists():
         if time.monotonic() > give_up:
             return False

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from lightflow.cli.summary import read_report
 from lightflow.text import plain_text
+from liteflow import Dag
 from tests.integration.flow_folder import COMMAND, environment, lightflow, write
 
 SPITE = """\
@@ -22,6 +25,25 @@ tasks:
   soft: {run: exit 4, continue_on_error: true}
   behind: {run: echo, depends_on: [soft]}
 """
+
+
+def test_the_summary_reads_a_run_by_one_connection(tmp_path: Path) -> None:
+    db = str(tmp_path / "state.db")
+    dag = Dag("once", db)
+    dag.task(os.getpid)
+    run, opened, reads = dag.run(), list[str](), [False]
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "sqlite3.connect" and reads[0]:
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(count)
+    reads[0] = True
+    try:
+        report = read_report(db, run.run_id, 0.0, "")
+    finally:
+        reads[0] = False
+    assert (report.view.run.run_id, report.work_s > 0.0, len(opened)) == (run.run_id, True, 1)
 
 
 def test_a_success_in_spite_of_failures_gives_the_reason(tmp_path: Path) -> None:

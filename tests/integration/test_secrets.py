@@ -111,7 +111,7 @@ tasks:
     call: functions:fail
     args: {value: "${{ secrets.KEY }}", times: 3000}
   exit: {run: 'echo "$TOKEN"; exit 3', secrets: [TOKEN]}
-  late: {run: 'echo "$TOKEN"; printf %.20s "$TOKEN"; sleep 60', secrets: [TOKEN], timeout: 4}
+  late: {run: 'echo "$TOKEN"; printf %.20s "$TOKEN"; sleep 600', secrets: [TOKEN], timeout: 4}
   no_number: {run: "echo ${{ secrets.PASSWORD | int }}"}
   no_program: {run: "true", shell: "/nowhere/x"}
   output: {run: 'printf "a=%s\\n" "$TOKEN" >> "$LIGHTFLOW_OUTPUT"', secrets: [TOKEN]}
@@ -349,7 +349,7 @@ workflow_name: slow
 secrets: [TOKEN]
 settings: {mode: process}
 tasks:
-  shell: {secrets: [TOKEN], run: 'printf "%s\\n%.24s" "$TOKEN" "$TOKEN"; touch shell.on; sleep 60'}
+  shell: {secrets: [TOKEN], run: 'printf "%s\\n%.24s" "$TOKEN" "$TOKEN"; touch shell.on; sleep 600'}
   worker:
     type: python
     secrets: [TOKEN]
@@ -358,7 +358,7 @@ tasks:
       print(os.environ["TOKEN"])
       os.write(1, os.environb[b"TOKEN"][:-2])
       open("worker.on", "w").close()
-      time.sleep(60)
+      time.sleep(600)
 """
 
 
@@ -390,7 +390,7 @@ def slow(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def wait_until(what: Callable[[], bool], limit_s: float = 30.0) -> None:
+def wait_until(what: Callable[[], bool], limit_s: float = 120.0) -> None:
     give_up = time.monotonic() + limit_s
     while not what():
         assert time.monotonic() < give_up
@@ -423,7 +423,7 @@ def test_a_log_can_be_followed_and_an_interrupt_masks_what_is_broken_off(
 ) -> None:
     wait_until(lambda: len([entry for entry in (tmp_path / "logs").iterdir() if entry.read_text() == "***\n"]) == 2)
     slow.send_signal(signal.SIGINT)
-    out, _ = slow.communicate(timeout=30)
+    out, _ = slow.communicate(timeout=120)
     assert leaks(out) == []
     search(tmp_path)
     assert {path.read_text() for path in (tmp_path / "logs").iterdir()} == {"***\n***"}

@@ -22,7 +22,7 @@ from liteflow.state.records import NewRun
 from liteflow.state.store import Store
 from liteflow.work import Poll
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 def look(path: str) -> Any:

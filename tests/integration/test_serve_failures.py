@@ -57,7 +57,7 @@ def test_a_trigger_that_fails_hurts_no_other_and_is_logged_once(tmp_path: Path) 
         assert {each["subject"] for each in failures} == {"load:file", "load:workflow"}
         assert server.request("GET", "/healthz", token=None).status == 200
         server.process.terminate()
-        _, errors = server.process.communicate(timeout=30)
+        _, errors = server.process.communicate(timeout=120)
     assert errors.count("Traceback") == 2
     assert errors.count("load:file: a defect of Lightflow") == errors.count("load:workflow: a defect of Lightflow") == 1
 

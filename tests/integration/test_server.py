@@ -429,7 +429,7 @@ def test_a_server_with_tokens_elsewhere_needs_no_state_folder(tmp_path: Path) ->
         assert (tmp_path / "tokens.json.address").read_text() == f"{server.url}/"
         assert server.request("GET", "/healthz", token=None).status == 200
         server.process.terminate()
-        _, errors = server.process.communicate(timeout=30)
+        _, errors = server.process.communicate(timeout=120)
         assert "hooks of runs do not know the address of this server, unless LIGHTFLOW_URL has it" in errors
 
 
@@ -467,11 +467,11 @@ def test_a_server_that_ends_ends_its_streams(tmp_path: Path) -> None:
         subscribed.start()
         until(lambda: server.get("/api/v1/system")["stream_clients"] == 2)
         server.process.terminate()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
         while part := raw.recv(65536):
             received += part
         assert received.endswith(b"0\r\n\r\n"), "the end is a part of the answer"
-        subscribed.join(30)
+        subscribed.join(120)
         assert b"the server ends" in answers[0].body
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""
@@ -499,13 +499,13 @@ def operated(tmp_path: Path) -> Iterator[RunningServer]:
     server = WebServer(options)
     thread = threading.Thread(target=server.run)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     tokens = load_tokens(str(token_file))
     try:
         yield RunningServer(server.address, tmp_path, None, tokens.operator, tokens.viewer)  # type: ignore[arg-type]
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(120)
 
 
 def test_an_operator_cancels_a_run_and_a_viewer_does_not(operated: RunningServer) -> None:

@@ -61,7 +61,7 @@ def proxied(tmp_path: Path) -> Iterator[tuple[str, RunningServer]]:
             yield f"http://127.0.0.1:{port}/flows", server
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def test_requests_and_the_feed_pass_a_proxy_with_a_sub_path(proxied: tuple[str, RunningServer]) -> None:

@@ -212,5 +212,5 @@ def test_a_socket_is_for_its_user_and_needs_a_token_all_the_same(tmp_path: Path)
                 assert status in client.recv(65536)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert not path.exists()

@@ -227,7 +227,7 @@ class cutting_proxy:  # noqa: N801 - a context manager
     def __exit__(self, *error: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(120)
         for end in (self._listener, *self._ends):
             end.close()
 

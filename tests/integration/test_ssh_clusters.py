@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from process_kit import is_alive
 
 from liteflow.processes import tree
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 class Folder:
@@ -91,6 +92,15 @@ def test_a_cluster_of_the_command_line_needs_no_declaration(folder: Folder) -> N
     assert host in ("node1", "node2")
 
 
+def test_machines_of_the_command_line_do_not_replace_a_cluster_of_that_name(folder: Folder) -> None:
+    (folder.path / "flow.py").write_text(
+        "from lightflow.clusters import ssh\nfrom liteflow import Dag\n"
+        "dag = Dag('flow', 'lightflow.db', clusters={'ssh': ssh('node9')})\ndag.shell('true', 'a')\n"
+    )
+    text = folder.lightflow(2, "run", "flow.py", "--mode", "ssh", "--cluster", "node1")
+    assert "--cluster names machines for the mode 'ssh', and flow declares a cluster of this name" in text
+
+
 def test_a_run_is_continued_on_the_machines_that_its_command_line_named(folder: Folder) -> None:
     folder.write("tasks: {a: {run: 'test -e gate'}}\n")
     folder.lightflow(1, "run", "flow.yaml", "--mode", "ssh", "--cluster", "node1, node2:2", "--quiet")
@@ -114,7 +124,7 @@ def test_a_task_that_waits_for_a_machine_says_since_when_and_why_there_is_none(f
     folder.write("""
 clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
 tasks:
-  first: {run: "echo > started; sleep 100", mode: lab}
+  first: {run: "echo > started; sleep 600", mode: lab}
   second: {run: "true", mode: lab}
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
@@ -162,6 +172,22 @@ def test_a_machine_on_which_no_agent_starts_has_no_socket_left(folder: Folder) -
     assert [path for path in sockets if os.path.exists(path)] == []
 
 
+def test_sockets_to_which_no_agent_has_connected_are_removed_by_the_next_agent(folder: Folder) -> None:
+    folder.write("clusters: {lab: {ssh: node1, python: PYTHON}}\nsettings: {mode: lab}\ntasks: {a: {run: echo}}\n")
+    old, new, other = (Path(f"/tmp/lightflow-{os.urandom(6).hex()}.sock") for _ in range(3))
+    for path in (old, new):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+    other.touch()  # no socket
+    an_hour_ago = time.time() - 3600.0
+    for path in (old, other):
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    folder.lightflow(0, "run", "flow.yaml", "--quiet")
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+    new.unlink()
+    other.unlink()
+
+
 def test_a_run_says_how_many_tasks_its_cluster_runs_at_once_and_where_an_attempt_failed(folder: Folder) -> None:
     folder.write("""
 clusters: {lab: {ssh: ["node1:3"], python: PYTHON}}
@@ -171,6 +197,30 @@ tasks: {a: {run: "exit 3"}}
     text = folder.lightflow(1, "run", "flow.yaml")
     assert ", 1 task, 3 at once, mode lab\n" in text
     assert "✗ a failed on node1: exit code 3\n" in text
+
+
+@pytest.mark.parametrize("mode", ["lab", "process"])
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+def test_the_second_cancel_ends_tasks_at_once(folder: Folder, mode: str, how: str) -> None:
+    folder.write("""
+clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
+tasks:
+  t:
+    kill_grace: 1h
+    run: |
+      trap 'echo > asked' TERM
+      echo > started
+      while :; do sleep 0.02 || true; done
+""")
+    run = folder.popen("run", "flow.yaml", "--quiet", "--mode", mode)
+    for name in ("started", "asked"):
+        folder.await_file(name)
+        if how == "interrupt":
+            run.send_signal(signal.SIGINT)
+        else:
+            folder.popen("cancel", "latest", "--wait", "0").communicate(timeout=LIMIT_S)
+    assert run.wait(LIMIT_S) == (130 if how == "interrupt" else 1)
+    run.communicate()
 
 
 def test_a_task_that_waits_for_a_slot_says_so(folder: Folder) -> None:
@@ -198,7 +248,7 @@ clusters: {lab: {ssh: ["node1:1"], python: PYTHON}}
 settings: {mode: lab}
 tasks:
   done: {run: "echo x >> done"}
-  long: {run: "echo $$ >> pids; [ -e gate ] || sleep 100", depends_on: [done]}
+  long: {run: "echo $$ >> pids; [ -e gate ] || sleep 600", depends_on: [done]}
 """)
     run = folder.popen("run", "flow.yaml", "--quiet")
     pid = int(folder.await_file("pids"))

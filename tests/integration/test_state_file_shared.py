@@ -226,7 +226,7 @@ db, trail = sys.argv[1:3]
 def wait():
     with open(trail, "a") as file:
         file.write("waiting\\n")
-    time.sleep(60)
+    time.sleep(600)
 with Dag("flow", db) as dag:
     dag.task(lambda: 1, task_id="first") >> dag.task(wait)
 try:
@@ -238,7 +238,7 @@ except StoreError as error:
     trail.wait_for("waiting")
     os.unlink(f"{db}-wal")
     os.unlink(f"{db}-shm")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert "state.db-wal: was deleted" in out
     with History(db) as history:
         assert history.counts("r1") == {"SUCCESS": 1, "RUNNING": 1}, "what was stored was rescued"

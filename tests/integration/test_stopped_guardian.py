@@ -14,7 +14,7 @@ from process_kit import await_delivery
 
 from liteflow.processes import tree
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 def start(folder: Path, script: str) -> subprocess.Popen[str]:
@@ -59,7 +59,7 @@ def test_the_second_interrupt_ends_a_run_whose_guardian_is_stopped(tmp_path: Pat
 
 
 def test_a_guardian_that_was_started_afresh_after_it_was_killed_while_stopped(tmp_path: Path) -> None:
-    script = "[ $LIGHTFLOW_ATTEMPT = 1 ] || exit 0\necho $PPID > guardian\ntouch up\nkill -STOP $PPID\nsleep 60\n"
+    script = "[ $LIGHTFLOW_ATTEMPT = 1 ] || exit 0\necho $PPID > guardian\ntouch up\nkill -STOP $PPID\nsleep 600\n"
     process = start(tmp_path, script)
     await_file(tmp_path / "up", process)
     os.kill(int((tmp_path / "guardian").read_text()), signal.SIGKILL)

@@ -36,7 +36,7 @@ def leaves_a_heartbeat() -> None:
 def waits_for_beats() -> None:
     print("of the second")
     third_beat.clear()
-    third_beat.wait(10)
+    third_beat.wait(120)
 
 
 def uses_an_executor() -> None:

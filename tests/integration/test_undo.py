@@ -111,7 +111,7 @@ def start(folder: Path, running: list[subprocess.Popen[bytes]], *arguments: str)
     return process
 
 
-def await_true(condition: object, limit_s: float = 30.0) -> None:
+def await_true(condition: object, limit_s: float = 120.0) -> None:
     assert callable(condition)
     give_up = time.monotonic() + limit_s
     while not condition():
@@ -161,7 +161,7 @@ def test_a_timeout_and_a_cancel_are_undone(folder: Path, running: list[subproces
     flow(folder, "sleep")
     process = start(folder, running, "run", "flow.yaml")
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     assert things(folder) == []
     assert len(words(folder / "undone")) == 2
     assert due(folder) == []
@@ -171,7 +171,7 @@ def test_the_death_of_a_worker_is_undone(folder: Path, running: list[subprocess.
     flow(folder, "sleep")
     process = start(folder, running, "run", "flow.yaml")
     os.kill(int((folder / "started").read_text()), signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     assert process.returncode == 1
     assert things(folder) == []
 
@@ -198,7 +198,7 @@ def test_the_death_of_the_guardian_is_undone(folder: Path, running: list[subproc
     (first, second) = words(folder / "marks")
     assert things(folder) == [second[0]]
     (folder / "go").touch()
-    process.wait(timeout=30)
+    process.wait(timeout=120)
     assert process.returncode == 0
     assert [row[0] for row in words(folder / "undone")] == [first[0]]
     assert due(folder) == []

@@ -195,7 +195,7 @@ def test_a_sender_learns_neither_files_nor_secrets_and_the_log_has_the_reason(
             assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert reads.read_text() == "\n", "a secret that cannot be read is not read for each sender"
         server.process.terminate()
-        log = server.process.communicate(timeout=30)[1]
+        log = server.process.communicate(timeout=120)[1]
     assert log.count("NO_SUCH_KEY is not set") == 1
 
 

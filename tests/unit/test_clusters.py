@@ -53,6 +53,17 @@ def test_hosts_become_command_lines_of_ssh() -> None:
     assert second["argv"][second["argv"].index("-R") + 1] == "{socket}:{address}:{port}"
 
 
+def test_an_address_of_ipv6_is_in_brackets_that_ssh_does_not_get() -> None:
+    cluster = ssh("[2001:db8::5]", "ann@[fe80::1%eth0]:8")
+    first, second = json.loads(cluster.argv[3])
+    assert (first["name"], first["slots"], second["name"], second["slots"]) == (
+        *("[2001:db8::5]", 4),
+        *("ann@[fe80::1%eth0]", 8),
+    )
+    assert "2001:db8::5" in first["argv"]
+    assert "ann@fe80::1%eth0" in second["argv"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -61,6 +72,9 @@ def test_hosts_become_command_lines_of_ssh() -> None:
         (lambda: ssh("node1:0"), "host 'node1:0'"),
         (lambda: ssh("a b"), "host 'a b'"),
         (lambda: ssh("node1", "ann@node1", "node1:8"), "host 'node1:8': list a machine once"),
+        (lambda: ssh("[::1]", "[::1]:8"), "host '[::1]:8': list a machine once"),
+        (lambda: ssh("::1"), "host '::1'"),
+        (lambda: ssh("[node1]"), "host '[node1]'"),
         (lambda: ssh("node1", lease=1), "lease=1 must be 2 to 3600 seconds"),
         (lambda: ssh("node1", lease=float("nan")), "lease=nan"),
         (lambda: ssh("node1", patience=-1), "patience=-1 must be a number of seconds, 0 or more"),

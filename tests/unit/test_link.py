@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,23 @@ import trustme
 from liteflow.processes.frames import pack
 from liteflow.remote import handshake
 from liteflow.remote.handshake import HandshakeFailed, OwnerHandshake, greet
-from liteflow.remote.link import LONGEST_FRAME, PIECE_BYTES, Link
+from liteflow.remote.link import LONGEST_FRAME, PIECE_BYTES
+from liteflow.remote.link import Link as CheckedLink
 
-Pair = tuple[Link, Link]
-LIMIT_S = 20.0
+
+def is_anything(value: Any) -> bool:
+    return True
+
+
+#: The messages of these tests: with one field, with two, and with three.
+ACCEPTED = {
+    **dict.fromkeys(("first", "value", "work", "beat"), (is_anything,)),
+    "numbered": (is_anything, is_anything),
+    "log": (is_anything, is_anything, is_anything),
+}
+Link = partial(CheckedLink, accepted=ACCEPTED)
+Pair = tuple[CheckedLink, CheckedLink]
+LIMIT_S = 120.0
 
 
 def tls_pair(folder: Path) -> tuple[socket.socket, socket.socket]:
@@ -48,7 +62,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
     far.close()
 
 
-def exchange(near: Link, far: Link, count: int) -> list[Any]:
+def exchange(near: CheckedLink, far: CheckedLink, count: int) -> list[Any]:
     """Return the messages that arrive, while both ends do what they can."""
     messages: list[Any] = []
     for _ in range(100_000):
@@ -72,7 +86,7 @@ def test_messages_of_all_sizes_arrive_in_order(pair: Pair) -> None:
 def test_nothing_that_is_decrypted_is_left_behind(pair: Pair) -> None:
     near, far = pair
     for number in range(3000):
-        near.send(("beat", number, "x" * 30))
+        near.send(("numbered", number, "x" * 30))
     assert [message[1] for message in exchange(near, far, 3000)] == list(range(3000))
 
 
@@ -127,7 +141,7 @@ def test_a_message_in_pieces_may_be_cut_where_a_piece_begins_and_ends() -> None:
     link.close()
 
 
-def arrived(sock: socket.socket, link: Link, data: bytes) -> list[Any]:
+def arrived(sock: socket.socket, link: CheckedLink, data: bytes) -> list[Any]:
     """Return the messages that a link takes while these bytes arrive."""
     messages: list[Any] = []
     rest = memoryview(data)
@@ -206,6 +220,8 @@ def test_other_data_ends_the_link_after_the_messages_before_it(junk: bytes) -> N
     sock.sendall(pack(("first", 1)) + junk)
     assert link.take() == [("first", 1)]
     assert link.eof
+    assert link.problem
+    assert pack(("refused", link.problem)) == sock.recv(1000)
     link.close()
     sock.close()
 

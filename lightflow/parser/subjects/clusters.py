@@ -167,6 +167,9 @@ def _check_cluster(tree: Tree, name: str, cluster: Mapping[str, Any]) -> Iterato
         yield tree.problem(
             ["clusters", name], f"{quoted(name)} is a mode of this machine; choose another name", key=True
         )
+    if name in KINDS:
+        message = f"{quoted(name)} is the mode of machines that the command line names; choose another name"
+        yield tree.problem(["clusters", name], message, key=True)
     yield from _check_kind(tree, ["clusters", name], cluster)
     yield from _check_hosts(tree, ["clusters", name, "ssh"], cluster.get("ssh"))
     yield from _check_files(tree, ["clusters", name, "files"], cluster.get("files"))

@@ -55,11 +55,19 @@ class WorkflowNode(Record):
     served: Any = None
 
 
-class RunTask(Record):
+class RunTask:
     """A task instance of a run."""
 
-    run: RunRecord
-    record: InstanceRecord
+    def __init__(self, *, run: RunRecord, record: InstanceRecord) -> None:
+        self.run = run
+        self.record = record
+        self._with_span: InstanceRecord | None = None
+
+    def with_span(self, history: History) -> InstanceRecord:
+        """Return the record; a mapped task has the times of its instances, which are read once."""
+        if self._with_span is None:
+            self._with_span = with_span(history, self.run, self.record)
+        return self._with_span
 
 
 class RunAttempt(Record):
@@ -276,7 +284,7 @@ def list_instances(
 
 def _of_span(attribute: str) -> Resolver:
     """Return a resolver that reads a time of a task; a mapped one has those of its instances."""
-    return lambda node, context: getattr(with_span(context.history, node.run, node.record), attribute)
+    return lambda node, context: getattr(node.with_span(context.history), attribute)
 
 
 def _name(node: RunTask) -> str:

@@ -19,17 +19,18 @@ from starlette.concurrency import run_in_threadpool
 from lightflow.server.feed import Cursor, FeedPosition
 from lightflow.server.frames import dump
 from lightflow.server.graphql.context import OperationContext
-from lightflow.server.graphql.execution import execute, result_shape
+from lightflow.server.graphql.execution import execute, problem_shape, result_shape
 from lightflow.server.graphql.limits import Operation
 from lightflow.server.graphql.resolvers import log_source
 from lightflow.server.graphql.types import executable_schema
 from lightflow.server.logs import LogReader, find_log
-from lightflow.server.problems import RequestProblem
+from lightflow.server.problems import RequestProblem, problem_of
 from lightflow.server.routing import CheckedRequest
 from lightflow.server.services import Services
 from lightflow.server.stream import MOST_STREAMS
+from lightflow.service.json_shapes import Shape
 from lightflow.service.lookup import find_instance, find_run
-from liteflow import RunNotFound
+from liteflow import LiteflowError, RunNotFound
 from liteflow.api import EventRecord, History, instance_name
 
 _HEARTBEAT_S: Final = 15.0
@@ -45,6 +46,7 @@ def _end(code: str, message: str) -> dict[str, Any]:
 
 
 _ENDING: Final = _end("UNAVAILABLE", "the server ends; follow again once it is back")
+_COMPLETE: Final = b"event: complete\ndata: \n\n"
 _RESET: Final = _end("RESET", "the position is too old, or of another state file; read the data again")
 
 
@@ -91,13 +93,19 @@ async def _frames(
             if source is None:
                 yield b": alive\n\n"
                 continue
-            shape = source if isinstance(source, dict) and "errors" in source else None
-            if shape is None:
-                shape = await run_in_threadpool(_result, request, operation, source)
-            yield f"event: next\ndata: {dump(shape)}\n\n".encode()
-        yield b"event: complete\ndata: \n\n"
+            is_end = isinstance(source, dict) and "errors" in source
+            yield _next(source if is_end else await run_in_threadpool(_result, request, operation, source))
+        yield _COMPLETE
+    except LiteflowError as error:  # the state file cannot be read
+        problem = problem_of(error)
+        assert problem is not None
+        yield _next({"data": None, "errors": [problem_shape(problem)]}) + _COMPLETE
     finally:
         request.services.metrics.stream_clients -= 1
+
+
+def _next(shape: Shape) -> bytes:
+    return f"event: next\ndata: {dump(shape)}\n\n".encode()
 
 
 def _result(request: CheckedRequest, operation: Operation, source: Any) -> dict[str, Any]:
@@ -129,6 +137,9 @@ async def _events(
         while True:
             if feed.is_ending:
                 yield _ENDING
+                return
+            if feed.problem is not None:
+                yield _end("STATE_FILE", feed.problem)
                 return
             batch = None if cursor is None else feed.after(cursor)
             if batch is None:

@@ -607,7 +607,7 @@ export const Empty = ({ title, children }) => html`<div class="empty"><h2>${titl
 /** A field whose text counts once it is left, or Enter is pressed; what is being typed stays while the page changes. */
 export const Typed = ({ value, ...rest }) => {
   const [text, type] = useState(value);
-  useEffect(() => type(value), [value]);
+  useLayoutEffect(() => type(value), [value]); // before a person can type
   return html`<input ...${rest} value=${text} onInput=${event => type(event.target.value)} />`;
 };
 

@@ -377,6 +377,17 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
 
 
+def test_a_grid_of_no_runs_has_no_further_page(server: RunningServer) -> None:
+    grid = server.get("/api/v1/workflows/five/grid?runs=0")
+    assert (grid["runs"], grid["after"]) == ([], None)
+
+
+@pytest.mark.parametrize("attempt", ["-1", "x", "1e3", "9" * 18])
+def test_what_is_no_number_of_an_attempt_is_not_found(server: RunningServer, run_id: str, attempt: str) -> None:
+    answer = server.request("GET", f"/api/v1/runs/{run_id}/tasks/a/attempts/{attempt}/log")
+    assert (answer.status, answer.json()["detail"]) == (404, f"{attempt!r} is not the number of an attempt")
+
+
 def test_metrics_are_in_the_text_format(server: RunningServer) -> None:
     lines = server.request("GET", "/metrics").body.decode().splitlines()
     assert 'lightflow_runs{workflow="five",state="FAILED"} 1' in lines

@@ -79,16 +79,16 @@ def db(tmp_path: Path) -> str:
     return str(tmp_path / "state.db")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[sql_servers.SqlServer]:
-    """A server of PostgreSQL for the tests of a module."""
+    """A server of PostgreSQL for all tests of this process."""
     with sql_servers.postgresql() as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mysql() -> Iterator[sql_servers.SqlServer]:
-    """A server of MariaDB for the tests of a module."""
+    """A server of MariaDB for all tests of this process."""
     with sql_servers.mariadb() as server:
         yield server
 

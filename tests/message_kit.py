@@ -72,7 +72,7 @@ OF_OWNER: Final[tuple[Message, ...]] = (
     ("work", _work(inputs=_VALUES, items={"item": _LIST}, timeout_s=math.inf, grace_s=0), None),
     ("work", _work(previous=_VALUES, hook=_HOOK, handle='"h"'), _COMMAND),
     ("undo", 1, _work()),
-    ("cancel", 1, math.inf),
+    ("cancel", 1, 1, math.inf),
     ("beat", 1.5, 2.5),
     ("goodbye", 0.0),
     ("inspect",),

@@ -17,6 +17,9 @@ _PREFIX = "lfns"
 _SPACES = "/run/netns"
 #: The address of each bridge, by default that of one of its links: then this machine hears that link though it is cut.
 _BRIDGE = "02:00:00:00:00:01"
+#: Of a slow link: bytes that pass at once, and how long others wait before they are dropped.
+_BURST_BYTES = 16_000
+_LATENCY_MS = 200
 
 
 class Network:
@@ -59,6 +62,12 @@ class Network:
         """Connect a machine again."""
         _ip("link", "set", self._link(number), "master", self._bridge)
 
+    def slow_down(self, number: int, bytes_s: int) -> None:
+        """Let the link of a machine pass so many bytes in a second, in each direction."""
+        queue = f"tc qdisc replace dev {{}} root tbf rate {bytes_s * 8}bit burst {_BURST_BYTES} latency {_LATENCY_MS}ms"
+        for device, words in ((self._link(number), []), ("eth0", self.place(number)[0])):
+            _run([*words, *queue.format(device).split()])
+
     def crash(self, number: int) -> None:
         """Let a machine be gone: without a link, nobody hears of the end of its processes."""
         self.cut(number)
@@ -91,7 +100,7 @@ class Network:
 @contextmanager
 def network(machines: int) -> Iterator[Network]:
     """Have machines behind a bridge; it skips the test where this is not allowed."""
-    if os.getuid() != 0 or not all(map(shutil.which, ("ip", "nsenter"))):
+    if os.getuid() != 0 or not all(map(shutil.which, ("ip", "nsenter", "tc"))):
         missing("iproute2, or the right to make network namespaces (root),")
     _remove_old()
     made = Network(machines)
@@ -125,5 +134,9 @@ def _remove(owner: int) -> None:
 
 
 def _ip(*words: str, check: bool = True) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+    _run(["ip", *words], check=check)
+
+
+def _run(words: list[str], *, check: bool = True) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stderr}"

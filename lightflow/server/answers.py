@@ -23,11 +23,26 @@ from lightflow.visuals.geometry import GeometryShape
 # -- parts of answers --------------------------------------------------------------------------------------------------
 
 
-class Columns(TypedDict):
-    """A long list: the names of its columns, and a list of values for each row."""
+#: task, map_index, map_key, status, attempt, started_at, ended_at, reason, tolerated, kind, host
+InstanceRow = tuple[
+    str, int | None, str | None, str, int, Moment | None, Moment | None, str | None, bool, str, str | None
+]
+#: task, map_index, attempt, status, started_at, ended_at, exit_code, host
+AttemptRow = tuple[str, int | None, int, str, Moment | None, Moment | None, int | None, str | None]
+
+
+class InstanceColumns(TypedDict):
+    """Tasks, instances and hooks: the names of the columns, and a list of values for each."""
 
     columns: list[str]
-    rows: list[Any]
+    rows: list[InstanceRow]
+
+
+class AttemptColumns(TypedDict):
+    """Attempts: the names of the columns, and a list of values for each."""
+
+    columns: list[str]
+    rows: list[AttemptRow]
 
 
 class OwnerShape(TypedDict):
@@ -226,16 +241,18 @@ class RunAnswer(RunStateShape):
     outputs: dict[str, Any] | None
 
 
-class RunColumns(Columns):
+class RunColumns(InstanceColumns):
     """Tasks of a run, as columns."""
 
     as_of: str
     run_id: str
 
 
-class AttemptsAnswer(RunColumns):
+class AttemptsAnswer(AttemptColumns):
     """The last attempts of the tasks of a run, as columns."""
 
+    as_of: str
+    run_id: str
     earlier: bool  # whether there are attempts before these
 
 
@@ -245,12 +262,47 @@ class InstancesPage(RunColumns):
     after: str | None
 
 
+GraphTaskShape = TypedDict(
+    "GraphTaskShape",
+    {
+        "id": str,
+        "kind": str,
+        "gate": str,
+        "group": str,
+        "depends_on": list[str],
+        "takes": dict[str, str],
+        "rule": str,
+        "timeout": float,
+        "retries": int,
+        "if": str | None,
+        "preconditions": int,
+        "decides": str,
+        "setup": bool,
+        "teardown": bool,
+        "continue_on_error": bool,
+        "hooks": list[str],
+        "run_if": bool,
+        "priority": int,
+        "max_parallel": int,
+        "resources": dict[str, int],
+        "mapped": bool,
+        "here": bool,
+        "options": dict[str, Any] | None,
+        "digest": str,
+    },
+    total=False,
+)
+GraphTaskShape.__doc__ = (
+    "A task of a graph, with the keys that it needs; `options` are those without a key of their own."
+)
+
+
 class GraphAnswer(TypedDict):
     """The graph of a run."""
 
     as_of: str
     digest: str
-    tasks: list[dict[str, Any]]
+    tasks: list[GraphTaskShape]
 
 
 class GeometryAnswer(GeometryShape):

@@ -38,6 +38,9 @@ def schema_of(kind: Any, definitions: Definitions) -> dict[str, Any]:
         return _any_of([schema_of(each, definitions) for each in arguments])
     if origin is list:
         return {"type": "array", "items": schema_of(arguments[0], definitions)}
+    if origin is tuple:
+        places = [schema_of(each, definitions) for each in arguments]
+        return {"type": "array", "prefixItems": places, "minItems": len(places), "maxItems": len(places)}
     if origin in (dict, Mapping):
         values = schema_of(arguments[1], definitions)
         return {"type": "object", **({"additionalProperties": values} if values else {})}

@@ -324,9 +324,11 @@ def get_why(request: CheckedRequest) -> Answer[ExplanationShape]:
 def get_log(request: CheckedRequest) -> Answer[bytes]:
     """Return a window of the log of an attempt, as text."""
     query, path = request.query, request.path
-    attempt = cursor_number(path["attempt"]) or 0
+    attempt = path["attempt"]
+    if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
+        raise RequestProblem(404, "NOT_FOUND", f"{attempt!r} is not the number of an attempt")
     index = -1 if path.get("index") is None else int(name_in_path(request).rpartition("[")[2].rstrip("]"))
-    log = find_log(request.services.db, path["run"], path["task"], index, attempt)
+    log = find_log(request.services.db, path["run"], path["task"], index, int(attempt))
     window = log.window(
         offset=query["offset"], limit=query["limit"], from_end=query["from"] == "end", find=query["find"]
     )
@@ -455,7 +457,7 @@ def get_grid(request: CheckedRequest) -> Answer[GridAnswer]:
     runs: list[GridRunShape] = [
         {**bar_shape(run), "states": [cells.get(task_id) for task_id in tasks]} for run, cells in columns
     ]
-    after = str(page[-1].run_no) if len(records) > len(page) else None
+    after = str(page[-1].run_no) if page and len(records) > len(page) else None
     counts = [failures.get(task_id, 0) for task_id in tasks]
     return Answer(
         body={"as_of": as_of, "workflow": name, "tasks": tasks, "failures": counts, "runs": runs, "after": after}

@@ -10,11 +10,12 @@ from lightflow.scheduler.failures import SchedulerState
 from lightflow.scheduler.overview import TriggerView
 from lightflow.server.answers import (
     ApprovalShape,
-    Columns,
+    AttemptColumns,
     EventShape,
     FailureShape,
     FieldShape,
     FireShape,
+    InstanceColumns,
     OwnerShape,
     RunStateShape,
     SchedulerShape,
@@ -63,19 +64,20 @@ INSTANCE_COLUMNS: Final = list(_INSTANCE)
 ATTEMPT_COLUMNS: Final = list(_ATTEMPT)
 
 
-def instance_columns(records: Iterable[InstanceRecord]) -> Columns:
+def instance_columns(records: Iterable[InstanceRecord]) -> InstanceColumns:
     """Return task instances as the names of columns and a list of rows, which is a fifth of the size of mappings."""
-    return _columns(_INSTANCE, _transposed(_INSTANCE, records))
+    return {"columns": INSTANCE_COLUMNS, "rows": _rows(_INSTANCE, _transposed(_INSTANCE, records))}
 
 
-def state_columns(states: InstanceStates) -> Columns:
+def state_columns(states: InstanceStates) -> InstanceColumns:
     """Return task instances as `instance_columns` does."""
-    return _columns(_INSTANCE, [getattr(states, attribute) for attribute, _ in _INSTANCE.values()])
+    values = [getattr(states, attribute) for attribute, _ in _INSTANCE.values()]
+    return {"columns": INSTANCE_COLUMNS, "rows": _rows(_INSTANCE, values)}
 
 
-def attempt_columns(records: Iterable[AttemptRecord]) -> Columns:
+def attempt_columns(records: Iterable[AttemptRecord]) -> AttemptColumns:
     """Return attempts as columns."""
-    return _columns(_ATTEMPT, _transposed(_ATTEMPT, records))
+    return {"columns": ATTEMPT_COLUMNS, "rows": _rows(_ATTEMPT, _transposed(_ATTEMPT, records))}
 
 
 def _transposed(columns: dict[str, Column], records: Iterable[Any]) -> Iterable[Sequence[Any]]:
@@ -83,11 +85,11 @@ def _transposed(columns: dict[str, Column], records: Iterable[Any]) -> Iterable[
     return zip(*map(attrgetter(*(attribute for attribute, _ in columns.values())), records), strict=True)
 
 
-def _columns(columns: dict[str, Column], values: Iterable[Sequence[Any]]) -> Columns:
-    """Return columns of values, converted a column at a time."""
+def _rows(columns: dict[str, Column], values: Iterable[Sequence[Any]]) -> list[Any]:
+    """Return the rows of columns of values, which are converted a column at a time."""
     makers = [make for _, make in columns.values()]
     shaped = [column if make is None else make(column) for column, make in zip(values, makers, strict=False)]
-    return {"columns": list(columns), "rows": list(zip(*shaped, strict=True))}
+    return list(zip(*shaped, strict=True))
 
 
 def event_shape(event: EventRecord) -> EventShape:

@@ -11,7 +11,7 @@ Messages in:  ("open", facts) · ("files", bytes) · ("files_end", digest)
               · ("drop", names): of values that nothing needs · ("not_stored", name): of a value that was sent
               · ("undo_of", node, bytes): the undo of the work that follows · ("work", wire, command)
               · ("undo", number, wire): the undo of an attempt of an agent that is lost
-              · ("cancel", node, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
+              · ("cancel", node, attempt, grace_s) · ("beat", boot time, time) · ("goodbye", grace_s)
               · ("inspect",) · ("pulled", number, payload, problem) · ("leave",): nothing follows
 Messages out: ("hello", facts) · ("ready", slots) · ("slots", count) · ("leaving",) · ("log", node, offset, bytes)
               · ("value", …) · ("outcome", wire, has_log) · ("given_back", nodes) · ("beat", boot time) · ("closed",)

@@ -76,6 +76,7 @@ class AgentAttempts:
         self._courier = courier
         self.values = ValueReceiver(folder.values)
         self._running: dict[int, Work] = {}  # by node
+        self._cancelled: set[tuple[int, int]] = set()  # nodes and attempts whose work has not arrived, or has ended
         self._queue: deque[Work] = deque()
         self._moved_at = 0.0  # monotonic; when the queue moved last
         self.slots = 0
@@ -123,6 +124,10 @@ class AgentAttempts:
         if command is not None:
             assert isinstance(work.body, str)
             self._tasks.commands[work.body] = self._placed(Command(*command))
+        if (work.node, work.attempt) in self._cancelled:
+            self._forget(work)
+            self._courier.finish(cancelled_in_queue(work))
+            return
         if not self._queue:
             self._moved_at = time.monotonic()
         self._queue.append(work)
@@ -162,11 +167,14 @@ class AgentAttempts:
             self.advance()
         self._courier.finish(outcome)
 
-    def cancel(self, node: int, grace_s: float) -> None:
-        """End an attempt within some seconds."""
+    def cancel(self, node: int, attempt: int, grace_s: float) -> None:
+        """End an attempt within some seconds. A cancel is urgent, so it may arrive before its work."""
         work = next((work for work in self._queue if work.node == node), None)
         if work is None:
-            self._executor.cancel(node, grace_s)
+            if node in self._running:
+                self._executor.cancel(node, grace_s)
+            else:
+                self._cancelled.add((node, attempt))
             return
         self._queue.remove(work)
         self._forget(work)

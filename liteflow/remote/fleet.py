@@ -294,8 +294,8 @@ class Fleet:
         """Have all agents end what they run."""
         self._wanted = 0
         for agent in self.ready:
-            self.ready.put(agent, ("goodbye", grace_s))
-        self.ready.flush()
+            agent.link.send_urgent(("goodbye", grace_s))
+            self.ready.flush_link(agent)
 
     def close(self) -> None:
         """Close all links, end all agents, and wait for the end of their places."""

@@ -490,8 +490,8 @@ class Lane(Backend):
         elif attempt.lost_undo is not None:
             self._undos.give_up(attempt.lost_undo)
         elif attempt.is_sent and not attempt.agent.link.eof:
-            self._fleet.ready.put(attempt.agent, ("cancel", node, grace_s))
-            self._fleet.ready.flush()
+            attempt.agent.link.send_urgent(("cancel", node, attempt.work.attempt, grace_s))
+            self._fleet.ready.flush_link(attempt.agent)
 
     @property
     def is_busy(self) -> bool:

@@ -25,11 +25,11 @@ LONGEST_FRAME: Final = 64 * 1024 * 1024
 #: The longest message.
 LONGEST_MESSAGE: Final = 1024 * 1024 * 1024
 #: A longer message travels in pieces of this size.
-PIECE_BYTES: Final = 256 * 1024
-_CHUNK: Final = 128 * 1024
+PIECE_BYTES: Final = 64 * 1024
+_CHUNK: Final = 64 * 1024
 #: Bytes that the system takes before it can send them. It would take megabytes, which no urgent message passes: on a
 #: slow link a beat would be answered after the end of the lease.
-_NOT_SENT_BYTES: Final = 128 * 1024
+_NOT_SENT_BYTES: Final = 64 * 1024
 _OVERHEAD: Final = 64  # bytes of a frame around a piece
 
 

@@ -290,7 +290,7 @@ OF_OWNER: Final[Vocabulary] = {
     "undo_of": (_is_integer, _is_bytes),
     "work": (_WORK, _optional(_COMMAND)),
     "undo": (_is_integer, _WORK),
-    "cancel": (_is_integer, _is_duration),
+    "cancel": (_is_integer, _is_integer, _is_duration),
     "beat": (_is_number, _is_number),
     "goodbye": (_is_duration,),
     "inspect": (),

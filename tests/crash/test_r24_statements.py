@@ -5,7 +5,7 @@ and guardian at the same instant, at moments from the start of a run until its f
 compute) have run for a while: afterwards neither server has a statement or a connection of the run; in the last case
 from the next resume on, which ends the workers, too. The same where a worker of Dask executes them, and the parts of
 its agent are killed: the guardian there ends the statements, and the next agent there if the guardian was killed, too.
-Not proved: a pooler between us and the server.
+Not proved: a pooler between us and the server. The controls, here and there, take the undo away.
 
     CI=true pytest tests/crash/test_r24_statements.py --crash-scale 10      # 20 moments each
 """
@@ -152,4 +152,20 @@ def test_r24_control(servers: Servers, tmp_path: Path, figure: Callable[..., str
     trial = Trial(servers, tmp_path, program=[sys.executable, "-c", WITHOUT_UNDO])
     left = trial.run("orchestrator", 1.0, stays_s=3.0).left
     figure("R24-control", left=left)
+    assert left > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_r24_control_of_an_agent_of_dask(
+    running: tuple[SqlServer, SqlServer], tmp_path: Path, figure: Callable[..., str]
+) -> None:
+    """Without the undo, a statement of an agent that is killed is left."""
+    with (
+        worker_of_dask(tmp_path / "dask", {}) as machine,
+        closing(FarServers(*running, machine)) as servers,
+    ):
+        trial = Trial(servers, tmp_path, program=[sys.executable, "-c", WITHOUT_UNDO])
+        left = trial.run("agent", 1.0, stays_s=3.0).left
+    figure("R24-dask-control", left=left)
     assert left > 0

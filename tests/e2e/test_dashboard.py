@@ -844,6 +844,37 @@ def test_another_state_file_is_shown_after_it_replaces_the_first(tabs: Tabs, tmp
         tabs.close()
 
 
+def test_a_page_keeps_what_it_had_while_the_state_file_is_gone(tabs: Tabs, tmp_path: Path) -> None:
+    def move(source: Path, target: Path) -> None:
+        for end in ("", "-wal", "-shm"):
+            if (source / f"lightflow.db{end}").exists():
+                os.rename(source / f"lightflow.db{end}", target / f"lightflow.db{end}")
+
+    (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
+    (tmp_path / "away").mkdir()
+    lightflow(tmp_path, "run", "form.yaml", "-p", "name=one")
+    with serving(tmp_path, "ui", "lightflow.db") as history:
+        page = log_in(tabs.tab(), history.url, history.operator, "#/runs")
+        wait_for_text(page, "table.runs td", "name=one")
+        page.wait_for_selector(".connection.live")
+        tabs.expected.append("status of 503")
+        move(tmp_path, tmp_path / "away")
+        wait_for_text(page, "main .lost", "the state file was deleted or moved")
+        assert page.locator(".connection.lost").inner_text() == "no state file"
+        assert page.locator("table.runs tr[data-row]").count() == 1
+        assert page.locator("table.runs").evaluate("table => getComputedStyle(table).opacity") == "0.6"
+        other = log_in(tabs.tab(), history.url, history.operator, "#/runs")
+        wait_for_text(other, "main .lost", "the state file was deleted or moved")
+        move(tmp_path / "away", tmp_path)
+        for each in (page, other):
+            each.locator("main .lost").wait_for(state="detached")
+        other.locator("main .problem").wait_for(state="detached")
+        wait_for_text(other, "table.runs td", "name=one")
+        lightflow(tmp_path, "run", "form.yaml", "-p", "name=two")
+        wait_for_text(page, "table.runs td", "name=two")
+        tabs.close()
+
+
 def test_a_deleted_run_leaves_the_list_and_its_page_says_so(tabs: Tabs, tmp_path: Path) -> None:
     (tmp_path / "form.yaml").write_text(textwrap.dedent(FILES["form"]))
     for name in ("one", "two"):

@@ -298,6 +298,39 @@ def test_pages_are_complete_and_in_order(server: RunningServer, run_id: str) -> 
     assert [row[1] for row in only["rows"]] == [0, 2]
 
 
+MANY_OPTIONS = """
+workflow_name: many
+pools: {p: 2}
+tasks:
+  make: {run: "true", setup: true}
+  a: {run: "true", retries: 2, timeout: 1m, priority: 3, pool: p, depends_on: [make], on_success: {run: "true"}}
+  m: {run: "echo ${{ item }}", foreach: [1, 2], max_parallel: 1, depends_on: [a]}
+  g: {tasks: {x: {run: "true"}, y: {run: "true", if: "1 == 1", preconditions: ["true"]}}, depends_on: [a]}
+  f: {run: "exit 1", continue_on_error: true, trigger_rule: all_done, depends_on: [g]}
+  end: {run: "true", teardown_of: make, depends_on: [f]}
+"""
+
+
+def test_the_document_describes_each_place_of_a_row_and_each_key_of_a_graph(tmp_path: Path) -> None:
+    """The kit holds each answer to the document; a key that it does not describe is refused there."""
+    (tmp_path / "many.yaml").write_text(MANY_OPTIONS)
+    done = lightflow(tmp_path, "run", "many.yaml", "--run-id", "many")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with serving(tmp_path, "ui", "lightflow.db") as server:
+        schemas = server.get("/api/v1/openapi.json")["components"]["schemas"]
+        graph = server.get("/api/v1/runs/many/graph")
+        for path, name in (
+            ("/tasks", "RunColumns"), ("/tasks/m/instances", "InstancesPage"), ("/attempts", "AttemptsAnswer")
+        ):  # fmt: skip
+            answer, row = server.get(f"/api/v1/runs/many{path}"), schemas[name]["properties"]["rows"]["items"]
+            assert len(row["prefixItems"]) == row["minItems"] == row["maxItems"] == len(answer["columns"])
+            assert answer["rows"]
+    described = schemas["GraphTask"]["properties"].keys()
+    used = {key for task in graph["tasks"] for key in task}
+    assert used <= described
+    assert len(used) > 15, used
+
+
 def test_a_log_in_windows(server: RunningServer, run_id: str) -> None:
     base = f"/api/v1/runs/{run_id}/tasks/m/1/attempts/1/log"
     whole = server.request("GET", base)
@@ -342,6 +375,17 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     grid = server.get("/api/v1/workflows/five/grid")
     assert grid["tasks"] == ["a", "m", "c", "d"]
     assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
+
+
+def test_a_grid_of_no_runs_has_no_further_page(server: RunningServer) -> None:
+    grid = server.get("/api/v1/workflows/five/grid?runs=0")
+    assert (grid["runs"], grid["after"]) == ([], None)
+
+
+@pytest.mark.parametrize("attempt", ["-1", "x", "1e3", "9" * 18])
+def test_what_is_no_number_of_an_attempt_is_not_found(server: RunningServer, run_id: str, attempt: str) -> None:
+    answer = server.request("GET", f"/api/v1/runs/{run_id}/tasks/a/attempts/{attempt}/log")
+    assert (answer.status, answer.json()["detail"]) == (404, f"{attempt!r} is not the number of an attempt")
 
 
 def test_metrics_are_in_the_text_format(server: RunningServer) -> None:

@@ -92,13 +92,14 @@ const Login = ({ first, onDone }) => {
 const Connection = () => {
   const [state, lostAt] = useFeedState();
   const now = useNow(state === "lost");
-  const words = state === "live" ? "live" : state === "lost" ? `lost ${Math.max(0, Math.floor((now - lostAt) / 1000))} s ago` : "connecting";
-  return html`<span class=${`connection ${state}`} title="The connection to the server"><i aria-hidden="true"></i>${words}</span>`;
+  const words = state === "lost" ? `lost ${Math.max(0, Math.floor((now - lostAt) / 1000))} s ago` : state === "unread" ? "no state file" : state;
+  return html`<span class=${`connection ${state === "unread" ? "lost" : state}`} title="The connection to the server"><i aria-hidden="true"></i>${words}</span>`;
 };
 
 const LostBar = () => {
-  const [state, lostAt] = useFeedState();
+  const [state, lostAt, problem] = useFeedState();
   const now = useNow(state === "lost");
+  if (problem) return html`<div class="lost" role="status">${problem}. This page shows what it had.</div>`;
   const seconds = Math.floor((now - lostAt) / 1000);
   if (state !== "lost" || seconds < 2) return null;
   return html`<div class="lost" role="status">The server has not answered for ${seconds} s. This page shows what it had; runs

@@ -225,8 +225,9 @@ async function inTime(part) {
 
 class Feed {
   constructor() {
-    this.state = "connecting"; // live, lost
+    this.state = "connecting"; // live, lost, unread: the server cannot read the state file
     this.lostAt = null;
+    this.problem = null; // why it cannot
     this.watchers = new Set(); // of the state
     this.topics = new Map(); // topic -> set of followers
     this.others = new Map(); // tab -> its topics
@@ -285,17 +286,18 @@ class Feed {
       if (this.leads) this.refresh(message.asOf);
     } else if (message.kind === "who") this.want(this.from);
     else if (message.kind === "frame") this.deliver(message.event, message.data);
-    else if (message.kind === "state") this.setState(message.state, message.lostAt, true);
-    else if (message.kind === "state?" && this.leads) this.tell({ kind: "state", state: this.state, lostAt: this.lostAt });
+    else if (message.kind === "state") this.setState(message.state, message.lostAt, true, message.problem);
+    else if (message.kind === "state?" && this.leads) this.tell({ kind: "state", state: this.state, lostAt: this.lostAt, problem: this.problem });
     else if (message.kind === "token?" && session.token)
       this.tell({ kind: "token", token: session.token, role: session.role });
     else if (message.kind === "token" && !session.token) this.onToken?.(message);
   }
 
-  setState(state, lostAt = null, told = false) {
-    if (state === this.state && lostAt === this.lostAt) return;
-    Object.assign(this, { state, lostAt });
-    if (!told && this.leads) this.tell({ kind: "state", state, lostAt });
+  setState(state, lostAt = null, told = false, problem = null) {
+    if (state === this.state && lostAt === this.lostAt && problem === this.problem) return;
+    Object.assign(this, { state, lostAt, problem });
+    document.body.dataset.feed = state;
+    if (!told && this.leads) this.tell({ kind: "state", state, lostAt, problem });
     for (const watcher of this.watchers) watcher();
   }
 
@@ -373,13 +375,14 @@ class Feed {
   }
 
   deliver(event, data) {
-    if (event === "reset") for (const followers of this.topics.values()) for (const each of followers) each.onReset();
+    if (event === "problem") this.setState(data.problem ? "unread" : "live", null, true, data.problem);
+    else if (event === "reset") for (const followers of this.topics.values()) for (const each of followers) each.onReset();
     else for (const each of this.topics.get(data.topic) || []) each.onFrame(data);
   }
 }
 export const feed = new Feed();
 
-/** Return [state, lostAt] of the feed. */
+/** Return [state, lostAt, problem] of the feed. */
 export function useFeedState() {
   const [, set] = useState(0);
   useLayoutEffect(() => {
@@ -387,7 +390,7 @@ export function useFeedState() {
     feed.watchers.add(watcher);
     return () => feed.watchers.delete(watcher);
   }, []);
-  return [feed.state, feed.lostAt];
+  return [feed.state, feed.lostAt, feed.problem];
 }
 
 /**
@@ -415,15 +418,20 @@ export function useLive(path, topic = null, apply = (data, frame) => data, cause
       if (!picture) picture = requestAnimationFrame(paint);
       if (document.hidden && frames.length > 50) { cancelAnimationFrame(picture); paint(); }
     };
+    const follow = (asOf, onFrame) => { if (topic) stop = feed.follow(topic, asOf, onFrame, () => setRound(count => count + 1)); };
     get(path, { signal: abort.signal }).then(data => {
       set({ data, problem: null, path, at: Date.now() });
-      if (topic) stop = feed.follow(topic, data.as_of, onFrame, () => setRound(count => count + 1));
-    }, problem => { if (problem.name !== "AbortError") set(old => ({ ...old, problem, path })); });
+      follow(data.as_of, onFrame);
+    }, problem => {
+      if (problem.name === "AbortError") return;
+      set(old => ({ ...old, problem, path }));
+      follow(null, () => {}); // which says when it can be read
+    });
     return () => { abort.abort(); stop?.(); cancelAnimationFrame(picture); };
   }, [path, topic, round, cause]);
   const [connection] = useFeedState();
   useEffect(() => {
-    if (connection === "live" && state.problem?.status === 0) setRound(count => count + 1);
+    if (connection === "live" && [0, 503].includes(state.problem?.status)) setRound(count => count + 1);
   }, [connection]);
   return { ...state, isStale: state.path !== path, reload: () => setRound(count => count + 1) };
 }

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +17,7 @@ from lightflow.server.api import STREAM, TABLE
 from lightflow.server.feed import FeedPosition
 from lightflow.server.frames import dump
 from lightflow.server.gate import MOST_BODY, SECURITY_HEADERS, Gate, Scope, read_body, values
+from lightflow.server.metrics import Metrics
 from lightflow.server.problems import MEDIA_TYPE, RequestProblem, problem_of
 from lightflow.server.routing import Answer, CheckedRequest, Route, check_body, is_request_key, read_query
 from lightflow.server.services import Services
@@ -95,7 +96,7 @@ class Application:
         )
         answer = await run_in_threadpool(route.handler, call)
         if isinstance(answer.body, AsyncIterator):
-            return _streaming(answer.body)
+            return _StreamingAnswer(answer.body, self._services.metrics)
         if not isinstance(answer.body, bytes):
             answer = replace(answer, body=(await run_in_threadpool(dump, answer.body)).encode())
         return _response(answer)
@@ -109,10 +110,6 @@ class Application:
 
     async def _stream(self, scope: Scope) -> Response:
         query = read_query(STREAM, scope["query_string"].decode("latin-1"))
-        if self._services.metrics.stream_clients >= MOST_STREAMS:
-            raise RequestProblem(
-                503, "TOO_MANY", f"{MOST_STREAMS} clients follow already", headers={"Retry-After": "5"}
-            )
         names = [name for name in (query["topics"] or "").split(",") if name]
         topics = await run_in_threadpool(Topics, names, self._services)
         last = values(scope["headers"], b"last-event-id")
@@ -120,15 +117,36 @@ class Application:
         start = None if text is None else FeedPosition.parse(text)
         if text is not None and start is None:
             raise RequestProblem(400, "BAD_INPUT", "as_of is not a position of this server")
-        return _streaming(stream(self._services, topics, start))
+        return _StreamingAnswer(stream(self._services, topics, start), self._services.metrics)
 
 
 def _response(answer: Answer[bytes]) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 
-def _streaming(frames: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+class _StreamingAnswer(StreamingResponse):
+    """An answer without end. Those of a server are counted from here on, so that there are never too many."""
+
+    def __init__(self, frames: AsyncIterator[bytes], metrics: Metrics) -> None:
+        """Count the client; called by the thread of the event loop alone.
+
+        Raises:
+            RequestProblem: too many clients follow already.
+        """
+        if metrics.stream_clients >= MOST_STREAMS:
+            raise RequestProblem(
+                503, "TOO_MANY", f"{MOST_STREAMS} clients follow already", headers={"Retry-After": "5"}
+            )
+        metrics.stream_clients += 1
+        self._metrics = metrics
+        super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Send the frames until the client or the server ends."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._metrics.stream_clients -= 1
 
 
 def _problem_response(error: Exception) -> Response:

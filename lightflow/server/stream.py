@@ -70,40 +70,36 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
     feed = services.feed
     start = start or feed.position
     cursor = feed.cursor(start)
-    services.metrics.stream_clients += 1
-    try:
-        with feed.waiter() as changed:
-            yield f"id: {start}\nretry: 1000\n\n".encode()
-            if cursor is None:
-                yield _reset(feed.position)
+    with feed.waiter() as changed:
+        yield f"id: {start}\nretry: 1000\n\n".encode()
+        if cursor is None:
+            yield _reset(feed.position)
+            cursor = feed.end()
+        sizes = dict.fromkeys(topics.logs, (-1, -1))
+        beat, problem = time.monotonic(), None
+        while not feed.is_ending:
+            frames: list[bytes] = []
+            if problem != feed.problem:
+                problem = feed.problem
+                frames.append(_event("problem", {"problem": problem}))
+            batch = feed.after(cursor)
+            if batch is None:
+                yield b"".join([*frames, _reset(feed.position)])
                 cursor = feed.end()
-            sizes = dict.fromkeys(topics.logs, (-1, -1))
-            beat, problem = time.monotonic(), None
-            while not feed.is_ending:
-                frames: list[bytes] = []
-                if problem != feed.problem:
-                    problem = feed.problem
-                    frames.append(_event("problem", {"problem": problem}))
-                batch = feed.after(cursor)
-                if batch is None:
-                    yield b"".join([*frames, _reset(feed.position)])
-                    cursor = feed.end()
-                    continue
-                if batch.cursor != cursor:
-                    every = [await services.frames.frame(topic, cursor.number, batch) for topic in topics.feed]
-                    frames += [_reset(batch.position)] if None in every else filter(None, every)
-                frames += _log_frames(topics, sizes)
-                cursor = batch.cursor
-                now = time.monotonic()
-                if frames:
-                    beat = now
-                    yield b"".join(frames)
-                elif now - beat >= _HEARTBEAT_S:
-                    beat = now
-                    yield b": alive\n\n"
-                await _wait(changed, _LOG_S if topics.logs else _HEARTBEAT_S - (now - beat))
-    finally:
-        services.metrics.stream_clients -= 1
+                continue
+            if batch.cursor != cursor:
+                every = [await services.frames.frame(topic, cursor.number, batch) for topic in topics.feed]
+                frames += [_reset(batch.position)] if None in every else filter(None, every)
+            frames += _log_frames(topics, sizes)
+            cursor = batch.cursor
+            now = time.monotonic()
+            if frames:
+                beat = now
+                yield b"".join(frames)
+            elif now - beat >= _HEARTBEAT_S:
+                beat = now
+                yield b": alive\n\n"
+            await _wait(changed, _LOG_S if topics.logs else _HEARTBEAT_S - (now - beat))
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> None:

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from server_kit import Answered, RunningServer, check_described, environment, fi
 from lightflow.client import Client, ServerError
 from lightflow.server.api import OPEN_ROUTES, ROUTES, STREAM
 from lightflow.server.options import WebOptions
+from lightflow.server.stream import MOST_STREAMS
 from lightflow.server.tokens import load_tokens
 from lightflow.server.web import WebServer
 from liteflow import Dag
@@ -375,6 +377,22 @@ def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
     grid = server.get("/api/v1/workflows/five/grid")
     assert grid["tasks"] == ["a", "m", "c", "d"]
     assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
+
+
+def test_so_many_clients_may_follow_also_when_they_come_at_once(server: RunningServer) -> None:
+    head = f"GET /api/v1/stream?topics=runs HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+    head += f"Authorization: Bearer {server.viewer}\r\n\r\n"
+    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(MOST_STREAMS + 8)]
+    try:
+        for client in clients:
+            client.sendall(head.encode())
+        answers = [client.recv(1000).partition(b"\r\n")[0] for client in clients]
+        assert sorted(Counter(answers).values()) == [8, MOST_STREAMS], answers
+        assert server.get("/api/v1/system")["stream_clients"] == MOST_STREAMS
+    finally:
+        for client in clients:
+            client.close()
+    until(lambda: server.get("/api/v1/system")["stream_clients"] == 0)
 
 
 def test_a_grid_of_no_runs_has_no_further_page(server: RunningServer) -> None:

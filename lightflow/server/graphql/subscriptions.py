@@ -27,7 +27,6 @@ from lightflow.server.logs import LogReader, find_log
 from lightflow.server.problems import RequestProblem, problem_of
 from lightflow.server.routing import CheckedRequest
 from lightflow.server.services import Services
-from lightflow.server.stream import MOST_STREAMS
 from lightflow.service.json_shapes import Shape
 from lightflow.service.lookup import find_instance, find_run
 from liteflow import LiteflowError, RunNotFound
@@ -54,11 +53,9 @@ def open_stream(request: CheckedRequest, operation: Operation) -> AsyncIterator[
     """Return the frames of a subscription.
 
     Raises:
-        RequestProblem: an argument is not valid, or too many clients follow already.
+        RequestProblem: an argument is not valid.
     """
     services = request.services
-    if services.metrics.stream_clients >= MOST_STREAMS:
-        raise RequestProblem(503, "TOO_MANY", f"{MOST_STREAMS} clients follow already", headers={"Retry-After": "5"})
     name, arguments = _field(request, operation)
     if name == "events":
         sources = _events(services, _start(services, arguments), arguments)
@@ -87,7 +84,6 @@ def _field(request: CheckedRequest, operation: Operation) -> tuple[str, Mapping[
 async def _frames(
     request: CheckedRequest, operation: Operation, sources: AsyncIterator[Any | None]
 ) -> AsyncIterator[bytes]:
-    request.services.metrics.stream_clients += 1
     try:
         async for source in sources:
             if source is None:
@@ -100,8 +96,6 @@ async def _frames(
         problem = problem_of(error)
         assert problem is not None
         yield _next({"data": None, "errors": [problem_shape(problem)]}) + _COMPLETE
-    finally:
-        request.services.metrics.stream_clients -= 1
 
 
 def _next(shape: Shape) -> bytes:

@@ -27,6 +27,7 @@ REPEATABLE: Final = (*SAFE, "PUT", "DELETE", "TRACE")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_READ_S: Final = 300.0  # between two bytes, where the attempt has no timeout
+_MARGIN_S: Final = 5.0  # after the timeout of the attempt, which ends it before its client gives up
 _OF_BODY: Final = ("content-type", "content-length", "content-encoding", "transfer-encoding")
 
 
@@ -197,7 +198,7 @@ def _send(
     body: Callable[[], bytes | BinaryIO] | None,
 ) -> Reply:
     """Send one request and return the beginning of its answer. Raises TaskFailed."""
-    remaining = _LONGEST_READ_S if request.deadline is None else max(request.deadline - time.time(), 0.001)
+    remaining = _LONGEST_READ_S if request.deadline is None else max(request.deadline - time.time(), 0.0) + _MARGIN_S
     content = None if body is None else body()
     if content is not None and request.size is not None:
         headers["Content-Length"] = str(request.size)

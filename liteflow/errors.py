@@ -13,7 +13,7 @@ LiteflowError
 ├── PayloadError               a value cannot be stored or read
 ├── InputError                 the input of an attempt is missing
 ├── StoreError                 the state file cannot be read or written           exit 3
-│   ├── NoStateFile            there is none; `.path`
+│   ├── NoStateFile            there is none; `.path`, `.hint`
 │   ├── ForeignDatabase        a database of another program, or not a database
 │   ├── SchemaTooNew           written by a newer version
 │   ├── CorruptDatabase        damaged

@@ -134,7 +134,7 @@ def connect_read_only(path: str) -> sqlite3.Connection:
         hint = other_state_file_hint(path) or "run a workflow first, or name another file with --db"
         if os.path.exists(path):
             raise StoreError(f"{path}: is not a file; {hint}")
-        raise NoStateFile(real_path(path), hint)
+        raise NoStateFile(os.path.abspath(path), hint)
     quoted = quote_path(os.path.abspath(path))
     with _opening, translated_errors(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")

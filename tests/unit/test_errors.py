@@ -57,6 +57,7 @@ ARGUMENTS: dict[type[Exception], tuple[Any, ...]] = {
     errors.ParamError: ({"day": "is not a date", "rows": "is missing"},),
     errors.SecretError: ({"TOKEN": "there is no such variable"},),
     errors.DotenvError: (".env", [(3, "no name"), (0, "cannot be read")]),
+    errors.NoStateFile: ("lightflow.db", "run a workflow first"),
     errors.RunFailed: ("run x failed", {"a": "boom"}),
     application_errors.WorkflowError: ([application_errors.Problem("w.yaml", 3, 1, "tasks.a", "is wrong")],),
 }

@@ -652,6 +652,21 @@ def test_viewers_and_read_only_servers_have_no_buttons(tabs: Tabs, server: Runni
         tabs.close()
 
 
+def test_a_dialog_takes_the_keys_from_its_first_picture(page: Any, server: RunningServer) -> None:
+    show(page, server, "runs")
+    page.evaluate("""
+        window.opened = new Promise(resolve => new MutationObserver((_, observer) => {
+            const dialog = document.querySelector("dialog");
+            if (!dialog) return;
+            observer.disconnect();
+            resolve(dialog.open);
+        }).observe(document, { childList: true, subtree: true }));
+        undefined
+    """)
+    page.keyboard.press("?")
+    assert page.evaluate("window.opened")
+
+
 # -- the connection ----------------------------------------------------------------------------------------------------
 
 

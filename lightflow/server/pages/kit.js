@@ -705,7 +705,7 @@ export const Action = ({ run, children, ...rest }) => {
 /** A dialog that takes the focus, and gives it back. */
 export const Dialog = ({ title, onClose, children }) => {
   const dialog = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
     return () => before?.focus?.();

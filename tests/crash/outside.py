@@ -55,8 +55,12 @@ class Outside:
         """Remove whatever is there."""
         raise NotImplementedError
 
-    def after_kill(self) -> None:
-        """Let what begins from now on end at once, where the workflow does not say so."""
+    def after_kill(self, workers: Sequence[int]) -> None:
+        """Let what begins from now on end at once, where the workflow does not say so.
+
+        Args:
+            workers: the workers at the moment of the kill, which end now.
+        """
 
     def pids(self, victim: str, orchestrator: int, guardian: int) -> list[int]:
         """Return the processes that are killed as a victim."""
@@ -122,8 +126,9 @@ class Trial:
             time.sleep(self._ready_s * (moment - 0.5))
         before = self._outside.count()
         guardian = next(iter(children(process.pid)), 0)
+        workers = children(guardian) if guardian else []
         self._kill(self._outside.pids(victim, process.pid, guardian))
-        self._outside.after_kill()
+        self._outside.after_kill(workers)
         _let_end(process)
         await_end(guardian)
         db = self._place / "lightflow.db"
@@ -213,8 +218,13 @@ def children(pid: int) -> list[int]:
 
 def await_end(pid: int) -> None:
     """Wait for the end of a process that is not our child."""
-    has_ended = seconds_until(lambda: not pid or "\nState:\tZ" in _status(pid))
-    assert has_ended is not None, "the guardian does not end"
+    took_s = seconds_until(lambda: not pid or has_ended(pid))
+    assert took_s is not None, "the guardian does not end"
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended; it may still be in the table of processes."""
+    return "\nState:\tZ" in _status(pid)
 
 
 def _status(pid: int) -> str:

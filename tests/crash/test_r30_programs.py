@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Programs(Outside):
     def count(self) -> int:
         return len(self.processes())
 
-    def after_kill(self) -> None:
+    def after_kill(self, workers: Sequence[int]) -> None:
         (self._folder / "killed").touch()
 
     def clean(self) -> None:

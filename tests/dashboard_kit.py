@@ -69,8 +69,16 @@ def launched() -> Iterator[Any]:
 
 
 def watch(page: Any, trouble: list[str], note_request: Callable[[str], None]) -> None:
-    """Collect the console messages, errors and dialogs of a page, and report the address of each request."""
-    page.on("console", lambda message: trouble.append(f"console {message.type}: {message.text}"))
+    """Collect the console messages, errors and dialogs of a page, and report the address of each request.
+
+    Chromium also informs of a field that had the focus before it could give it to that field: no trouble.
+    """
+
+    def note_message(message: Any) -> None:
+        if message.type != "info" or not message.text.startswith("Autofocus processing was blocked"):
+            trouble.append(f"console {message.type}: {message.text}")
+
+    page.on("console", note_message)
     page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.on("request", lambda request: note_request(request.url))

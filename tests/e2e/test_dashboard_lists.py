@@ -56,6 +56,8 @@ def test_a_run_that_waits_for_people_says_so_wherever_it_is_listed(tabs: Tabs, t
         run = str(client.start("asks")["run_id"])
         page.locator("table.runs tr", has_text=run).get_by_role("link", name="waits for 2 decisions").wait_for()
         assert client.run(run)["approvals"] == ["first", "second"]
+        sign = page.locator("table.runs tr", has_text=run).locator("[data-state=RUNNING] > .sign")
+        assert sign.evaluate("sign => getComputedStyle(sign).animationName") == "sheen"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert findings_of_axe(page) == []
         show(page, server, "")

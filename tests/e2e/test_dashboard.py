@@ -18,7 +18,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from dashboard_kit import Tabs, findings_of_axe, launched, log_in
+from dashboard_kit import Tabs, findings_of_axe, log_in
 from history_kit import multiply
 from scheduler_kit import until
 from server_kit import RunningServer, environment, lightflow, serving
@@ -99,19 +99,6 @@ NIGHT = """
       load: {run: "test -e mended && exit; echo connecting; echo ERROR timeout >&2; exit 3", depends_on: [extract]}
       report: {run: "echo sent", depends_on: [load]}
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as started:
-        yield started
-
-
-@pytest.fixture
-def tabs(browser: Any) -> Iterator[Tabs]:
-    opened = Tabs(browser)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

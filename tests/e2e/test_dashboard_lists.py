@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_kit import Tabs, findings_of_axe, launched, log_in
+from dashboard_kit import Tabs, findings_of_axe, log_in
 from history_kit import multiply
 from server_kit import RunningServer, lightflow, serving
 
@@ -29,19 +28,6 @@ workflow_name: load_orders_of_all_regions
 schedule: "30 2 * * *"
 tasks: {a: {run: "echo name=value >> $LIGHTFLOW_OUTPUT"}}
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as started:
-        yield started
-
-
-@pytest.fixture
-def tabs(browser: Any) -> Iterator[Tabs]:
-    opened = Tabs(browser)
-    yield opened
-    opened.close()
 
 
 def show(page: Any, server: RunningServer, fragment: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from dashboard_kit import findings_of_axe, launched, logged_in
+from dashboard_kit import findings_of_axe, logged_in
 from history_kit import multiply
 from server_kit import RunningServer, environment, lightflow, serving
 
@@ -89,12 +89,6 @@ def widen(db: Path) -> None:
 
 def nothing() -> None:
     """Do nothing."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

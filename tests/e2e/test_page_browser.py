@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_kit import launched, watch
+from dashboard_kit import watch
 from picture_kit import from_dependencies
 
 from liteflow.pictures.mermaid import node_names
@@ -22,12 +22,6 @@ LABELS = [
     "__u__ *i*", "@{ shape: x }",
     "---", '"]:::x', "~~~", "|a|", "ﬂ°lt¶ßbﬂ°gt¶ß", "</script><script>boom()</script>", "<!--", "ends.", ".starts",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture
